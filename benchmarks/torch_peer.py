@@ -1,0 +1,165 @@
+"""The PyTorch loop that the training benchmark measures beside ours, in a process of its own.
+
+Reads JSON lines from stdin and answers each with a line: `{"task": ...}` builds a network and warms
+it up, `{"epochs": n}` trains it. Started by `benchmarks.training`, which also keeps the time.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NU = 0.1
+LEAKY_SLOPE = 0.01
+WARM_UP_STEPS = 3
+
+
+class CodeToImage(nn.Module):
+    """Reshapes codes `[n, d]` to small images `[n, channels, side, side]`."""
+
+    def __init__(self, side: int, channels: int):
+        super().__init__()
+        self.shape = (channels, side, side)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return codes.reshape(codes.shape[0], *self.shape)
+
+
+def activation(name: str) -> list[nn.Module]:
+    """Returns the modules of an activation, none for `linear`."""
+    choices: dict[str, list[nn.Module]] = {
+        "linear": [],
+        "relu": [nn.ReLU()],
+        "leaky_relu": [nn.LeakyReLU(LEAKY_SLOPE)],
+        "sigmoid": [nn.Sigmoid()],
+    }
+    return choices[name]
+
+
+def convolution_modules(layer: dict[str, Any]) -> Iterator[nn.Module]:
+    """Yields the modules of a convolution and what comes before and after it."""
+    if layer["upsample"]:
+        yield nn.Upsample(scale_factor=2)
+    yield nn.Conv2d(
+        layer["inputs"],
+        layer["outputs"],
+        layer["kernel"],
+        padding=layer["padding"],
+        bias=layer["bias"],
+    )
+    if layer["normalize"]:
+        yield nn.BatchNorm2d(layer["outputs"], eps=1e-4, affine=False)
+    yield from activation(layer["activation"])
+    if layer["pool"]:
+        yield nn.MaxPool2d(2)
+
+
+def layer_modules(layer: dict[str, Any]) -> Iterator[nn.Module]:
+    """Yields the modules of one layer of `benchmarks.training`."""
+    if layer["kind"] == "convolution":
+        yield from convolution_modules(layer)
+    elif layer["kind"] == "reshape":
+        yield CodeToImage(layer["side"], layer["outputs"])
+        yield from activation(layer["activation"])
+    elif layer["kind"] == "dense":
+        yield nn.Flatten()
+        yield nn.Linear(layer["inputs"], layer["outputs"], bias=layer["bias"])
+        yield from activation(layer["activation"])
+    else:
+        yield from activation(layer["activation"])
+
+
+def build_module(layers: list[dict[str, Any]]) -> nn.Sequential:
+    """Returns the network of a list of layers."""
+    return nn.Sequential(*(module for layer in layers for module in layer_modules(layer)))
+
+
+def initial_center(network: nn.Module, images: Tensor) -> Tensor:
+    """Returns the mean code of the first images, no component closer to 0 than 0.1."""
+    with torch.no_grad():
+        center = network(images).mean(0)
+    return torch.where(center < 0, center.clamp(max=-0.1), center.clamp(min=0.1))
+
+
+def faster_layout(images: Tensor) -> Tensor:
+    """Returns images or kernels with the channels last in memory, all else as it is."""
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+
+
+class Trainer:
+    """Adam on one objective, all images in memory.
+
+    Args:
+      task: `layers`, `objective`, `shape` of an image as channels first, `images`, `batch_size`
+        and `weight_decay`.
+    """
+
+    def __init__(self, task: dict[str, Any]):
+        torch.manual_seed(0)
+        self.objective, self.batch_size = task["objective"], task["batch_size"]
+        # Channels last and the fused solver are PyTorch's faster choices on a CPU: the comparison
+        # is with the better loop, not the plainest.
+        self.images = faster_layout(torch.rand(task["images"], *task["shape"]))
+        self.network = build_module(task["layers"]).train()
+        for parameter in self.network.parameters():
+            parameter.data = faster_layout(parameter.data)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=1e-4, weight_decay=task["weight_decay"], fused=True
+        )
+        self.center = initial_center(self.network, self.images[: self.batch_size])
+        self.squared_radius = torch.zeros(())
+        for batch in self.batches()[:WARM_UP_STEPS]:
+            self.step(batch)
+
+    def batches(self) -> list[Tensor]:
+        """Returns the indices of an epoch's batches, in random order."""
+        return list(torch.randperm(self.images.shape[0]).split(self.batch_size))
+
+    def loss(self, images: Tensor) -> Tensor:
+        """Returns the objective on a batch; a soft boundary takes its radius from the batch."""
+        outputs = self.network(images)
+        if self.objective == "autoencoder":
+            return (outputs - images).square().flatten(1).sum(1).mean()
+        distances = (outputs - self.center).square().sum(1)
+        if self.objective == "one-class":
+            return distances.mean()
+        loss = self.squared_radius + (distances - self.squared_radius).relu().mean() / NU
+        self.squared_radius = torch.quantile(distances.detach(), 1.0 - NU)
+        return loss
+
+    def step(self, batch: Tensor) -> None:
+        """One optimiser step on the images at some indices."""
+        self.optimizer.zero_grad()
+        self.loss(self.images[batch]).backward()
+        self.optimizer.step()
+
+    def epoch(self) -> None:
+        """One pass over all images."""
+        for batch in self.batches():
+            self.step(batch)
+
+
+def answer(trainer: Trainer | None, request: dict[str, Any]) -> Trainer:
+    """Does what a request asks and returns the trainer that the next one works with."""
+    if "task" in request:
+        return Trainer(request["task"])
+    assert trainer is not None
+    for _ in range(request["epochs"]):
+        trainer.epoch()
+    return trainer
+
+
+def serve(requests: Iterator[str], say: Callable[[str], None]) -> None:
+    """Answers requests, one a line, until there are no more."""
+    trainer = None
+    for line in requests:
+        trainer = answer(trainer, json.loads(line))
+        say("done")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(sys.argv[1]))
+    serve(iter(sys.stdin), lambda text: print(text, flush=True))

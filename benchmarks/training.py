@@ -1,0 +1,847 @@
+"""Seconds a run and training epoch, beside an equivalent PyTorch loop measured in the same call.
+
+    python -m benchmarks.training
+    python -m benchmarks.training --networks=mlp,itu_cnn --objectives=soft-boundary --runs=1,8
+    python -m benchmarks.training --notorch --json=training.json
+
+Everything is measured in rounds: in each one, programs of ours and loops of PyTorch take turns, so
+that a neighbour on the machine slows both. The smallest of the rounds' times is reported. Data are
+random; the steps take the same time as on images. Batch 200, Adam, float32.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import math
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as Spec
+
+from deepsvdd_jax import runs, training
+from deepsvdd_jax.configs import NetworkConfig, ObjectiveConfig, PhaseConfig, RunConfig
+from deepsvdd_jax.networks import ImageShape, build_network
+
+_NETWORKS = flags.DEFINE_list(
+    "networks", "mnist_lenet,cifar10_lenet", "mnist_lenet, cifar10_lenet, itu_cnn, mlp."
+)
+_OBJECTIVES = flags.DEFINE_list(
+    "objectives",
+    [],
+    "one-class, soft-boundary, autoencoder; empty: one-class, for mnist_lenet autoencoder too.",
+)
+_RUNS = flags.DEFINE_list("runs", "1,2,4,8,16", "Numbers of runs in one program.")
+_IMAGES = flags.DEFINE_integer(
+    "images", None, "Training images; by default enough for the network to be timed well."
+)
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", None, "Epochs of one timing; by default as many as take a third of a second."
+)
+_REPEATS = flags.DEFINE_integer("repeats", 3, "Rounds, of which the smallest time counts.")
+_DEVICES = flags.DEFINE_integer("devices", None, "Devices; by default the cores, at most 8.")
+_TORCH = flags.DEFINE_bool("torch", True, "Measure PyTorch beside it, where it is installed.")
+_JSON = flags.DEFINE_string("json", None, "File to write machine and rows to.")
+
+BATCH_SIZE = 200
+WEIGHT_DECAY = 1e-6
+MOST_DEVICES = 8
+SECONDS_PER_TIMING = 0.33
+PEAK_SIDE = 1536
+OBJECTIVES = ("one-class", "soft-boundary", "autoencoder")
+INSTALL_TORCH = "PyTorch is not installed: pip install 'deepsvdd_jax[benchmark]'"
+
+Timer = Callable[[int], float]
+"""Does a number of epochs and returns seconds a run and epoch."""
+
+
+class BenchmarkError(ValueError):
+    """A wrong flag; the message says what is allowed."""
+
+
+# --- networks -----------------------------------------------------------------------------------
+
+
+class Layer(NamedTuple):
+    """One layer, as much of it as PyTorch and the count of operations need.
+
+    Attributes:
+      kind: `convolution`, `dense`, `reshape` (codes to small images) or `activation`.
+      inputs: channels or features that come in.
+      outputs: channels or features that go out.
+      side: of the square output map, before pooling; 1 for a dense layer.
+      kernel: side of the kernel; 1 for a dense layer.
+      padding: zeros on every side, around the enlarged image where there is one.
+      upsample: the image is doubled first (nearest neighbour).
+      normalize: batch normalisation follows.
+      activation: `linear`, `leaky_relu`, `relu` or `sigmoid`, after the normalisation.
+      pool: a 2x2 maximum ends the layer.
+      bias: a bias is added.
+    """
+
+    kind: str
+    inputs: int = 0
+    outputs: int = 0
+    side: int = 1
+    kernel: int = 1
+    padding: int = 0
+    upsample: bool = False
+    normalize: bool = False
+    activation: str = "linear"
+    pool: bool = False
+    bias: bool = False
+
+
+class Subject(NamedTuple):
+    """A network to measure, its input, the images that time it well and its usual objectives."""
+
+    config: NetworkConfig
+    shape: ImageShape
+    images: int
+    objectives: tuple[str, ...] = ("one-class",)
+
+
+SUBJECTS = {
+    "mnist_lenet": Subject(
+        NetworkConfig(name="mnist_lenet", stages=((8,), (4,)), rep_dim=32),
+        (28, 28, 1),
+        6000,
+        ("one-class", "autoencoder"),
+    ),
+    "cifar10_lenet": Subject(
+        NetworkConfig(name="cifar10_lenet", stages=((32,), (64,), (128,)), rep_dim=128),
+        (32, 32, 3),
+        400,
+    ),
+    "itu_cnn": Subject(
+        NetworkConfig(
+            name="itu_cnn",
+            stages=((32,), (64,)),
+            rep_dim=128,
+            kernel_size=3,
+            padding="valid",
+            activation="relu",
+            batch_norm=False,
+            bias=True,
+        ),
+        (28, 28, 1),
+        2000,
+    ),
+    "mlp": Subject(
+        NetworkConfig(name="mlp", stages=(), hidden=(128, 64), rep_dim=32, batch_norm=False),
+        (64,),
+        6000,
+    ),
+}
+
+
+def encoder_layers(config: NetworkConfig, shape: ImageShape) -> list[Layer]:
+    """Returns the layers of an encoder for square images, or for tables `(features,)`."""
+    kernel, padding = config.kernel_size, config.kernel_size // 2 if config.padding == "same" else 0
+    layers, side, channels = [], shape[0], shape[-1]
+    for stage in config.stages:
+        for place, features in enumerate(stage):
+            side, pool = side + 2 * padding - kernel + 1, place == len(stage) - 1
+            layers.append(
+                Layer(
+                    "convolution",
+                    channels,
+                    features,
+                    side,
+                    kernel,
+                    padding,
+                    normalize=config.batch_norm,
+                    activation=config.activation,
+                    pool=pool,
+                    bias=config.bias and not config.batch_norm,
+                )
+            )
+            channels, side = features, side // 2 if pool else side
+    flat = channels * side**2 if config.stages else channels
+    widths = (flat, *config.hidden, config.rep_dim)
+    return layers + dense_layers(widths, config.activation, config.bias)
+
+
+def dense_layers(widths: Sequence[int], activation: str, bias: bool) -> list[Layer]:
+    """Returns dense layers from each width to the next, activated but for the last."""
+    last = len(widths) - 2
+    return [
+        Layer("dense", *pair, bias=bias, activation="linear" if place == last else activation)
+        for place, pair in enumerate(itertools.pairwise(widths))
+    ]
+
+
+def decoder_layers(config: NetworkConfig, shape: ImageShape) -> list[Layer]:
+    """Returns the layers of the decoder of one of the networks measured here.
+
+    Raises:
+      BenchmarkError: it has none.
+    """
+    five = functools.partial(
+        Layer, "convolution", kernel=5, normalize=True, activation=config.activation
+    )
+    if config.name == "mnist_lenet":
+        return [
+            Layer("reshape", 32, 2, 4, activation=config.activation),
+            five(2, 4, side=8, padding=2, upsample=True),
+            five(4, 8, side=14, padding=1, upsample=True),
+            five(8, 1, 28, padding=2, upsample=True, normalize=False, activation="sigmoid"),
+        ]
+    if config.name == "cifar10_lenet":
+        return [
+            Layer("reshape", 128, 8, 4, activation=config.activation),
+            five(8, 128, side=4, padding=2),
+            five(128, 64, side=8, padding=2, upsample=True),
+            five(64, 32, side=16, padding=2, upsample=True),
+            five(32, 3, side=32, padding=2, upsample=True, activation="sigmoid"),
+        ]
+    if config.is_dense:
+        widths = (config.rep_dim, *reversed(config.hidden), shape[0])
+        mirrored = dense_layers(widths, config.activation, config.bias)
+        return [Layer("activation", activation=config.activation), *mirrored]
+    raise BenchmarkError(f"network {config.name} has no decoder: leave out objective autoencoder")
+
+
+def network_layers(config: NetworkConfig, shape: ImageShape, objective: str) -> list[Layer]:
+    """Returns all layers that an objective trains."""
+    layers = encoder_layers(config, shape)
+    return layers + decoder_layers(config, shape) if objective == "autoencoder" else layers
+
+
+# --- operations ---------------------------------------------------------------------------------
+
+
+def layer_flops(layer: Layer) -> int:
+    """Returns the operations of a direct convolution or product forward on one image; a
+    multiplication and an addition count as two, zeros of the padding as any other pixel."""
+    if layer.kind not in ("convolution", "dense"):
+        return 0
+    return 2 * layer.kernel**2 * layer.inputs * layer.outputs * layer.side**2
+
+
+def training_flops(layers: Sequence[Layer]) -> int:
+    """Returns the operations of a training step on one image.
+
+    Each layer is passed forward, its kernel and its input get gradients at the same price; the
+    images need none, so that the first layer costs two passes instead of three. Normalisation,
+    activations and the optimiser are left out.
+    """
+    return 3 * sum(map(layer_flops, layers)) - layer_flops(layers[0])
+
+
+def peak_timer(devices_busy: int) -> Timer:
+    """Returns a timer of a float32 matrix product on all cores: seconds for one, by the faster of
+    JAX and numpy."""
+    host = np.random.default_rng(0).random((PEAK_SIDE, PEAK_SIDE), np.float32)
+    square = jax.jit(lambda matrix: matrix @ matrix)
+    placed = [jax.device_put(host, device) for device in jax.local_devices()[:devices_busy]]
+    jax.block_until_ready([square(matrix) for matrix in placed])
+
+    def time_products(_: int) -> float:
+        one = timed(lambda: jax.block_until_ready(square(placed[0])))
+        every = timed(lambda: jax.block_until_ready([square(matrix) for matrix in placed]))
+        return min(one, every / len(placed), timed(lambda: host @ host))
+
+    return time_products
+
+
+def peak_flops(seconds: float) -> float:
+    """Returns operations a second from the seconds of one product."""
+    return 2 * PEAK_SIDE**3 / seconds
+
+
+# --- our side -----------------------------------------------------------------------------------
+
+
+class Case(NamedTuple):
+    """What is measured at one time: a network by name, an objective, training images."""
+
+    network: str
+    objective: str
+    images: int
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Returns the seconds that some work takes; reads the clock."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def run_config(case: Case) -> RunConfig:
+    """Returns the configuration of a case, with more epochs than will ever be timed."""
+    phase = PhaseConfig(epochs=1_000_000, batch_size=BATCH_SIZE, weight_decay=WEIGHT_DECAY)
+
+    def of(objective: ObjectiveConfig) -> PhaseConfig:
+        return dataclasses.replace(phase, objective=objective)
+
+    network = SUBJECTS[case.network].config
+    if case.objective == "autoencoder":
+        return RunConfig(network=network, pretraining=of(ObjectiveConfig(kind="reconstruction")))
+    if case.objective == "one-class":
+        return RunConfig(network=network, training=of(ObjectiveConfig(kind="one-class")))
+    # Without warm-up, so that the radius takes part from the first epoch, as in the peer.
+    objective = ObjectiveConfig(kind="soft-boundary", warm_up_epochs=0)
+    return RunConfig(network=network, training=of(objective))
+
+
+def make_run(config: RunConfig, seed: int, images: np.ndarray) -> runs.Run:
+    """Returns a run on all images, taken as network input."""
+    ones = (1,) * (images.ndim - 1)
+    count = images.shape[0]
+    data = training.RunData(
+        jnp.arange(count, dtype=jnp.int32), jnp.int32(count), jnp.zeros(ones), jnp.ones(ones)
+    )
+    return runs.Run(jax.random.key(seed), data, *runs.phase_settings(config), {})
+
+
+def random_images(case: Case) -> np.ndarray:
+    """Returns float32 images in [0, 1], `[n, ...]`."""
+    shape = (case.images, *SUBJECTS[case.network].shape)
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+def lone_start(case: Case, images: np.ndarray) -> runs.Progress:
+    """Returns the progress of a lone run before its first epoch."""
+    config = run_config(case)
+    mesh = runs.make_mesh(jax.local_devices()[:1])
+    network = build_network(config.network, images.shape[1:])
+    shared = runs.share(mesh, images, images[:1])
+    run = runs.place_runs(mesh, runs.stack_runs([make_run(config, 0, images)]))
+    return runs.begin_runs(config, network, mesh, shared, run)
+
+
+def devices_for(count: int, available: int) -> int:
+    """Returns the largest number of devices that divides a number of runs."""
+    return max(n for n in range(1, available + 1) if count % n == 0)
+
+
+def our_timer(
+    case: Case, count: int, devices: int, images: np.ndarray, lone: runs.Progress
+) -> Timer:
+    """Returns the timer of `count` runs in one program, all started as `lone`; compiles it."""
+    config = run_config(case)
+    mesh = runs.make_mesh(jax.local_devices()[: devices_for(count, devices)])
+    network = build_network(config.network, images.shape[1:])
+    shared = runs.share(mesh, images, images[:1])
+    stacked = runs.stack_runs([make_run(config, seed, images) for seed in range(count)])
+    stacked = runs.place_runs(mesh, stacked)
+    # Runs that start alike take as long as any, and compiling the start once saves minutes.
+    state = jax.device_get(lone.state)
+    repeated = jax.tree.map(lambda leaf: np.repeat(leaf, count, axis=0), state)
+    start = lone._replace(state=jax.device_put(repeated, NamedSharding(mesh, Spec("run"))))
+
+    def train(epochs: int) -> None:
+        done = runs.continue_runs(config, network, mesh, shared, stacked, start, epochs)
+        if not np.all(np.asarray(done.state.active)):
+            raise RuntimeError(f"{case}: a run stopped; its time would mean nothing")
+
+    train(0)
+    return lambda epochs: timed(lambda: train(epochs)) / (count * epochs)
+
+
+# --- PyTorch ------------------------------------------------------------------------------------
+
+
+def torch_version() -> str | None:
+    """Returns PyTorch's version, None where it is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    return importlib.metadata.version("torch")
+
+
+def start_worker(threads: int) -> subprocess.Popen[str]:
+    """Starts a process of PyTorch with a number of threads."""
+    root = str(pathlib.Path(__file__).parents[1])
+    variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.torch_peer", str(threads)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env=variables,
+    )
+
+
+def ask(workers: Sequence[subprocess.Popen[str]], request: dict[str, Any]) -> None:
+    """Sends a request to workers and waits until all have done it.
+
+    Raises:
+      RuntimeError: one has ended; what it said stands on stderr.
+    """
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write(json.dumps(request) + "\n")
+        worker.stdin.flush()
+    for worker in workers:
+        assert worker.stdout is not None
+        if worker.stdout.readline().strip() != "done":
+            raise RuntimeError("a PyTorch process ended early; its message is above")
+
+
+class Peers(NamedTuple):
+    """PyTorch processes: one with all threads (None on one core), one with one thread a core."""
+
+    wide: subprocess.Popen[str] | None
+    narrow: list[subprocess.Popen[str]]
+
+    def everyone(self) -> list[subprocess.Popen[str]]:
+        return self.narrow if self.wide is None else [self.wide, *self.narrow]
+
+
+@contextlib.contextmanager
+def open_peers(wanted: bool, cores: int) -> Iterator[Peers | None]:
+    """Starts the PyTorch processes and ends them afterwards; None where they are not wanted."""
+    if not wanted:
+        yield None
+        return
+    wide = start_worker(cores) if cores > 1 else None
+    peers = Peers(wide, [start_worker(1) for _ in range(cores)])
+    try:
+        yield peers
+    finally:
+        for worker in peers.everyone():
+            worker.kill()
+            worker.communicate()
+
+
+def peer_task(case: Case) -> dict[str, Any]:
+    """Returns what `benchmarks.torch_peer` needs to know of a case."""
+    subject = SUBJECTS[case.network]
+    layers = network_layers(subject.config, subject.shape, case.objective)
+    return {
+        "layers": [layer._asdict() for layer in layers],
+        "objective": case.objective,
+        "shape": (subject.shape[-1], *subject.shape[:-1]),
+        "images": case.images,
+        "batch_size": BATCH_SIZE,
+        "weight_decay": WEIGHT_DECAY,
+    }
+
+
+def worker_timer(workers: list[subprocess.Popen[str]]) -> Timer:
+    """Returns the timer of processes that train a run each at the same time."""
+
+    def time_epochs(epochs: int) -> float:
+        return timed(lambda: ask(workers, {"epochs": epochs})) / (epochs * len(workers))
+
+    return time_epochs
+
+
+def peer_timers(peers: Peers, case: Case) -> dict[str, Timer]:
+    """Returns the timers of PyTorch on a case, by name; builds its networks."""
+    ask(peers.everyone(), {"task": peer_task(case)})
+    timers = {"one thread": worker_timer(peers.narrow[:1])}
+    if peers.wide is not None:
+        timers["all threads"] = worker_timer([peers.wide])
+        timers["processes"] = worker_timer(peers.narrow)
+    return timers
+
+
+def our_name(count: int) -> str:
+    """Returns the name under which the time of a number of runs is kept."""
+    return f"runs={count}"
+
+
+# --- rounds -------------------------------------------------------------------------------------
+
+
+def take_turns(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
+    """Returns the items of both in turn: one of the first, one of the second, and so on."""
+    missing = object()
+    pairs = itertools.zip_longest(first, second, fillvalue=missing)
+    return [item for pair in pairs for item in pair if item is not missing]
+
+
+def smallest_times(
+    timers: dict[str, Timer], epochs: int, repeats: int, tell: Callable[[int, str], None]
+) -> dict[str, float]:
+    """Runs all timers in turn, `repeats` rounds, and returns the smallest time of each."""
+    times: dict[str, list[float]] = {name: [] for name in timers}
+    for turn in range(repeats):
+        for name, timer in timers.items():
+            tell(turn + 1, name)
+            times[name].append(timer(epochs))
+    return {name: min(values) for name, values in times.items()}
+
+
+def epochs_per_timing(seconds_per_epoch: float) -> int:
+    """Returns how many epochs fill a timing, as many at most as a call can do."""
+    wanted = math.ceil(SECONDS_PER_TIMING / seconds_per_epoch)
+    return min(max(wanted, 1), runs.MOST_EPOCHS_PER_CALL)
+
+
+def make_bar(total: int) -> Callable[[str], None]:
+    """Returns a function that says on stderr what comes next: on a terminal a bar that is written
+    over, otherwise a line every tenth of the way."""
+    steps = itertools.count()
+
+    def tell(what: str) -> None:
+        done = next(steps)
+        if sys.stderr.isatty():
+            filled = "#" * round(20 * done / total)
+            end = "\n" if done == total else ""
+            line = f"[{filled:<20}] {done}/{total} {what}"
+            print(f"\r{line:<79.79}", end=end, file=sys.stderr, flush=True)
+        elif done % max(total // 10, 1) == 0 or done == total:
+            print(f"{done}/{total} {what}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+class Settings(NamedTuple):
+    """What a call measures, flags resolved."""
+
+    cases: tuple[Case, ...]
+    runs: tuple[int, ...]
+    devices: int
+    repeats: int = 3
+    epochs: int | None = None
+    torch: bool = False
+
+
+def steps_of(settings: Settings) -> int:
+    """Returns how often a call will tell the bar what comes next, the last word left out."""
+    peers = (3 if cores() > 1 else 1) if settings.torch else 0
+    programs = len(settings.runs)
+    return len(settings.cases) * (1 + programs + settings.repeats * (programs + peers + 1))
+
+
+class Measured(NamedTuple):
+    """A case and the smallest time of each of its timers, by name."""
+
+    case: Case
+    seconds: dict[str, float]
+
+
+def measure_case(
+    case: Case, settings: Settings, peers: Peers | None, tell: Callable[[str], None]
+) -> Measured:
+    """Compiles what a case needs, then measures it in rounds."""
+    label, images = f"{case.network} {case.objective}", random_images(case)
+    tell(f"{label}: first weights")
+    lone = lone_start(case, images)
+    ours = {}
+    for count in settings.runs:
+        tell(f"{label}: compiling runs={count}")
+        ours[our_name(count)] = our_timer(case, count, settings.devices, images, lone)
+    others = {} if peers is None else peer_timers(peers, case)
+    others["peak"] = peak_timer(settings.devices)
+    # One run's second epoch is the first without any start-up.
+    first = next(iter(ours.values()))
+    epochs = settings.epochs or epochs_per_timing(min(first(1), first(1)) * settings.runs[0])
+    timers = dict(take_turns(list(others.items()), list(ours.items())))
+    seconds = smallest_times(
+        timers, epochs, settings.repeats, lambda turn, name: tell(f"{label}: round {turn}, {name}")
+    )
+    return Measured(case, seconds)
+
+
+def measure(settings: Settings) -> Iterator[Measured]:
+    """Measures the cases of a call, one after the other."""
+    tell = make_bar(steps_of(settings))
+    with open_peers(settings.torch, cores()) as peers:
+        for case in settings.cases:
+            yield measure_case(case, settings, peers, tell)
+    tell("done")
+
+
+# --- report -------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """One program of ours; a ratio above 1 says that ours is faster, None that there is no peer.
+
+    Attributes:
+      network: its name.
+      objective: likewise.
+      images: of a run and epoch.
+      runs: in the program.
+      devices: that they are spread over.
+      seconds: a run and epoch.
+      torch_ratio: seconds of PyTorch in one process, best of one and all threads, over ours.
+      processes_ratio: seconds a run of one-thread processes on every core at once, over ours.
+      peak_share: operations of the direct convolutions a second, over the machine's peak.
+    """
+
+    network: str
+    objective: str
+    images: int
+    runs: int
+    devices: int
+    seconds: float
+    torch_ratio: float | None
+    processes_ratio: float | None
+    peak_share: float
+
+
+class PeerRow(NamedTuple):
+    """PyTorch's seconds a run and epoch; on one core there is nothing but one thread."""
+
+    network: str
+    objective: str
+    one_thread: float
+    all_threads: float | None
+    processes: float | None
+
+
+def rows_of(measured: Measured, settings: Settings, peak: float) -> list[Row]:
+    """Returns the rows of a case; `peak` in operations a second."""
+    case, seconds = measured.case, measured.seconds
+    subject = SUBJECTS[case.network]
+    layers = network_layers(subject.config, subject.shape, case.objective)
+    flops = training_flops(layers) * case.images
+    alone = [seconds[name] for name in ("one thread", "all threads") if name in seconds]
+    torch = min(alone, default=None)
+    processes = seconds.get("processes", seconds.get("one thread"))
+    return [
+        Row(
+            *case,
+            count,
+            devices_for(count, settings.devices),
+            ours,
+            None if torch is None else torch / ours,
+            None if processes is None else processes / ours,
+            flops / ours / peak,
+        )
+        for count, ours in ((count, seconds[our_name(count)]) for count in settings.runs)
+    ]
+
+
+def peer_row(measured: Measured) -> PeerRow | None:
+    """Returns PyTorch's row of a case, None where it was not measured."""
+    case, seconds = measured.case, measured.seconds
+    if "one thread" not in seconds:
+        return None
+    names = ("all threads", "processes")
+    return PeerRow(
+        case.network, case.objective, seconds["one thread"], *(seconds.get(name) for name in names)
+    )
+
+
+def results(
+    measured: Sequence[Measured], settings: Settings
+) -> tuple[dict[str, Any], list[Row], list[PeerRow]]:
+    """Returns the machine, our rows and PyTorch's rows of the cases measured so far."""
+    peak = best_peak(measured)
+    rows = [row for one in measured for row in rows_of(one, settings, peak)]
+    peers = [row for row in map(peer_row, measured) if row is not None]
+    return describe_machine(settings.devices, peak), rows, peers
+
+
+def best_peak(measured: Sequence[Measured]) -> float:
+    """Returns the highest rate of the matrix product in a call, operations a second."""
+    return peak_flops(min(one.seconds["peak"] for one in measured))
+
+
+def cores() -> int:
+    """Returns how many cores this process may use; asks the system."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """Returns the processor's name as the system tells it."""
+    information = pathlib.Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def describe_machine(devices: int, peak: float) -> dict[str, Any]:
+    """Returns what the figures depend on; asks the system."""
+    used = jax.local_devices()[:devices]
+    return {
+        "processor": processor(),
+        "system": platform.platform(),
+        "cores": cores(),
+        "jax": jax.__version__,
+        "torch": torch_version(),
+        "devices": f"{len(used)} x {used[0].device_kind}",
+        "peak_flops": peak,
+    }
+
+
+def format_number(value: float | None, digits: int = 2) -> str:
+    """Returns a number with so many digits after the point, nothing for None."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def format_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Returns aligned columns, the first two to the left, all others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, lines)])
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """Returns the table of our programs."""
+    header = (
+        "network",
+        "objective",
+        "images",
+        "runs",
+        "devices",
+        "s / run and epoch",
+        "PyTorch / ours",
+        "N processes / ours",
+        "of peak",
+    )
+    return format_table(
+        header,
+        [
+            (
+                row.network,
+                row.objective,
+                str(row.images),
+                str(row.runs),
+                str(row.devices),
+                format_number(row.seconds, 4),
+                format_number(row.torch_ratio),
+                format_number(row.processes_ratio),
+                f"{row.peak_share:.1%}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def format_peers(rows: Sequence[PeerRow], cores: int) -> str:
+    """Returns the table of PyTorch's seconds a run and epoch."""
+    header = ("network", "objective", "1 thread", f"{cores} threads", f"{cores} processes")
+    lines = [(*row[:2], *(format_number(value, 4) for value in row[2:])) for row in rows]
+    return format_table(header, lines)
+
+
+def format_report(
+    machine: dict[str, Any], rows: Sequence[Row], peers: Sequence[PeerRow], repeats: int
+) -> str:
+    """Returns all that a call prints."""
+    parts = [
+        f"{machine['processor']}, {machine['cores']} cores, {machine['devices']} devices, "
+        f"jax {machine['jax']}, torch {machine['torch'] or '-'}",
+        f"float32 matrix product: {machine['peak_flops'] / 1e9:.0f} GFLOP/s; "
+        f"every time is the smallest of {repeats} rounds",
+        "",
+        format_rows(rows),
+    ]
+    if peers:
+        parts += ["", "PyTorch, seconds a run and epoch", format_peers(peers, machine["cores"])]
+    if machine["torch"] is None:
+        parts += ["", INSTALL_TORCH]
+    return "\n".join(parts)
+
+
+def as_json(
+    machine: dict[str, Any], rows: Sequence[Row], peers: Sequence[PeerRow], settings: Settings
+) -> str:
+    """Returns machine, settings and rows as JSON."""
+    report = {
+        "machine": machine,
+        "settings": {"repeats": settings.repeats, "statistic": "minimum", "batch_size": BATCH_SIZE},
+        "rows": [row._asdict() for row in rows],
+        "peers": [row._asdict() for row in peers],
+    }
+    return json.dumps(report, indent=2, allow_nan=False)
+
+
+# --- call ---------------------------------------------------------------------------------------
+
+
+def cases_of(
+    networks: Sequence[str], objectives: Sequence[str], images: int | None
+) -> tuple[Case, ...]:
+    """Returns the cases that flags ask for.
+
+    Raises:
+      BenchmarkError: a name that is unknown, or an autoencoder of a network without decoder.
+    """
+    for name, known in ((networks, tuple(SUBJECTS)), (objectives, OBJECTIVES)):
+        for value in name:
+            if value not in known:
+                raise BenchmarkError(f"{value!r} is unknown; allowed: {', '.join(known)}")
+    cases = tuple(
+        Case(network, objective, images or SUBJECTS[network].images)
+        for network in networks
+        for objective in (objectives or SUBJECTS[network].objectives)
+    )
+    for case in cases:
+        network_layers(*SUBJECTS[case.network][:2], case.objective)
+    return cases
+
+
+def positive(name: str, values: Sequence[Any]) -> tuple[int, ...]:
+    """Returns a flag's values as whole numbers.
+
+    Raises:
+      BenchmarkError: there is none, or one is not a positive number.
+    """
+    if not values or not all(str(value).isdecimal() and int(value) > 0 for value in values):
+        raise BenchmarkError(f"--{name} is {','.join(map(str, values))}; give positive numbers")
+    return tuple(int(value) for value in values)
+
+
+def settings_from_flags() -> Settings:
+    """Reads the flags; jax must not have been used yet, since the devices are set here."""
+    given = {"images": _IMAGES, "epochs": _EPOCHS, "devices": _DEVICES, "repeats": _REPEATS}
+    for name, flag in given.items():
+        positive(name, [1 if flag.value is None else flag.value])
+    cases = cases_of(_NETWORKS.value, _OBJECTIVES.value, _IMAGES.value)
+    wanted = _DEVICES.value or min(cores(), MOST_DEVICES)
+    jax.config.update("jax_num_cpu_devices", wanted)
+    return Settings(
+        cases=cases,
+        runs=positive("runs", _RUNS.value),
+        devices=min(wanted, jax.local_device_count()),
+        repeats=_REPEATS.value,
+        epochs=_EPOCHS.value and min(_EPOCHS.value, runs.MOST_EPOCHS_PER_CALL),
+        torch=_TORCH.value and torch_version() is not None,
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Measures what the flags say and prints it."""
+    try:
+        if arguments[1:]:
+            raise BenchmarkError(f"{arguments[1]!r} is no flag")
+        settings = settings_from_flags()
+    except BenchmarkError as error:
+        sys.exit(f"benchmarks.training: {error}")
+    measured: list[Measured] = []
+    # An interrupted call still reports the cases that it has finished.
+    with contextlib.suppress(KeyboardInterrupt):
+        for one in measure(settings):
+            measured.append(one)
+            if _JSON.value is not None:
+                text = as_json(*results(measured, settings), settings)
+                pathlib.Path(_JSON.value).write_text(text + "\n")
+    if not measured:
+        sys.exit("benchmarks.training: interrupted before the first case was measured")
+    print(format_report(*results(measured, settings), settings.repeats))
+
+
+if __name__ == "__main__":
+    app.run(main)

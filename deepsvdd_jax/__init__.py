@@ -1,0 +1,54 @@
+"""Deep Support Vector Data Description in JAX: pure functions from a key, a configuration and
+arrays to a trained one-class network and anomaly scores.
+
+    import deepsvdd_jax as svdd
+
+    config = svdd.preset("auto", "digits", (8, 8, 1))
+    outcome, progress = svdd.train_runs(keys, config, images, test_images)
+"""
+
+from deepsvdd_jax.checkpoints import Model, load_model, save_model
+from deepsvdd_jax.configs import (
+    DataConfig,
+    NetworkConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    PreprocessingConfig,
+    RunConfig,
+    SplitConfig,
+)
+from deepsvdd_jax.networks import Network, build_network, network_from_module
+from deepsvdd_jax.objectives import hypersphere_loss
+from deepsvdd_jax.presets import NETWORKS, preset
+from deepsvdd_jax.runs import init_run, train_runs
+from deepsvdd_jax.scoring import anomaly_scores
+from deepsvdd_jax.training import Batch, Hyperparameters, RunData, TrainState, train_step
+
+__all__ = [
+    "NETWORKS",
+    "Batch",
+    "DataConfig",
+    "Hyperparameters",
+    "Model",
+    "Network",
+    "NetworkConfig",
+    "ObjectiveConfig",
+    "OptimizerConfig",
+    "PhaseConfig",
+    "PreprocessingConfig",
+    "RunConfig",
+    "RunData",
+    "SplitConfig",
+    "TrainState",
+    "anomaly_scores",
+    "build_network",
+    "hypersphere_loss",
+    "init_run",
+    "load_model",
+    "network_from_module",
+    "preset",
+    "save_model",
+    "train_runs",
+    "train_step",
+]

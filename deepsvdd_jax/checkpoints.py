@@ -1,0 +1,203 @@
+"""Trained models as folders: a readable `model.json` beside `arrays.npz`, written atomically.
+
+No pickle anywhere. The JSON holds the checksum of the arrays, so that a damaged folder is refused
+and not scored with.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsvdd_jax import configs
+from deepsvdd_jax.configs import ConfigError, RunConfig
+
+FORMAT_VERSION = 1
+_JSON, _ARRAYS = "model.json", "arrays.npz"
+
+
+class ModelError(ValueError):
+    """A model folder that cannot be read or written; the message names the file."""
+
+
+class Model(NamedTuple):
+    """All that scoring needs; arrays are numpy.
+
+    Attributes:
+      config: of the run.
+      image_shape: of one image, `(height, width, channels)` or `(features,)`.
+      params: nested dict.
+      statistics: nested dict, running averages of the batch statistics.
+      center: `[rep_dim]`.
+      squared_radius: R^2.
+      shift: network input = (values - shift) * scale, after contrast and whitening.
+      scale: see `shift`.
+      whitening_mean: `[pixels]`, empty without ZCA.
+      whitening_matrix: `[pixels, pixels]`, empty without ZCA.
+      threshold: score above which an image is called anomalous.
+      summary: readable facts about the training, JSON values only.
+    """
+
+    config: RunConfig
+    image_shape: tuple[int, ...]
+    params: dict[str, Any]
+    statistics: dict[str, Any]
+    center: npt.NDArray[np.float32]
+    squared_radius: float
+    shift: npt.NDArray[np.float32]
+    scale: npt.NDArray[np.float32]
+    whitening_mean: npt.NDArray[np.floating]
+    whitening_matrix: npt.NDArray[np.floating]
+    threshold: float
+    summary: dict[str, Any]
+
+
+_TREES = ("params", "statistics")
+_PLAIN_ARRAYS = ("center", "shift", "scale", "whitening_mean", "whitening_matrix")
+
+
+def save_model(path: str | os.PathLike[str], model: Model) -> None:
+    """Writes a model folder (touches files); a folder that is there is replaced whole.
+
+    Raises:
+      ModelError: the folder cannot be written; what was there before stays.
+    """
+    folder = Path(path)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise ModelError(f"cannot write model {folder}: {error.strerror or error}") from None
+    try:
+        arrays = _array_bytes(model)
+        (draft / _ARRAYS).write_bytes(arrays)
+        (draft / _JSON).write_text(_describe(model, arrays), encoding="utf-8")
+        _swap(draft, folder)
+    except OSError as error:
+        raise ModelError(f"cannot write model {folder}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def load_model(path: str | os.PathLike[str]) -> Model:
+    """Reads a model folder (touches files).
+
+    Raises:
+      ModelError: a file is missing or damaged, or was written by a newer version.
+    """
+    folder = Path(path)
+    described = _read_description(folder)
+    arrays = _read_arrays(folder / _ARRAYS, described.get("sha256"))
+    try:
+        fields: dict[str, Any] = {name: arrays[name] for name in _PLAIN_ARRAYS}
+        fields |= {name: _unflatten(arrays, name) for name in _TREES}
+        return Model(
+            config=configs.from_dict(RunConfig, described["config"], f"{folder / _JSON}"),
+            image_shape=tuple(int(side) for side in described["image_shape"]),
+            squared_radius=float(described["squared_radius"]),
+            threshold=float(described["threshold"]),
+            summary=dict(described["summary"]),
+            **fields,
+        )
+    except ConfigError as error:
+        raise ModelError(str(error)) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder}: not a complete model: {error!r}") from None
+
+
+def _swap(draft: Path, folder: Path) -> None:
+    """Puts a finished folder in the place of another; a crash leaves one of the two."""
+    if folder.exists():
+        old = draft.with_name(draft.name + "-old")
+        os.replace(folder, old)
+        os.replace(draft, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(draft, folder)
+
+
+def _array_bytes(model: Model) -> bytes:
+    arrays = {name: np.asarray(getattr(model, name)) for name in _PLAIN_ARRAYS}
+    for name in _TREES:
+        arrays.update(_flatten(getattr(model, name), name))
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _describe(model: Model, arrays: bytes) -> str:
+    values = {
+        "format": FORMAT_VERSION,
+        "config": configs.to_dict(model.config),
+        "image_shape": list(model.image_shape),
+        "squared_radius": model.squared_radius,
+        "threshold": model.threshold,
+        "summary": model.summary,
+        "sha256": hashlib.sha256(arrays).hexdigest(),
+    }
+    return json.dumps(values, indent=2)
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    try:
+        described = json.loads((folder / _JSON).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(
+            f"{folder / _JSON}: {error.strerror or error}; a model is a folder that fit or sweep "
+            "--save_models wrote"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{folder / _JSON}: damaged: {error}") from None
+    if not isinstance(described, dict) or not isinstance(described.get("format"), int):
+        raise ModelError(f"{folder / _JSON}: not the description of a model")
+    if described["format"] > FORMAT_VERSION:
+        raise ModelError(
+            f"{folder / _JSON}: format {described['format']} is newer than {FORMAT_VERSION}, the "
+            "newest that this version reads; upgrade deepsvdd_jax"
+        )
+    return described
+
+
+def _read_arrays(path: Path, checksum: object) -> dict[str, npt.NDArray[Any]]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from None
+    if hashlib.sha256(data).hexdigest() != checksum:
+        raise ModelError(f"{path}: damaged: its checksum is not the one in {_JSON}")
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ModelError(f"{path}: damaged: {error}") from None
+
+
+def _flatten(tree: dict[str, Any], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    flat: dict[str, npt.NDArray[Any]] = {}
+    for name, value in tree.items():
+        key = f"{prefix}/{name}"
+        flat.update(_flatten(value, key) if isinstance(value, dict) else {key: np.asarray(value)})
+    return flat
+
+
+def _unflatten(arrays: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in arrays.items():
+        first, *path = key.split("/")
+        if first != prefix:
+            continue
+        branch = tree
+        for name in path[:-1]:
+            branch = branch.setdefault(name, {})
+        branch[path[-1]] = value
+    # A part without arrays (an encoder without batch normalisation) leaves no trace in a file.
+    for part in ("encoder", "decoder") if prefix == "statistics" else ():
+        tree.setdefault(part, {})
+    return tree

@@ -1,0 +1,397 @@
+"""Convolution and pooling in the form that is fast on the backend at hand.
+
+Nothing else in the project knows which form that is. All functions take images `[batch, height,
+width, channels]` and kernels `[k, k, channels, features]`, are differentiable in both, and equal
+`lax.conv_general_dilated` up to rounding.
+
+Three facts about XLA's CPU backend shape this module; `docs/performance.md` has the measurements.
+Inside a loop only a convolution in canonical form (NHWC, HWIO, NHWC, no dilation) is fast, and the
+two gradients that JAX derives are not in that form. A vmapped convolution becomes a grouped one,
+which is slow. And few output features leave most of the machine idle, so there the 2x2 window of
+the pool that follows is computed as one output with four times the features.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+# A layer with at most this many input channels gathers its windows and multiplies once; above it
+# the gathered windows cost more memory traffic than they save.
+_MOST_GATHERED_CHANNELS = 4
+# Below this many features the window of the pool is computed together; it costs (k + 1)^2 / k^2
+# times the multiplications, so wide layers are better off without.
+_FEWEST_PLAIN_FEATURES = 32
+
+
+class PooledMap(NamedTuple):
+    """A convolution's output after a 2x2 max-pool, with the sums over all of it.
+
+    Attributes:
+      values: `[batch, height // 2, width // 2, features]`.
+      total: `[features]`, the sum of the convolution's output before pooling.
+      total_of_squares: `[features]`, likewise of its squares.
+      count: how many outputs an image adds to each sum (a static number).
+    """
+
+    values: Array
+    total: Array
+    total_of_squares: Array
+    count: int  # type: ignore[assignment]  # hides tuple.count
+
+
+def same_padding(size: int) -> Padding:
+    """Returns the zeros around an image, `((top, bottom), (left, right))`, that keep its size."""
+    return (((size - 1) // 2, size // 2),) * 2
+
+
+def convolve(images: Array, kernel: Array, padding: Padding) -> Array:
+    """Convolves with stride 1.
+
+    Args:
+      images: `[batch, height, width, channels]`.
+      kernel: `[k, k, channels, features]`.
+      padding: zeros `((top, bottom), (left, right))`, at most k - 1 each.
+
+    Returns:
+      `[batch, height', width', features]`.
+    """
+    if _on_cpu():
+        return _canonical_convolution(padding, images, kernel)
+    return _plain_convolution(padding, images, kernel)
+
+
+def convolve_pool(images: Array, kernel: Array, padding: Padding) -> PooledMap:
+    """Convolves, takes the maximum of every 2x2 window and the sums that a normalisation needs.
+
+    An odd last row or column enters the sums but no window, as in `flax.linen.max_pool`. Of equal
+    values in a window the first, row by row, gets the gradient.
+
+    Args:
+      images: `[batch, height, width, channels]`.
+      kernel: `[k, k, channels, features]`.
+      padding: zeros `((top, bottom), (left, right))`.
+    """
+    channels, features = kernel.shape[2:]
+    height, width = _output_shape(images, kernel, padding)
+    if height % 2 or width % 2 or not _on_cpu():
+        return _pool_plain(images, kernel, padding)
+    if channels <= _MOST_GATHERED_CHANNELS:
+        return _pool_gathered(images, kernel, padding)
+    sides_even = images.shape[1] % 2 == 0 and images.shape[2] % 2 == 0
+    # Blocks of a small image would be fewer than the folded kernel spans.
+    large = min(images.shape[1:3]) >= 2 * kernel.shape[0]
+    if features < _FEWEST_PLAIN_FEATURES and sides_even and large:
+        return _pool_blocked(images, kernel, padding)
+    return _pool_plain(images, kernel, padding)
+
+
+def upsample_convolve(images: Array, kernel: Array, padding: Padding) -> Array:
+    """Repeats every pixel 2x2 times (nearest neighbour), then convolves with stride 1.
+
+    On a CPU the kernel is folded instead, so that the larger image is never made.
+
+    Args:
+      images: `[batch, height, width, channels]`.
+      kernel: `[k, k, channels, features]`.
+      padding: zeros around the enlarged image, `((top, bottom), (left, right))`.
+
+    Returns:
+      `[batch, height', width', features]`, height' = 2 height + padding - k + 1.
+    """
+    height, width = _output_shape(images, kernel, padding, upsampling=2)
+    if not _on_cpu() or height % 2 or width % 2:
+        return convolve(upsample(images), kernel, padding)
+    blocks = _block_convolution(images, kernel, padding, stored=1, upsampling=2)
+    return _from_blocks(blocks)
+
+
+def upsample(images: Array) -> Array:
+    """Repeats every pixel 2x2 times: `[batch, 2 height, 2 width, channels]`."""
+    batch, height, width, channels = images.shape
+    repeated = jnp.broadcast_to(images[:, :, None, :, None], (batch, height, 2, width, 2, channels))
+    return repeated.reshape(batch, 2 * height, 2 * width, channels)
+
+
+def channel_sums(images: Array) -> tuple[Array, Array]:
+    """Returns the sum and the sum of squares of every channel, two `[channels]`."""
+    # Rows of all columns and channels are long enough to be added up as vectors.
+    flat = images.reshape(-1, images.shape[2] * images.shape[3])
+    total, of_squares = (
+        jnp.sum(jnp.sum(values, 0).reshape(images.shape[2:]), 0)
+        for values in (flat, jnp.square(flat))
+    )
+    return total, of_squares
+
+
+def max_pool(images: Array) -> Array:
+    """Takes the maximum of every 2x2 window, leaving out an odd last row or column."""
+    batch, height, width, channels = images.shape
+    even = images[:, : height // 2 * 2, : width // 2 * 2]
+    windows = even.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return _first_maximum(windows, (2, 4))
+
+
+# --- the canonical convolution and its gradients ------------------------------------------------
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def _plain_convolution(padding: Padding, images: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(
+        images, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _looped_convolution(padding: Padding, images: Array, kernel: Array) -> Array:
+    if images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]:
+        return _dense_convolution(padding, images, kernel)
+    # Under vmap a loop over canonical convolutions, not the grouped one that is slow on a CPU.
+    looped = jax.custom_batching.sequential_vmap(functools.partial(_plain_convolution, padding))
+    return looped(images, kernel)
+
+
+def _dense_convolution(padding: Padding, images: Array, kernel: Array) -> Array:
+    """Multiplies flattened images with one matrix `[pixels channels, pixels' features]`.
+
+    XLA has no fast kernel for an image that is smaller than the kernel, padding aside; nearly every
+    pixel meets every output there, so the matrix wastes little.
+    """
+    batch, _, _, channels = images.shape
+    rows, columns = _output_shape(images, kernel, padding)
+    matrix = jnp.einsum(
+        "iot,jpu,tucf->ijcopf",
+        _pixel_taps(images.shape[1], rows, kernel.shape[0], padding[0][0]),
+        _pixel_taps(images.shape[2], columns, kernel.shape[1], padding[1][0]),
+        kernel,
+    )
+    features = kernel.shape[3]
+    flat = images.reshape(batch, -1) @ matrix.reshape(-1, rows * columns * features)
+    return flat.reshape(batch, rows, columns, features)
+
+
+def _pixel_taps(size: int, outputs: int, taps: int, pad: int) -> np.ndarray:
+    """Returns 0/1 `[pixel, output, tap]`: which pixel each tap of each output reads."""
+    pixel, output, tap = np.ogrid[:size, :outputs, :taps]
+    return (output + tap - pad == pixel).astype(np.float32)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _canonical_convolution(padding: Padding, images: Array, kernel: Array) -> Array:
+    return _looped_convolution(padding, images, kernel)
+
+
+def _canonical_forward(
+    padding: Padding, images: Array, kernel: Array
+) -> tuple[Array, tuple[Array, Array]]:
+    return _looped_convolution(padding, images, kernel), (images, kernel)
+
+
+def _canonical_backward(
+    padding: Padding, residuals: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    images, kernel = residuals
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    # A folded kernel need not be square.
+    full = tuple(
+        (taps - 1 - before, taps - 1 - after)
+        for taps, (before, after) in zip(kernel.shape[:2], padding, strict=True)
+    )
+    d_images = _looped_convolution(full, gradient, flipped)
+    # Channels act as the batch and the batch as the channels: the sum runs over images and pixels.
+    d_kernel = _looped_convolution(
+        padding, images.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
+    )
+    return d_images, d_kernel.transpose(1, 2, 0, 3)
+
+
+_canonical_convolution.defvjp(_canonical_forward, _canonical_backward)
+
+
+# --- convolution of blocks of pixels ------------------------------------------------------------
+
+
+def _block_taps(size: int, pad: int, stored: int, upsampling: int) -> tuple[np.ndarray, int]:
+    """Says which stored pixel each tap of each output pixel of a block reads, in one dimension.
+
+    Images are stored as blocks of `stored` pixels and repeated `upsampling` times; the output
+    comes in blocks of `stored * upsampling` pixels, one for each stored block.
+
+    Returns:
+      0/1 array `[block offset, pixel in stored block, pixel in output block, tap]`, and how many
+      blocks of padding come before the first.
+    """
+    produced = stored * upsampling
+    reads = [
+        (pixel, tap, *divmod((pixel + tap - pad) // upsampling, stored))
+        for pixel in range(produced)
+        for tap in range(size)
+    ]
+    first = min(block for _, _, block, _ in reads)
+    last = max(block for _, _, block, _ in reads)
+    taps = np.zeros((last - first + 1, stored, produced, size), np.float32)
+    for pixel, tap, block, inside in reads:
+        taps[block - first, inside, pixel, tap] = 1.0
+    return taps, -first
+
+
+def _block_convolution(
+    blocks: Array, kernel: Array, padding: Padding, *, stored: int, upsampling: int
+) -> Array:
+    """Convolves `[batch, h, w, stored^2 channels]` to `[batch, h', w', 4 features]`.
+
+    Blocks hold their pixels row by row, channels or features innermost. An output block has 2x2
+    pixels: `stored * upsampling` is 2.
+    """
+    size, _, channels, features = kernel.shape
+    taps_down, before_down = _block_taps(size, padding[0][0], stored, upsampling)
+    taps_across, before_across = _block_taps(size, padding[1][0], stored, upsampling)
+    folded = jnp.einsum("ipat,jqbu,tucf->ijpqcabf", taps_down, taps_across, kernel)
+    offsets = (taps_down.shape[0], taps_across.shape[0])
+    folded = folded.reshape(*offsets, stored**2 * channels, 4 * features)
+    block_padding = []
+    for axis, before in enumerate((before_down, before_across)):
+        pixels = 2 * blocks.shape[axis + 1] + sum(padding[axis]) - size + 1
+        after = pixels // 2 + offsets[axis] - 1 - before - blocks.shape[axis + 1]
+        block_padding.append((before, after))
+    return _canonical_convolution(tuple(block_padding), blocks, folded)
+
+
+def _to_blocks(images: Array) -> Array:
+    """Gathers every 2x2 pixels: `[batch, height / 2, width / 2, 4 channels]`."""
+    batch, height, width, channels = images.shape
+    windows = images.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return windows.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, -1)
+
+
+def _from_blocks(blocks: Array) -> Array:
+    """Inverse of `_to_blocks`."""
+    batch, height, width, depth = blocks.shape
+    windows = blocks.reshape(batch, height, width, 2, 2, depth // 4)
+    return windows.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, -1)
+
+
+# --- forms of convolution and pool --------------------------------------------------------------
+
+
+def _pool_plain(images: Array, kernel: Array, padding: Padding) -> PooledMap:
+    output = convolve(images, kernel, padding)
+    return PooledMap(max_pool(output), *channel_sums(output), output.shape[1] * output.shape[2])
+
+
+def _pool_blocked(images: Array, kernel: Array, padding: Padding) -> PooledMap:
+    output = _block_convolution(_to_blocks(images), kernel, padding, stored=2, upsampling=1)
+    batch, height, width, depth = output.shape
+    flat = output.reshape(-1, depth)
+    windows = output.reshape(batch, height, width, 4, depth // 4)
+    return PooledMap(
+        _first_maximum(windows, (3,)),
+        flat.sum(0).reshape(4, -1).sum(0),
+        jnp.square(flat).sum(0).reshape(4, -1).sum(0),
+        4 * height * width,
+    )
+
+
+def _pool_gathered(images: Array, kernel: Array, padding: Padding) -> PooledMap:
+    """One product of the folded kernel `[4 features, taps]` with all windows `[taps, positions]`.
+
+    Positions are innermost, so that sums, maxima and their gradients run over contiguous memory.
+    """
+    size, _, channels, features = kernel.shape
+    height, width = _output_shape(images, kernel, padding)
+    taps = np.stack([np.eye(size + 1, size, -shift, dtype=np.float32) for shift in (0, 1)], 1)
+    folded = jnp.einsum("iat,jbu,tucf->abfcij", taps, taps, kernel).reshape(4 * features, -1)
+    output = (folded @ _gather_windows(images, size, padding)).reshape(4, features, -1)
+    pooled = _first_maximum(output, (0,))
+    # A product with the identity transposes exactly and, unlike a transpose, is not fused into
+    # the loops around it, which would make them jump through memory.
+    swapped = lax.dot_general(
+        pooled, jnp.eye(features, dtype=pooled.dtype), (((0,), (0,)), ((), ()))
+    )
+    return PooledMap(
+        swapped.reshape(-1, height // 2, width // 2, features),
+        output.sum(2).sum(0),
+        jnp.square(output).sum(2).sum(0),
+        height * width,
+    )
+
+
+def _gather_windows(images: Array, size: int, padding: Padding) -> Array:
+    """Returns the (size + 1)^2 pixels under each 2x2 output block, `[channels taps, positions]`."""
+    batch, height, width, channels = images.shape
+    rows = height + sum(padding[0]) - size + 1
+    columns = width + sum(padding[1]) - size + 1
+    (top, bottom), (left, right) = padding
+    extra = (size - 1) % 2  # the planes below need an even number of rows and columns
+    padded = jnp.pad(images, ((0, 0), (top, bottom + extra), (left, right + extra), (0, 0)))
+    planes = padded.reshape(
+        batch, padded.shape[1] // 2, 2, padded.shape[2] // 2, 2, channels
+    ).transpose(5, 2, 4, 0, 1, 3)
+    windows = [
+        planes[:, i % 2, j % 2, :, i // 2 : i // 2 + rows // 2, j // 2 : j // 2 + columns // 2]
+        for i in range(size + 1)
+        for j in range(size + 1)
+    ]
+    return jnp.stack(windows, 1).reshape(channels * (size + 1) ** 2, -1)
+
+
+def _output_shape(
+    images: Array, kernel: Array, padding: Padding, upsampling: int = 1
+) -> tuple[int, int]:
+    height, width = (
+        side * upsampling + sum(pads) - taps + 1
+        for side, taps, pads in zip(images.shape[1:3], kernel.shape[:2], padding, strict=True)
+    )
+    return height, width
+
+
+# --- the maximum of a window --------------------------------------------------------------------
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _first_maximum(windows: Array, axes: tuple[int, ...]) -> Array:
+    """Maximum over `axes`; the gradient goes to the first of equal values only.
+
+    JAX's own gradient of a maximum splits it between equal values and takes several passes.
+    """
+    return _first_maximum_forward(windows, axes)[0]
+
+
+def _window_slices(windows: Array, axes: tuple[int, ...]) -> list[Array]:
+    slices = [windows]
+    for axis in sorted(axes, reverse=True):
+        slices = [
+            lax.index_in_dim(part, index, axis, keepdims=False)
+            for index in range(windows.shape[axis])
+            for part in slices
+        ]
+    return slices
+
+
+def _first_maximum_forward(windows: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    slices = _window_slices(windows, axes)
+    maximum = functools.reduce(jnp.maximum, slices)
+    winner = jnp.full(maximum.shape, len(slices) - 1, maximum.dtype)
+    for index in reversed(range(len(slices) - 1)):
+        winner = jnp.where(slices[index] == maximum, jnp.asarray(index, winner.dtype), winner)
+    return maximum, winner
+
+
+def _first_maximum_backward(axes: tuple[int, ...], winner: Array, gradient: Array) -> tuple[Array]:
+    sizes = [2] * len(axes) if len(axes) > 1 else [4]
+    shape = [1] * (winner.ndim + len(axes))
+    for axis, size in zip(axes, sizes, strict=True):
+        shape[axis] = size
+    place = np.arange(4, dtype=winner.dtype).reshape(shape)
+    wins = jnp.expand_dims(winner, axes) == place
+    return (jnp.where(wins, jnp.expand_dims(gradient, axes), jnp.zeros((), gradient.dtype)),)
+
+
+_first_maximum.defvjp(_first_maximum_forward, _first_maximum_backward)

@@ -1,0 +1,233 @@
+"""One's own arrays in an npz file."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from deepsvdd_jax.configs import DataConfig
+from deepsvdd_jax.datasets.archives import data_errors, read_bounded
+from deepsvdd_jax.datasets.dataset import (
+    DataError,
+    Dataset,
+    class_labels,
+    every_fifth,
+    labelled_dataset,
+    one_line,
+)
+
+MAX_ARRAY_BYTES = 8 << 30
+# No npy header is longer than this but by intent (numpy's own default).
+_MAX_HEADER_BYTES = 10_000
+_KEYS = ("x_train", "y_train", "x_test", "y_test", "x", "y")
+
+
+def parse_npy(data: bytes, source: str) -> np.ndarray:
+    """Parses an npy file of plain numbers; never unpickles.
+
+    Args:
+      data: the whole file.
+      source: its name, for messages.
+
+    Returns:
+      The array: booleans, integers or floats.
+
+    Raises:
+      DataError: not npy, another type (objects, text, dates, complex), or another length than the
+        header promises.
+    """
+    return _read_npy(io.BytesIO(data), len(data), source)
+
+
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the known arrays of an npz file (touches files).
+
+    An array's header is compared with the archive's own account of the member's size before memory
+    is allocated, and memory then grows with the bytes that really arrive.
+
+    Returns:
+      Those of x_train, y_train, x_test, y_test, x and y that are there; others are not read.
+
+    Raises:
+      DataError: no npz file, a damaged or oversized member, an array that is not of plain numbers.
+    """
+    source = str(path)
+    arrays = {}
+    with _zip_errors(source), open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+        for key in _KEYS:
+            if f"{key}.npy" in archive.namelist():
+                info = archive.getinfo(f"{key}.npy")
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise DataError(f"{source}: {key} is packed in a way that numpy never writes")
+                with archive.open(info) as member:
+                    arrays[key] = _read_npy(member, info.file_size, f"{source}: {key}")
+    if not arrays:
+        raise DataError(f"{source}: none of the arrays {', '.join(_KEYS)} is in it")
+    return arrays
+
+
+def feature_array(array: np.ndarray, source: str) -> np.ndarray:
+    """Brings images or rows to the form of a `Dataset`.
+
+    Args:
+      array: `[n, height, width, channels]`, `[n, height, width]` or `[n, features]`.
+      source: the file and array, for messages.
+
+    Returns:
+      Images `[n, height, width, channels]`, uint8 as they are and everything else as float32, or
+      rows, float32 `[n, features]`.
+
+    Raises:
+      DataError: another number of dimensions, an empty array, channels that come first, a value
+        that is NaN, infinite, or too large for float32.
+    """
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+        raise DataError(
+            f"{source}: shape {array.shape}, expected (n, height, width, channels),"
+            " (n, height, width) or (n, features), none of them 0"
+        )
+    if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] > 4:
+        raise DataError(
+            f"{source}: shape {array.shape} has the channels first, expected them last;"
+            " use numpy.moveaxis(x, 1, -1)"
+        )
+    if array.dtype != np.uint8 or array.ndim == 2:
+        with np.errstate(over="ignore"):
+            values = array.astype(np.float32)
+        _check_finite(values, array, source)
+        array = values
+    return array[..., None] if array.ndim == 3 else array
+
+
+def load_npz(config: DataConfig) -> Dataset:
+    """Loads one's own arrays from the npz file `data_dir` (touches files).
+
+    The file holds `x_train`, `x_test` and `y_test`, and optionally `y_train`; without `y_train`
+    every training row is normal and `y_test` counts 0 as normal and anything else as anomalous.
+    `x_test` and `y_test` may be left out together: the test set is then empty. Or the file holds
+    `x` and `y`: then every fifth row of a class is a test row (`dataset.every_fifth`).
+
+    Returns:
+      Images `[n, height, width, channels]`, uint8 or float32, or float32 `[n, features]`.
+
+    Raises:
+      DataError: as `read_npz` and `feature_array`; arrays that are missing or do not fit together.
+    """
+    if config.data_dir is None:
+        raise DataError("npz: --data_dir is not given; it must name an npz file")
+    arrays = read_npz(config.data_dir)
+    if "x_train" in arrays:
+        return _load_parts(arrays, config)
+    if "x" in arrays and "y" in arrays:
+        return _load_whole(arrays, config)
+    raise DataError(
+        f"{config.data_dir}: holds {', '.join(arrays)}; expected x_train, x_test and y_test"
+        " (y_train is optional), or x and y"
+    )
+
+
+def _load_parts(arrays: dict[str, np.ndarray], config: DataConfig) -> Dataset:
+    source = str(config.data_dir)
+    if ("x_test" in arrays) != ("y_test" in arrays):
+        missing = "y_test" if "x_test" in arrays else "x_test"
+        raise DataError(f"{source}: {missing} is missing; x_test and y_test belong together")
+    x_train = feature_array(arrays["x_train"], f"{source}: x_train")
+    y_train = x_test = y_test = None
+    if "y_train" in arrays:
+        y_train = class_labels(arrays["y_train"], len(x_train), f"{source}: y_train")
+    if "x_test" in arrays:
+        x_test = feature_array(arrays["x_test"], f"{source}: x_test")
+        if x_test.shape[1:] != x_train.shape[1:] or x_test.dtype != x_train.dtype:
+            raise DataError(
+                f"{source}: a row of x_test is {x_test.dtype} of shape {x_test.shape[1:]}, one of"
+                f" x_train {x_train.dtype} of shape {x_train.shape[1:]}; they must agree"
+            )
+        labels = arrays["y_test"]
+        if y_train is None and labels.dtype.kind in "buif":
+            labels = labels != 0
+        y_test = class_labels(labels, len(x_test), f"{source}: y_test")
+    return labelled_dataset(config.name, x_train, y_train, x_test, y_test)
+
+
+def _load_whole(arrays: dict[str, np.ndarray], config: DataConfig) -> Dataset:
+    source = str(config.data_dir)
+    x = feature_array(arrays["x"], f"{source}: x")
+    y = class_labels(arrays["y"], len(x), f"{source}: y")
+    train, test = every_fifth(y)
+    return labelled_dataset(config.name, x[train], y[train], x[test], y[test])
+
+
+def _check_finite(values: np.ndarray, original: np.ndarray, source: str) -> None:
+    finite = np.isfinite(values)
+    if not finite.all():
+        index = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise DataError(
+            f"{source}: {original[index]} at index {index}, expected finite float32 values;"
+            " remove or replace it"
+        )
+
+
+@contextmanager
+def _zip_errors(source: str) -> Iterator[None]:
+    try:
+        with data_errors(source):
+            yield
+    except DataError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        OverflowError,
+    ) as error:
+        raise DataError(
+            f"{source}: not an intact npz file ({one_line(error)}); write it with numpy.savez"
+        ) from error
+
+
+def _read_npy(stream: IO[bytes], size: int, source: str) -> np.ndarray:
+    head = read_bounded(stream, _MAX_HEADER_BYTES)
+    shape, fortran_order, dtype, header_bytes = _npy_header(head, source)
+    if dtype.hasobject:
+        raise DataError(f"{source}: pickled objects are refused; save an array of plain numbers")
+    if dtype.kind not in "buif":
+        raise DataError(f"{source}: type {dtype}, expected booleans, whole numbers or floats")
+    promised = math.prod(shape) * dtype.itemsize
+    if promised != size - header_bytes:
+        raise DataError(
+            f"{source}: the header promises {promised} bytes of shape {shape},"
+            f" the file holds {size - header_bytes}; truncated or damaged"
+        )
+    if promised > MAX_ARRAY_BYTES:
+        raise DataError(f"{source}: {promised} bytes, at most {MAX_ARRAY_BYTES} are read")
+    data = head[header_bytes:] + read_bounded(stream, size + 1 - len(head))
+    if len(data) != promised:
+        raise DataError(f"{source}: {len(data)} bytes where {promised} are promised; damaged")
+    values = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+    return values.astype(dtype.newbyteorder("="), order="C")
+
+
+def _npy_header(head: bytes, source: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Returns shape, Fortran order, type and the header's length."""
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    stream = io.BytesIO(head)
+    try:
+        version = np.lib.format.read_magic(stream)
+        shape, fortran_order, dtype = readers[version](stream, _MAX_HEADER_BYTES)
+    except Exception as error:  # numpy evaluates the header as Python text: anything may come.
+        raise DataError(f"{source}: not an npy array ({one_line(error)})") from error
+    if any(side < 0 for side in shape):
+        raise DataError(f"{source}: not an npy array (shape {shape})")
+    return shape, fortran_order, dtype, stream.tell()

@@ -1,0 +1,213 @@
+"""Image files of any common format, decoded to uint8 arrays with a bound on their size."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepsvdd_jax.datasets.archives import read_file
+from deepsvdd_jax.datasets.dataset import DataError, one_line
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".webp")
+)
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "PPM", "WEBP")
+_GRAY_MODES = ("1", "L", "LA", "La")
+_logger = logging.getLogger(__name__)
+
+
+def decode_image(
+    data: bytes,
+    source: str,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+) -> np.ndarray:
+    """Decodes one image file and resizes it.
+
+    The orientation that a camera noted is applied. 16-bit gray values keep their upper eight bits.
+    Transparent pixels are laid over black. Palette images become RGB, of an animation the first
+    frame counts. For resizing see `resize_image`.
+
+    Args:
+      data: the whole file.
+      source: its name, for messages.
+      size: (height, width) to resize to; None keeps the size.
+      channels: 1 converts to gray, 3 to RGB; None keeps gray gray and makes all else RGB.
+
+    Returns:
+      uint8 `[height, width, channels]`.
+
+    Raises:
+      DataError: damaged, of no known format, floating-point pixels, or so many pixels that
+        Pillow takes it for an attack (`PIL.Image.MAX_IMAGE_PIXELS`).
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                image.load()
+                array = _to_array(image, source, channels)
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{source}: far too many pixels ({one_line(error)})") from error
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files.
+        raise DataError(
+            f"{source}: damaged or not an image ({one_line(error)}); replace or remove it"
+        ) from error
+    return array if size is None else resize_image(array, size)
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes an image, bilinear and antialiased: Pillow's `BILINEAR`.
+
+    When shrinking, the filter widens with the scale.
+
+    Args:
+      image: uint8 `[height, width, channels]` with 1 or 3 channels.
+      size: (height, width) to resize to.
+
+    Returns:
+      uint8 `[*size, channels]`.
+    """
+    from PIL import Image
+
+    if image.shape[:2] == size:
+        return image
+    plain = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    resized = np.array(plain.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return resized.reshape(*size, image.shape[2])
+
+
+def read_image(
+    path: Path, size: tuple[int, int] | None = None, channels: int | None = None
+) -> np.ndarray:
+    """Reads one image file (touches files); see `decode_image`."""
+    return decode_image(read_file(path), str(path), size, channels)
+
+
+def image_files(folder: str | Path, recursive: bool = True) -> list[Path]:
+    """Lists the image files of a folder by their suffix (touches files).
+
+    Files and folders whose names start with a dot are left out.
+
+    Args:
+      folder: the folder.
+      recursive: whether to look into subfolders.
+
+    Returns:
+      Sorted paths; empty if there are none.
+
+    Raises:
+      DataError: not a folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"{root}: not a folder of images")
+    paths = root.rglob("*") if recursive else root.iterdir()
+    return sorted(path for path in paths if _is_image(path, root))
+
+
+def iter_images(
+    paths: Sequence[Path],
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    batch_size: int = 256,
+    skip_unreadable: bool = False,
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Streams images in batches, so that memory holds one batch (touches files).
+
+    Args:
+      paths: image files.
+      size: (height, width) to resize to; None: all must agree with the first.
+      channels: 1, 3, or None: all must agree with the first.
+      batch_size: images a batch; the last batch may be smaller.
+      skip_unreadable: leave out damaged files with a logged warning instead of failing. An image of
+        another shape is an error all the same.
+
+    Yields:
+      The names, as given in `paths`, and uint8 `[batch, height, width, channels]`.
+
+    Raises:
+      DataError: a damaged file, or an image of another shape than the first.
+    """
+    first: tuple[Path, tuple[int, ...]] | None = None
+    names: list[str] = []
+    batch: list[np.ndarray] = []
+    for path in paths:
+        try:
+            image = read_image(path, size, channels)
+        except DataError as error:
+            if not skip_unreadable:
+                raise
+            _logger.warning("skipped %s", error)
+            continue
+        if first is None:
+            first = path, image.shape
+        elif image.shape != first[1]:
+            raise DataError(
+                f"{path}: {_shape_words(image.shape)}, but {first[0]} has {_shape_words(first[1])};"
+                " pass --image_size and --channels to convert all images alike"
+            )
+        names.append(str(path))
+        batch.append(image)
+        if len(batch) == batch_size:
+            yield names, np.stack(batch)
+            names, batch = [], []
+    if batch:
+        yield names, np.stack(batch)
+
+
+def _is_image(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
+
+
+def _shape_words(shape: tuple[int, ...]) -> str:
+    height, width, channels = shape
+    return f"{height}x{width} pixels (height x width) and {channels} channel(s)"
+
+
+def _to_array(image: Image.Image, source: str, channels: int | None) -> np.ndarray:
+    from PIL import ImageOps
+
+    plain = _eight_bits(ImageOps.exif_transpose(image), source)
+    if channels is not None:
+        plain = plain.convert("L" if channels == 1 else "RGB")
+    array = np.array(plain)
+    return array if array.ndim == 3 else array[..., None]
+
+
+def _eight_bits(image: Image.Image, source: str) -> Image.Image:
+    """Converts an image of any mode to `L` or `RGB`."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise DataError(
+            f"{source}: floating-point pixels have no fixed range; save it with 8 or 16 bits,"
+            " or pass the pixels as an npz file"
+        )
+    if image.mode == "I" or image.mode.startswith("I;"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise DataError(
+                f"{source}: pixels from {values.min()} to {values.max()}, expected 16 bits"
+            )
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    target = "L" if image.mode in _GRAY_MODES else "RGB"
+    if not image.has_transparency_data:
+        return image.convert(target)
+    layered = image.convert("RGBA")
+    black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, layered).convert(target)

@@ -1,0 +1,88 @@
+"""Weights that a run starts from instead of drawing them: host steps between compiled programs."""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsvdd_jax.checkpoints import load_model
+from deepsvdd_jax.configs import ConfigError, RunConfig
+
+# Images and patches that the dictionary is learned from; the Theano code's own numbers.
+_DICTIONARY_IMAGES = 500
+
+
+def initial_weights(
+    config: RunConfig, images: npt.NDArray[np.floating], seed: int
+) -> dict[str, Any]:
+    """Returns the parameters that replace drawn ones, a nested dict, empty if there are none.
+
+    Args:
+      config: of the run; `initial_model` and `first_layer` say what is wanted.
+      images: `[n, height, width, channels]`, the run's training images, network input.
+      seed: of the run.
+
+    Raises:
+      ConfigError: a saved model whose network is another one.
+      ModelError: a saved model that cannot be read.
+    """
+    if config.initial_model is not None:
+        return _model_weights(config, config.initial_model)
+    if config.first_layer == "dictionary":
+        network = config.network
+        kernel = dictionary_kernel(images, network.kernel_size, network.stages[0][0], seed)
+        return {"encoder": {"stage0_0": {"kernel": kernel}}}
+    return {}
+
+
+def _model_weights(config: RunConfig, path: str) -> dict[str, Any]:
+    model = load_model(path)
+    same = ("stages", "hidden", "rep_dim", "kernel_size", "padding", "bias", "affine", "batch_norm")
+    for name in same:
+        theirs, ours = getattr(model.config.network, name), getattr(config.network, name)
+        if theirs != ours:
+            raise ConfigError(f"initial_model {path} has {name}={theirs}; this run has {ours}")
+    parts = ["encoder"] + ["decoder"] * (config.needs_decoder and "decoder" in model.params)
+    return {part: model.params[part] for part in parts}
+
+
+def dictionary_kernel(
+    images: npt.NDArray[np.floating], size: int, atoms: int, seed: int
+) -> npt.NDArray[np.float32]:
+    """Learns a dictionary of image patches; its atoms are the kernels `[size, size, channels,
+    atoms]` of a first convolution.
+
+    Patches of 500 images are standardised; scikit-learn's `MiniBatchDictionaryLearning` with alpha
+    1, 1000 iterations of 10 patches (Theano code). Atoms are scaled to the norm that Glorot
+    initialisation gives a kernel on average, so that depth and learning rate keep their meaning.
+    """
+    from sklearn.decomposition import MiniBatchDictionaryLearning
+    from sklearn.feature_extraction.image import extract_patches_2d
+
+    random = np.random.RandomState(seed)
+    chosen = images[random.permutation(len(images))[:_DICTIONARY_IMAGES]]
+    patches = np.concatenate(
+        [
+            extract_patches_2d(image, (size, size), max_patches=20, random_state=random)
+            for image in chosen
+        ]
+    ).reshape(-1, size * size * images.shape[-1])
+    patches = patches - patches.mean(axis=0)
+    patches = patches / np.maximum(patches.std(axis=0), 1e-8)
+    iterations, batch = 1000, 10
+    learner = MiniBatchDictionaryLearning(
+        n_components=atoms,
+        alpha=1.0,
+        batch_size=batch,
+        max_iter=max(1, math.ceil(iterations * batch / len(patches))),
+        random_state=random,
+    )
+    components = learner.fit(patches[random.permutation(len(patches))]).components_
+    norms = np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-8)
+    channels = images.shape[-1]
+    glorot_norm = math.sqrt(
+        size * size * channels * 4.0 / (1.0 + 0.01**2) / (size * size * (channels + atoms))
+    )
+    kernels = (components / norms * glorot_norm).reshape(atoms, size, size, channels)
+    return kernels.transpose(1, 2, 3, 0).astype(np.float32)

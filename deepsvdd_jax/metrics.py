@@ -1,0 +1,241 @@
+"""Figures of merit of anomaly scores, and their mean and spread over runs.
+
+A higher score means more anomalous; label 1 is anomalous, 0 normal. Everything is computed in
+float64 by numpy and scikit-learn. Unusable input raises a `ValueError` of one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import metrics as sk_metrics
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+class Evaluation(NamedTuple):
+    """How well scores tell anomalous from normal test points; every rate lies in [0, 1].
+
+    Attributes:
+      auroc: area under the receiver operating characteristic.
+      average_precision: area under the precision-recall curve, as a step function.
+      fpr95: false-positive rate at 95 % recall of the anomalies, see `fpr_at_tpr`.
+      threshold: the score above which a point was called anomalous.
+      accuracy: fraction of right calls at `threshold`.
+      precision: fraction of the points called anomalous that are; 0 if none was called so.
+      recall: fraction of the anomalous points that were called so.
+      f1: harmonic mean of precision and recall.
+    """
+
+    auroc: float
+    average_precision: float
+    fpr95: float
+    threshold: float
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+
+
+class ScoreSummary(NamedTuple):
+    """Range, mean and median of scores, in the units of the scores."""
+
+    minimum: float
+    maximum: float
+    mean: float
+    median: float
+
+
+class MeanStd(NamedTuple):
+    """Mean and sample standard deviation over `count` runs."""
+
+    mean: float
+    std: float
+    count: int  # type: ignore[assignment]  # hides tuple.count, of no use here
+
+
+def evaluate(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float) -> Evaluation:
+    """Every metric of one scored test set.
+
+    Args:
+      scores: `[n_test]`, higher = more anomalous.
+      labels: `[n_test]`, 1 = anomalous, 0 = normal.
+      threshold: a point is called anomalous when its score is greater than this.
+
+    Raises:
+      ValueError: a score is not finite, the threshold is NaN, the lengths differ, or the labels
+        do not hold both 0 and 1.
+    """
+    scores, labels = _scores_and_labels(scores, labels)
+    if np.isnan(threshold):
+        raise ValueError("threshold is NaN")
+    called = (scores > threshold).astype(np.int64)
+    return Evaluation(
+        auroc=float(sk_metrics.roc_auc_score(labels, scores)),
+        average_precision=float(sk_metrics.average_precision_score(labels, scores)),
+        fpr95=fpr_at_tpr(scores, labels, 0.95),
+        threshold=float(threshold),
+        accuracy=float(sk_metrics.accuracy_score(labels, called)),
+        precision=float(sk_metrics.precision_score(labels, called, zero_division=0)),
+        recall=float(sk_metrics.recall_score(labels, called, zero_division=0)),
+        f1=float(sk_metrics.f1_score(labels, called, zero_division=0)),
+    )
+
+
+def fpr_at_tpr(scores: npt.ArrayLike, labels: npt.ArrayLike, tpr: float = 0.95) -> float:
+    """Smallest false-positive rate of any threshold that recalls at least `tpr` of the anomalies.
+
+    Args:
+      scores: `[n_test]`, higher = more anomalous.
+      labels: `[n_test]`, 1 = anomalous, 0 = normal.
+      tpr: recall to be reached, in (0, 1].
+
+    Raises:
+      ValueError: as `evaluate`, or `tpr` outside (0, 1].
+    """
+    scores, labels = _scores_and_labels(scores, labels)
+    if not 0 < tpr <= 1:
+        raise ValueError(f"tpr must lie in (0, 1], got {tpr}")
+    # Intermediate points must stay: the first threshold that reaches `tpr` may be one of them.
+    fprs, tprs, _ = sk_metrics.roc_curve(labels, scores, drop_intermediate=False)
+    return float(fprs[tprs >= tpr].min())
+
+
+def training_threshold(train_scores: npt.ArrayLike, quantile: float = 0.99) -> float:
+    """The quantile of the training scores above which a test point is called anomalous.
+
+    Linear interpolation between order statistics; the default is the 99th percentile.
+
+    Raises:
+      ValueError: no scores, a score that is not finite, or `quantile` outside [0, 1].
+    """
+    if not 0 <= quantile <= 1:
+        raise ValueError(f"quantile must lie in [0, 1], got {quantile}")
+    return float(np.quantile(_finite(train_scores, "train_scores"), quantile))
+
+
+def summarize_scores(scores: npt.ArrayLike) -> ScoreSummary:
+    """Minimum, maximum, mean and median of scores `[n]`.
+
+    Raises:
+      ValueError: no scores, or a score that is not finite.
+    """
+    values = _finite(scores, "scores")
+    return ScoreSummary(
+        float(values.min()), float(values.max()), float(values.mean()), float(np.median(values))
+    )
+
+
+def normalized_scores(scores: npt.ArrayLike, train_scores: npt.ArrayLike) -> FloatArray:
+    """Scores in units of the mean training score of the same run.
+
+    Runs differ in the scale of their scores; in this unit they can be averaged.
+
+    Args:
+      scores: `[n]`, not negative (a squared distance, never d − R²).
+      train_scores: `[n_train]` of the same run and the same kind.
+
+    Returns:
+      float64 `[n]`.
+
+    Raises:
+      ValueError: a score that is not finite, or a mean training score that is not positive.
+    """
+    values = _finite(scores, "scores")
+    mean = float(_finite(train_scores, "train_scores").mean())
+    if not (np.isfinite(mean) and mean > 0):
+        raise ValueError(f"the mean of train_scores must be positive and finite, got {mean}")
+    return values / mean
+
+
+def ensemble_scores(
+    scores: Sequence[npt.ArrayLike], train_scores: Sequence[npt.ArrayLike]
+) -> FloatArray:
+    """Mean over runs of the normalised scores: one scorer out of many seeds.
+
+    Args:
+      scores: one `[n]` a run, for the same points in the same order.
+      train_scores: one `[n_train]` a run.
+
+    Returns:
+      float64 `[n]`.
+
+    Raises:
+      ValueError: no runs, sequences or runs of differing length, or as `normalized_scores`.
+    """
+    if len(scores) == 0:
+        raise ValueError("an ensemble needs the scores of at least one run")
+    if len(scores) != len(train_scores):
+        raise ValueError(
+            f"scores of {len(scores)} runs but training scores of {len(train_scores)} runs"
+        )
+    members = [normalized_scores(*run) for run in zip(scores, train_scores, strict=True)]
+    lengths = {len(member) for member in members}
+    if len(lengths) > 1:
+        raise ValueError(f"the runs scored differing numbers of points: {sorted(lengths)}")
+    return np.asarray(np.mean(members, axis=0))
+
+
+def mean_and_std(values: npt.ArrayLike) -> MeanStd:
+    """Mean and sample standard deviation (divisor count − 1) over runs.
+
+    NaN stands for a failed run and is left out. One run has the standard deviation 0; none at all
+    gives NaN, NaN and the count 0.
+
+    Raises:
+      ValueError: `values` is not one-dimensional.
+    """
+    array = _vector(values, "values")
+    array = array[~np.isnan(array)]
+    if array.size == 0:
+        return MeanStd(float("nan"), float("nan"), 0)
+    std = float(array.std(ddof=1)) if array.size > 1 else 0.0
+    return MeanStd(float(array.mean()), std, int(array.size))
+
+
+def _vector(values: npt.ArrayLike, name: str) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got the shape {array.shape}")
+    return array
+
+
+def _finite(values: npt.ArrayLike, name: str) -> FloatArray:
+    array = _vector(values, name)
+    if array.size == 0:
+        raise ValueError(f"{name} is empty")
+    bad = int(np.count_nonzero(~np.isfinite(array)))
+    if bad:
+        raise ValueError(f"{name} holds {bad} values of {array.size} that are NaN or infinite")
+    return array
+
+
+def _scores_and_labels(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, IntArray]:
+    values, marks = _finite(scores, "scores"), _vector(labels, "labels")
+    if len(values) != len(marks):
+        raise ValueError(f"{len(values)} scores but {len(marks)} labels")
+    present = set(np.unique(marks).tolist())
+    if not present <= {0.0, 1.0}:
+        raise ValueError("labels must be 0 (normal) or 1 (anomalous)")
+    if len(present) < 2:
+        raise ValueError(f"both labels are needed, but every label is {int(present.pop())}")
+    return values, marks.astype(np.int64)
+
+
+# --- collapse -----------------------------------------------------------------------------------
+
+# Spread of the representations of noise, relative to ||c||, below which a sphere has collapsed.
+COLLAPSED_SPREAD = 1e-3
+
+# Share of distinct scores below which a scorer tells nothing apart.
+_FEWEST_DISTINCT = 0.01
+
+
+def is_collapsed(scores: npt.ArrayLike) -> bool:
+    """Whether fewer than 1 % of the scores `[n]` differ: the network maps everything to a point."""
+    values = np.asarray(scores)
+    return len(np.unique(values)) < _FEWEST_DISTINCT * len(values)

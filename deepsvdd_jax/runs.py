@@ -1,0 +1,648 @@
+"""A whole run as a pure function, many runs as one program, the mesh, and the chunks between which
+a program can be left and taken up again.
+
+A program works on a fixed number of runs. On an accelerator they are vmapped; on a CPU each device
+loops over its runs, because there a batched convolution gains nothing, a loop skips a stopped run
+and steps that a smaller class does not need, and the result does not depend on the neighbours.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as Spec
+
+from deepsvdd_jax import objectives, scoring, training
+from deepsvdd_jax.configs import PhaseConfig, RunConfig
+from deepsvdd_jax.networks import Network, Params, Statistics, build_network
+from deepsvdd_jax.training import (
+    EpochInfo,
+    Hyperparameters,
+    RunData,
+    TrainState,
+)
+
+# Epochs of history that one call can hold; a call runs at most this many.
+MOST_EPOCHS_PER_CALL = 25
+
+PHASES = ("pretraining", "training")
+
+
+class Run(NamedTuple):
+    """One run of a program; stacked, every array has a leading axis of runs.
+
+    Attributes:
+      key: all draws of the run come from it.
+      data: which images it trains on, and their scaling.
+      pretraining: traced settings of the autoencoder phase (of the training phase without one).
+      training: traced settings of the evaluated phase.
+      weights: parameters that replace drawn ones, a nested dict with any part of the network's.
+    """
+
+    key: Array
+    data: RunData
+    pretraining: Hyperparameters
+    training: Hyperparameters
+    weights: Params
+
+
+class Shared(NamedTuple):
+    """What all runs of a program see: float32 pools `[m, ...]` of training and test images."""
+
+    images: Array
+    test_images: Array
+
+
+class Outcome(NamedTuple):
+    """What is left of a run when it has ended; distances are d, not d - R^2.
+
+    Attributes:
+      state: the final state; its squared radius comes from the whole training set.
+      train_distances: `[n]`, of the run's images in the order of its indices, padding included.
+      test_distances: `[n_test]`.
+      spread: see `scoring.noise_spread`.
+    """
+
+    state: TrainState
+    train_distances: Array
+    test_distances: Array
+    spread: Array
+
+
+class Progress(NamedTuple):
+    """A program between two chunks: all that is needed to go on.
+
+    Attributes:
+      phase: `pretraining` or `training`.
+      epoch: epochs of that phase that are done.
+      state: stacked.
+      untrained_distances: `[runs, n_test]`, test distances before any training.
+      history: a phase's stacked `EpochInfo` so far, `[runs, epochs, ...]` numpy arrays.
+    """
+
+    phase: str
+    epoch: int
+    state: TrainState
+    untrained_distances: Array
+    history: dict[str, EpochInfo]
+
+
+# --- one run ------------------------------------------------------------------------------------
+
+
+def init_params(config: RunConfig, network: Network, run: Run) -> tuple[Params, Statistics]:
+    """Draws a run's weights; `run.weights` replaces what it names."""
+    key_init = jax.random.fold_in(run.key, 0)
+    params, statistics = network.init(key_init, config.needs_decoder)
+    return _replace_leaves(params, run.weights), statistics
+
+
+def _replace_leaves(params: Params, replacements: Params) -> Params:
+    merged = dict(params)
+    for name, value in replacements.items():
+        merged[name] = _replace_leaves(params[name], value) if isinstance(value, dict) else value
+    return merged
+
+
+def begin_run(
+    config: RunConfig, network: Network, shared: Shared, run: Run
+) -> tuple[TrainState, Array]:
+    """Returns a run's first state and the test distances `[n_test]` of the untrained network."""
+    params, statistics = init_params(config, network, run)
+    untrained = begin_training(config, network, shared, run, params, statistics)
+    distances = scoring.pool_distances(
+        untrained, shared.test_images, run.data, network, config.training.objective
+    )
+    if config.pretraining is None:
+        return untrained, distances
+    nothing = jnp.zeros((network.rep_dim,))
+    state = training.start_phase(config.pretraining, params, statistics, nothing, jnp.zeros(()))
+    return state._replace(active=run.data.count > 0), distances
+
+
+def end_pretraining(
+    config: RunConfig, network: Network, shared: Shared, run: Run, state: TrainState
+) -> TrainState:
+    """Returns the first state of the training phase, its encoder taken from the autoencoder."""
+    new = begin_training(config, network, shared, run, state.params, state.statistics)
+    healthy = state.failure == training.NOT_FAILED
+    return new._replace(active=new.active & healthy, failure=state.failure)
+
+
+def begin_training(
+    config: RunConfig,
+    network: Network,
+    shared: Shared,
+    run: Run,
+    params: Params,
+    statistics: Statistics,
+) -> TrainState:
+    """Returns the first state of the training phase: statistics, then center, then radius.
+
+    The center is the mean representation of the training set (paper, section 3.3).
+    """
+    phase, objective = config.training, config.training.objective
+    parts = ("encoder", "decoder") if config.training_reconstructs else ("encoder",)
+    params = {part: params[part] for part in parts}
+    statistics = {part: statistics[part] for part in parts}
+    if objective.statistics_first:
+        statistics = training_set_statistics(network, phase, shared.images, run.data, params)
+    state = training.start_phase(
+        phase, params, statistics, jnp.zeros((network.rep_dim,)), jnp.zeros(())
+    )
+    if objective.kind != "reconstruction":
+        state = state._replace(
+            center=initial_center(network, phase, shared.images, run.data, state)
+        )
+        if phase.objective.radius_rule == "gradient":
+            distances = _training_distances(network, phase, shared, run, state)
+            radius = objectives.exact_squared_radius(distances, run.training.nu, _valid(run.data))
+            state = state._replace(squared_radius=radius)
+    # The optimiser's state has the shape of center and radius where these are trained.
+    state = training.start_phase(phase, params, statistics, state.center, state.squared_radius)
+    return state._replace(active=run.data.count > 0)
+
+
+def training_set_statistics(
+    network: Network, phase: PhaseConfig, images: Array, data: RunData, params: Params
+) -> Statistics:
+    """Averages the batch statistics over a run's training set, weights fixed."""
+
+    def of_batch(places: Array, mask: Array) -> Statistics:
+        batch = training.take_batch(images, data, places, mask)
+        codes, encoder = network.encode_batch(params, batch.images, mask, None)
+        found = {"encoder": encoder}
+        if "decoder" in params:
+            _, found["decoder"] = network.decode_batch(params, codes, mask)
+        return found
+
+    return _mean_over_batches(of_batch, data, phase.batch_size, data.count)
+
+
+def initial_center(
+    network: Network, phase: PhaseConfig, images: Array, data: RunData, state: TrainState
+) -> Array:
+    """Returns the center `[rep_dim]` that a phase starts from."""
+    objective = phase.objective
+    if objective.center_init == "constant":
+        return jnp.full((network.rep_dim,), 0.5)
+    count = data.count
+    if objective.center_batches is not None:
+        count = jnp.minimum(count, objective.center_batches * phase.batch_size)
+
+    def of_batch(places: Array, mask: Array) -> Array:
+        batch = training.take_batch(images, data, places, mask)
+        codes = network.encode(state.params, state.statistics, batch.images)
+        total = jnp.sum(jnp.where(mask[:, None], codes, 0.0), axis=0)
+        return total / jnp.maximum(jnp.sum(mask), 1)
+
+    center = _mean_over_batches(of_batch, data, phase.batch_size, count)
+    return objectives.away_from_zero(center, objective.center_floor)
+
+
+def _mean_over_batches(
+    of_batch: Callable[[Array, Array], Any], data: RunData, batch_size: int, count: Array
+) -> Any:
+    """Averages a function of batches over the first `count` images, weighted by their number."""
+
+    def body(index: Array, total: Any) -> Any:
+        places = index * batch_size + jnp.arange(batch_size)
+        mask = places < count
+        found = of_batch(jnp.minimum(places, data.indices.shape[0] - 1), mask)
+        weight = jnp.sum(mask) / jnp.maximum(count, 1)
+        return jax.tree.map(lambda old, new: old + weight * new, total, found)
+
+    like = jax.eval_shape(
+        of_batch,
+        jax.ShapeDtypeStruct((batch_size,), jnp.int32),
+        jax.ShapeDtypeStruct((batch_size,), jnp.bool_),
+    )
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+    batches = (count + batch_size - 1) // batch_size
+    return jax.lax.fori_loop(0, batches, body, zeros)
+
+
+def _valid(data: RunData) -> Array:
+    return jnp.arange(data.indices.shape[0]) < data.count
+
+
+def _training_distances(
+    network: Network, phase: PhaseConfig, shared: Shared, run: Run, state: TrainState
+) -> Array:
+    return scoring.pool_distances(
+        state, shared.images, run.data, network, phase.objective, run.data.indices
+    )
+
+
+def run_epochs(
+    config: RunConfig,
+    network: Network,
+    phase_name: str,
+    capacity: int,
+    shared: Shared,
+    first_epoch: Array,
+    count: Array,
+    run: Run,
+    state: TrainState,
+) -> tuple[TrainState, EpochInfo]:
+    """Trains one run for some epochs; a run that has stopped keeps its state.
+
+    Args:
+      config: static.
+      network: static.
+      phase_name: static; which phase.
+      capacity: static; epochs that the history holds, at least `count`.
+      shared: pools of images.
+      first_epoch: int32, traced, so that one executable serves every chunk.
+      count: int32, traced, epochs to run.
+      run: key, data and settings.
+      state: after epoch `first_epoch - 1`.
+
+    Returns:
+      The state, and the history `[capacity, ...]`, whose `ran` is False where nothing was done.
+    """
+    phase = config.pretraining if phase_name == "pretraining" else config.training
+    assert phase is not None
+    settings = run.pretraining if phase_name == "pretraining" else run.training
+    key_phase = jax.random.fold_in(run.key, 1 + PHASES.index(phase_name))
+
+    def train(epoch: Array, state: TrainState) -> tuple[TrainState, EpochInfo]:
+        key_epoch = jax.random.fold_in(key_phase, epoch)
+        new, info = training.train_epoch(
+            state, shared.images, run.data, network, phase, settings, key_epoch
+        )
+        if phase.objective.radius_rule == "block-coordinate":
+            new = _with_solved_radius(network, phase, shared, run, epoch, new)
+            radius = jnp.sqrt(jnp.maximum(new.squared_radius, 0.0))
+            info = info._replace(radius=radius)
+        return _with_verdict(phase, info, new), info
+
+    like = jax.eval_shape(train, first_epoch, state)[1]
+
+    def skip(epoch: Array, state: TrainState) -> tuple[TrainState, EpochInfo]:
+        return state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+
+    def body(index: Array, carry: tuple[TrainState, EpochInfo]) -> tuple[TrainState, EpochInfo]:
+        state, history = carry
+        state, info = jax.lax.cond(state.active, train, skip, first_epoch + index, state)
+        return state, jax.tree.map(lambda all, one: all.at[index].set(one), history, info)
+
+    history = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), like)
+    return jax.lax.fori_loop(0, count, body, (state, history))
+
+
+def _with_solved_radius(
+    network: Network, phase: PhaseConfig, shared: Shared, run: Run, epoch: Array, state: TrainState
+) -> TrainState:
+    """Solves for the radius (and the center) on the whole training set, where it is due: after
+    every epoch of the warm-up, then every `radius_every` epochs (Theano code)."""
+    objective = phase.objective
+    if objective.kind != "soft-boundary":
+        return state
+    done = epoch + 1
+    past = done - objective.warm_up_epochs
+    due = (past <= 0) | (past % objective.radius_every == 0)
+    nu, valid = run.training.nu, _valid(run.data)
+
+    def solve(state: TrainState) -> TrainState:
+        if objective.center_rule == "dual":
+            codes = _training_codes(network, shared, run, state)
+            center, squared_radius, _ = objectives.svdd_dual(codes, nu, valid)
+            return state._replace(center=center, squared_radius=squared_radius)
+        distances = _training_distances(network, phase, shared, run, state)
+        squared_radius = objectives.exact_squared_radius(distances, nu, valid)
+        return state._replace(squared_radius=squared_radius)
+
+    return jax.lax.cond(due, solve, lambda state: state, state)
+
+
+def _training_codes(network: Network, shared: Shared, run: Run, state: TrainState) -> Array:
+    def encode(indices: Array) -> Array:
+        scaled = (shared.images[indices] - run.data.shift[None]) * run.data.scale[None]
+        return network.encode(state.params, state.statistics, scaled)
+
+    size = run.data.indices.shape[0]
+    batches = -(-size // scoring.BATCH_SIZE)
+    padded = jnp.pad(run.data.indices, (0, batches * scoring.BATCH_SIZE - size))
+    codes = jax.lax.map(encode, padded.reshape(batches, -1))
+    return codes.reshape(-1, network.rep_dim)[:size]
+
+
+def _with_verdict(phase: PhaseConfig, info: EpochInfo, state: TrainState) -> TrainState:
+    """Stops a run whose loss is low enough, not finite, or whose radius vanished."""
+    failure = jnp.where(jnp.isfinite(info.loss), training.NOT_FAILED, training.NON_FINITE)
+    objective = phase.objective
+    if objective.kind == "soft-boundary":
+        warm = objective.radius_rule == "quantile"
+        expected = state.epoch > objective.warm_up_epochs if warm else jnp.ones((), bool)
+        lost = expected & ~(state.squared_radius > 0.0)
+        failure = jnp.where((failure == training.NOT_FAILED) & lost, training.NO_RADIUS, failure)
+    active = failure == training.NOT_FAILED
+    if phase.stop_below is not None:
+        active = active & ~(info.loss < phase.stop_below)
+    return state._replace(active=active, failure=failure.astype(jnp.int32))
+
+
+def end_run(
+    config: RunConfig, network: Network, shared: Shared, run: Run, state: TrainState
+) -> Outcome:
+    """Scores both sets and takes the final radius from the whole training set.
+
+    The radius is the (1 - nu) order statistic of the training distances; in one-class mode it
+    serves as a threshold only.
+    """
+    phase = config.training
+    train_distances = _training_distances(network, phase, shared, run, state)
+    radius = objectives.exact_squared_radius(train_distances, run.training.nu, _valid(run.data))
+    state = state._replace(squared_radius=radius)
+    test_distances = scoring.pool_distances(
+        state, shared.test_images, run.data, network, phase.objective
+    )
+    spread = scoring.noise_spread(state, network, jax.random.fold_in(run.key, 1 + len(PHASES)))
+    return Outcome(state, train_distances, test_distances, spread)
+
+
+# --- many runs ----------------------------------------------------------------------------------
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """Returns a mesh with one axis, `run`, over the given devices or all local ones."""
+    devices = jax.local_devices() if devices is None else devices
+    return Mesh(np.asarray(devices), ("run",), axis_types=(AxisType.Auto,))
+
+
+def map_runs(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Returns `mapped(shared, per_run)`, `function(shared, run)` over the runs of a mesh.
+
+    Args:
+      function: of what is shared, then one run's arrays.
+      mesh: the leading axis of `per_run` is sharded over it, so it must be a multiple of its size.
+    """
+
+    def local(shared: Any, per_run: Any) -> Any:
+        one = functools.partial(function, shared)
+        if jax.default_backend() == "cpu":
+            return jax.lax.map(one, per_run)
+        return jax.vmap(one)(per_run)
+
+    if mesh.size == 1:
+        return local
+    return jax.shard_map(
+        local, mesh=mesh, in_specs=(Spec(), Spec("run")), out_specs=Spec("run"), check_vma=False
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _program(function: Callable[..., Any], mesh: Mesh, *static: Any) -> Callable[..., Any]:
+    """Compiles `function(*static, *shared, *per_run)` for tuples `shared` and `per_run`."""
+
+    def one_run(shared: tuple[Any, ...], per_run: tuple[Any, ...]) -> Any:
+        return function(*static, *shared, *per_run)
+
+    return jax.jit(map_runs(one_run, mesh))
+
+
+def share(mesh: Mesh, images: np.ndarray, test_images: np.ndarray) -> Shared:
+    """Puts the pools of images on every device of a mesh, once."""
+    everywhere = NamedSharding(mesh, Spec())
+    return jax.device_put(Shared(jnp.asarray(images), jnp.asarray(test_images)), everywhere)
+
+
+def place_runs(mesh: Mesh, runs: Run) -> Run:
+    """Puts stacked runs on the devices of a mesh, each where it will train."""
+    return jax.device_put(runs, NamedSharding(mesh, Spec("run")))
+
+
+def begin_runs(
+    config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run
+) -> Progress:
+    """Starts the runs of a program: weights, center, untrained scores."""
+    begin = _program(begin_run, mesh, config, network)
+    state, untrained = begin((shared,), (runs,))
+    phase = "training" if config.pretraining is None else "pretraining"
+    return Progress(phase, 0, state, untrained, {})
+
+
+def continue_runs(
+    config: RunConfig,
+    network: Network,
+    mesh: Mesh,
+    shared: Shared,
+    runs: Run,
+    progress: Progress,
+    epochs: int,
+) -> Progress:
+    """Trains all runs of a program for up to `epochs` epochs, within one phase.
+
+    Returns:
+      The progress; its phase is `training` and its epoch that phase's last when all is done.
+    """
+    phase = config.training if progress.phase == "training" else config.pretraining
+    assert phase is not None
+    count = min(epochs, MOST_EPOCHS_PER_CALL, phase.epochs - progress.epoch)
+    advance = _program(run_epochs, mesh, config, network, progress.phase, MOST_EPOCHS_PER_CALL)
+    limits = (np.int32(progress.epoch), np.int32(count))
+    state, info = advance((shared, *limits), (runs, progress.state))
+    recorded = jax.tree.map(lambda values: np.asarray(values)[:, :count], info)
+    if progress.phase in progress.history:
+        recorded = jax.tree.map(
+            lambda old, new: np.concatenate([old, new], axis=1),
+            progress.history[progress.phase],
+            recorded,
+        )
+    progress = progress._replace(
+        epoch=progress.epoch + count,
+        state=state,
+        history={**progress.history, progress.phase: recorded},
+    )
+    over = progress.epoch == phase.epochs or not bool(np.any(np.asarray(state.active)))
+    if progress.phase == "pretraining" and over:
+        switch = _program(end_pretraining, mesh, config, network)
+        return progress._replace(
+            phase="training", epoch=0, state=switch((shared,), (runs, progress.state))
+        )
+    return progress
+
+
+def is_over(config: RunConfig, progress: Progress) -> bool:
+    """Whether no run of a program has an epoch left."""
+    if progress.phase != "training":
+        return False
+    if progress.epoch >= config.training.epochs:
+        return True
+    return not bool(np.any(np.asarray(progress.state.active)))
+
+
+def end_runs(
+    config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run, progress: Progress
+) -> Outcome:
+    """Scores the runs of a program that is over."""
+    return _program(end_run, mesh, config, network)((shared,), (runs, progress.state))
+
+
+# --- in one call --------------------------------------------------------------------------------
+
+
+def init_run(key: Array, config: RunConfig, images: Array) -> TrainState:
+    """Returns the state of a run before its training phase: weights, statistics, center.
+
+    Args:
+      key: of the run.
+      config: static, hashable; its pretraining is not run.
+      images: float32 `[n, height, width, channels]` or `[n, features]`, network input, all normal.
+    """
+    images = jnp.asarray(images, jnp.float32)
+    network = build_network(config.network, tuple(images.shape[1:]))
+    return _init_run(key, images, config, network)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "network"))
+def _init_run(key: Array, images: Array, config: RunConfig, network: Network) -> TrainState:
+    run = _whole_run(key, config, images)
+    params, statistics = init_params(config, network, run)
+    shared = Shared(images, images[:0])
+    return begin_training(config, network, shared, run, params, statistics)
+
+
+def _whole_run(key: Array, config: RunConfig, images: Array | np.ndarray) -> Run:
+    """Returns a run on all of `images`, which are network input already."""
+    ones = (1,) * (images.ndim - 1)
+    data = RunData(
+        jnp.arange(images.shape[0], dtype=jnp.int32),
+        jnp.int32(images.shape[0]),
+        jnp.zeros(ones),
+        jnp.ones(ones),
+    )
+    return Run(key, data, *phase_settings(config), {})
+
+
+def phase_settings(config: RunConfig) -> tuple[Hyperparameters, Hyperparameters]:
+    """Returns the traced settings of pretraining and training, scalars."""
+    trained = training.default_hyperparameters(config.training)
+    if config.pretraining is None:
+        return trained, trained
+    return training.default_hyperparameters(config.pretraining), trained
+
+
+def stack_runs(runs: list[Run]) -> Run:
+    """Stacks runs along a new leading axis, filling indices up to the longest."""
+    longest = max(run.data.indices.shape[0] for run in runs)
+    filled = [
+        run._replace(
+            data=run.data._replace(
+                indices=jnp.pad(
+                    jnp.asarray(run.data.indices), (0, longest - run.data.indices.shape[0])
+                )
+            )
+        )
+        for run in runs
+    ]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *filled)
+
+
+def train_runs(
+    keys: Array,
+    config: RunConfig,
+    images: npt.ArrayLike,
+    test_images: npt.ArrayLike | None = None,
+    *,
+    data: list[RunData] | None = None,
+    mesh: Mesh | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> tuple[Outcome, Progress]:
+    """Trains many runs in one program, from weights to scores.
+
+    Args:
+      keys: `[runs]`, a typed key for each run.
+      config: static, of all of them.
+      images: float32 `[m, ...]`, the pool of training images; network input unless `data` scales.
+      test_images: float32 `[n_test, ...]`, scored in the end; None scores nothing.
+      data: which images each run trains on; None trains each on all.
+      mesh: devices; None takes all local ones. The number of runs must be a multiple of its size
+        unless it is None.
+      on_progress: called after every chunk of epochs.
+
+    Returns:
+      The outcome, with a leading axis of runs, and the last progress, with the history.
+    """
+    pool = np.asarray(images, np.float32)
+    test_pool = pool[:0] if test_images is None else np.asarray(test_images, np.float32)
+    network = build_network(config.network, tuple(pool.shape[1:]))
+    if mesh is None:
+        devices = jax.local_devices()
+        usable = max(n for n in range(1, len(devices) + 1) if len(keys) % n == 0)
+        mesh = make_mesh(devices[:usable])
+    whole = _whole_run(keys[0], config, pool)
+    runs = stack_runs(
+        [
+            whole._replace(key=key, data=whole.data if data is None else data[number])
+            for number, key in enumerate(keys)
+        ]
+    )
+    shared, runs = share(mesh, pool, test_pool), place_runs(mesh, runs)
+    progress = begin_runs(config, network, mesh, shared, runs)
+    while not is_over(config, progress):
+        progress = continue_runs(
+            config, network, mesh, shared, runs, progress, MOST_EPOCHS_PER_CALL
+        )
+        if on_progress is not None:
+            on_progress(progress)
+    return end_runs(config, network, mesh, shared, runs, progress), progress
+
+
+# --- width --------------------------------------------------------------------------------------
+
+# Share of a device's memory that a program may plan for: the allocator needs some room.
+_MEMORY_SHARE = 0.8
+
+
+def widest_program(
+    config: RunConfig, network: Network, shared: Shared, longest: int, memory: int
+) -> int:
+    """Returns how many runs fit into one device's memory, from the compiled program itself.
+
+    Args:
+      config: static.
+      network: static.
+      shared: pools, arrays or their shapes.
+      longest: most images of a run.
+      memory: bytes of the device.
+    """
+    one, two = (_program_bytes(config, network, shared, longest, width) for width in (1, 2))
+    per_run = max(two - one, 1)
+    return max(1, 1 + int((_MEMORY_SHARE * memory - one) // per_run))
+
+
+def _program_bytes(
+    config: RunConfig, network: Network, shared: Shared, longest: int, width: int
+) -> int:
+    """Returns the bytes of a vmapped epoch program's arguments, results and temporaries."""
+    ones = (1,) * len(network.image_shape)
+    settings = phase_settings(config)
+
+    def example(key: Array) -> Run:
+        data = RunData(
+            jnp.zeros((longest,), jnp.int32), jnp.int32(longest), jnp.zeros(ones), jnp.ones(ones)
+        )
+        return Run(key, data, *settings, {})
+
+    def both(shared: Shared, keys: Array) -> Any:
+        def one(key: Array) -> Any:
+            run = example(key)
+            state, _ = begin_run(config, network, shared, run)
+            phase = "training" if config.pretraining is None else "pretraining"
+            return run_epochs(
+                config, network, phase, 1, shared, jnp.int32(0), jnp.int32(1), run, state
+            )
+
+        return jax.vmap(one)(keys)
+
+    keys = jax.random.split(jax.random.key(0), width)
+    usage: Any = jax.jit(both).lower(shared, keys).compile().memory_analysis()
+    return usage.argument_size_in_bytes + usage.output_size_in_bytes + usage.temp_size_in_bytes

@@ -1,0 +1,152 @@
+"""What a command does to its process: platform, devices, compiled programs kept on disk, and the
+one way in which every command ends."""
+
+import contextlib
+import logging
+import os
+import platform as host
+import sys
+import zlib
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import app, flags
+
+from deepsvdd_jax.checkpoints import ModelError
+from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.datasets import DataError
+from experiments.results import ResultsError
+
+PACKAGES = ("deepsvdd_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+
+# One device a core pays as long as every device has runs to loop over.
+MOST_CPU_DEVICES = 16
+
+
+class Failure(RuntimeError):
+    """Something failed that was not the user's mistake: exit code 1, one line."""
+
+
+def define_flags() -> None:
+    """Defines the flags that every command has."""
+    flags.DEFINE_enum("platform", "auto", ["auto", "cpu", "gpu", "tpu"], "where to compute")
+    flags.DEFINE_string(
+        "compilation_cache",
+        str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "deepsvdd_jax"),
+        "folder that keeps compiled programs for the next call; empty = none",
+    )
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Runs a command under absl and leaves the process with its exit code."""
+    app.run(lambda rest: sys.exit(exit_code(main, rest)), flags_parser=parse_flags)
+
+
+def exit_code(main: Callable[[], None], rest: list[str]) -> int:
+    """Returns 0 when done, 1 when something failed, 2 for wrong flags or unusable input.
+
+    A user's mistake ends in one line on stderr, never in a traceback.
+
+    Args:
+      main: the command.
+      rest: the program's name and what the flags left over, which must be nothing.
+    """
+    try:
+        if len(rest) > 1:
+            raise ConfigError(f"unknown argument {rest[1]!r}; flags start with --, see --help")
+        main()
+    except (ConfigError, DataError, ModelError, ResultsError) as error:
+        return _explain(2, error)
+    except Failure as error:
+        return _explain(1, error)
+    except MemoryError as error:
+        return _explain(1, f"out of memory: {error}")
+    except KeyboardInterrupt:
+        return _explain(1, "interrupted; the same command goes on with the runs that are missing")
+    return 0
+
+
+def parse_flags(arguments: list[str]) -> list[str]:
+    """Parses the command line; leaves with exit code 2 and one line if it is wrong."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        sys.exit(_explain(2, error))
+
+
+def _explain(code: int, reason: object) -> int:
+    print(f"{Path(sys.argv[0]).stem}: {' '.join(str(reason).split())}", file=sys.stderr)
+    return code
+
+
+def use_platform(name: str, cache: str) -> None:
+    """Chooses the platform, before any computation: a CPU gets one device a core.
+
+    Raises:
+      ConfigError: no such device here.
+    """
+    # jax reports every platform that it looks for in vain.
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+    # Devices cannot change once something was computed in this process.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", min(_cores(), MOST_CPU_DEVICES))
+    if name != "auto":
+        jax.config.update("jax_platforms", {"gpu": "cuda,rocm"}.get(name, name))
+    if cache:
+        _keep_compiled_programs(cache)
+    try:
+        jax.devices()
+    except RuntimeError:
+        raise ConfigError(
+            f"platform {name}: jax finds no such device; install jax for it, or use --platform=cpu"
+        ) from None
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _keep_compiled_programs(cache: str) -> None:
+    # A program compiled for one processor must not be run on another that shares the home folder.
+    folder = Path(cache).expanduser() / f"{host.machine()}-{_processor()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = host.processor()
+    lines = [line for line in text.splitlines() if line.startswith(("model name", "flags"))]
+    # Python's own hash of a string differs from process to process.
+    return f"{zlib.crc32(chr(10).join(lines[:2]).encode()):08x}"
+
+
+def describe() -> dict[str, Any]:
+    """Returns the versions of the packages and the devices, for `config.json`."""
+    versions = {"python": host.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    device = jax.devices()[0]
+    return {
+        "versions": versions,
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.local_device_count(),
+            "cores": _cores(),
+        },
+    }

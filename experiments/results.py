@@ -1,0 +1,317 @@
+"""A sweep's folder: what is in it, written atomically, read back to go on.
+
+Every file is written under a temporary name and renamed, so that what is there is whole.
+"""
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsvdd_jax import configs, metrics
+
+RUN_COLUMNS = (
+    *("dataset", "protocol", "normal_class", "method", "objective", "seed"),
+    *("auroc", "average_precision", "fpr95", "auroc_untrained"),
+    *("threshold", "accuracy", "precision", "recall", "f1"),
+    *("epochs", "train_seconds", "collapsed"),
+    *("failed_epoch", "selection"),
+    *("test_minimum", "test_maximum", "test_mean", "test_median"),
+    *("train_minimum", "train_maximum"),
+)
+SUMMARY_COLUMNS = (
+    *("dataset", "normal_class", "method", "objective", "runs"),
+    *("auroc_mean", "auroc_std", "auroc_ensemble", "auroc_untrained_mean"),
+)
+
+# Settings in config.json that may differ when a sweep is taken up again.
+_FREE = ("versions", "device", "normal_classes", "seeds", "methods", "runs_per_program", "data_dir")
+
+
+class ResultsError(ValueError):
+    """A results folder that cannot be used; the message names it and says why."""
+
+
+class RunName(NamedTuple):
+    """What tells one run of a sweep from another."""
+
+    method: str
+    normal_class: int
+    seed: int
+
+    @property
+    def stem(self) -> str:
+        """The name of its files."""
+        return f"{self.method}-class{self.normal_class}-seed{self.seed}"
+
+
+Row = dict[str, str]
+
+
+def open_folder(folder: Path, settings: Mapping[str, Any]) -> dict[RunName, Row]:
+    """Makes a sweep's folder or takes up the one that is there (touches files).
+
+    Args:
+      folder: of the sweep.
+      settings: JSON values; all but those free to differ must equal the folder's own.
+
+    Returns:
+      The rows of finished runs.
+
+    Raises:
+      ResultsError: the folder cannot be written, holds something else, or other settings.
+    """
+    path = folder / "config.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
+        if not there and any(folder.iterdir()):
+            raise ResultsError(f"{folder} is not empty and holds no sweep; give another --out")
+    except OSError as error:
+        raise ResultsError(f"cannot write {folder}: {error.strerror or error}") from None
+    if there:
+        _check_same(path, settings)
+    merged = _merged(_read_json(path), settings) if there else dict(settings)
+    write_text(path, json.dumps(merged, indent=2))
+    return read_rows(folder)
+
+
+def _check_same(path: Path, settings: Mapping[str, Any]) -> None:
+    theirs = {name: value for name, value in _read_json(path).items() if name not in _FREE}
+    ours = {name: value for name, value in settings.items() if name not in _FREE}
+    # A method that only one side has is an extension, not a difference.
+    for name in ("deep_svdd", "dcae"):
+        if theirs.get(name) is None or ours.get(name) is None:
+            theirs.pop(name, None)
+            ours.pop(name, None)
+    found = configs.differences(theirs, ours)
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise ResultsError(
+            f"{path.parent} holds a sweep with other settings: {found[0]}{more}; give another --out"
+        )
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**old, **{name: value for name, value in new.items() if value is not None}}
+    for name in ("normal_classes", "seeds", "methods"):
+        both = [*old.get(name, []), *new.get(name, [])]
+        merged[name] = list(dict.fromkeys(both))
+    return merged
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ResultsError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ResultsError(f"{path}: damaged: {error}; restore it or give another --out") from None
+    if not isinstance(values, dict):
+        raise ResultsError(f"{path}: damaged: not an object; restore it or give another --out")
+    return values
+
+
+def read_rows(folder: Path) -> dict[RunName, Row]:
+    """Reads `runs.csv` (touches files); a run whose scores are missing does not count."""
+    path = folder / "runs.csv"
+    if not path.exists():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = set(RUN_COLUMNS) - set(reader.fieldnames or ())
+            if missing:
+                raise ResultsError(f"{path}: damaged: column {min(missing)} is missing")
+            rows = list(reader)
+        named = {
+            RunName(row["method"], int(row["normal_class"]), int(row["seed"])): row for row in rows
+        }
+    except OSError as error:
+        raise ResultsError(f"{path}: {error.strerror or error}") from None
+    except (csv.Error, UnicodeDecodeError, TypeError, ValueError) as error:
+        if isinstance(error, ResultsError):
+            raise
+        raise ResultsError(f"{path}: damaged: {error}") from None
+    return {
+        name: row
+        for name, row in named.items()
+        if row["failed_epoch"] or (folder / "scores" / f"{name.stem}.npz").exists()
+    }
+
+
+def write_run(
+    folder: Path,
+    rows: dict[RunName, Row],
+    name: RunName,
+    values: Mapping[str, Any],
+    scores: Mapping[str, npt.NDArray[Any]] | None,
+    history: Mapping[str, npt.NDArray[Any]] | None,
+) -> None:
+    """Writes a finished run (touches files): scores and history first, its row last.
+
+    Args:
+      folder: of the sweep.
+      rows: of all finished runs; the new one is added.
+      name: of the run.
+      values: the row's; what is None or NaN stays empty.
+      scores: arrays of the scores file; None for a run that failed.
+      history: equally long columns; None for a method without epochs.
+    """
+    if history is not None:
+        table = _csv_text(list(history), zip(*history.values(), strict=True))
+        write_text(folder / "history" / f"{name.stem}.csv", table)
+    if scores is not None:
+        buffer = io.BytesIO()
+        np.savez(buffer, **scores)  # type: ignore[arg-type]
+        write_bytes(folder / "scores" / f"{name.stem}.npz", buffer.getvalue())
+    rows[name] = {column: format_value(values.get(column)) for column in RUN_COLUMNS}
+    ordered = [rows[key] for key in sorted(rows)]
+    table = _csv_text(RUN_COLUMNS, ([row[name] for name in RUN_COLUMNS] for row in ordered))
+    write_text(folder / "runs.csv", table)
+
+
+def write_summary(folder: Path, rows: Mapping[RunName, Row]) -> list[Row]:
+    """Writes `summary.csv` from the rows and scores of finished runs (touches files)."""
+    summary = summarize(folder, rows)
+    table = _csv_text(SUMMARY_COLUMNS, ([row[name] for name in SUMMARY_COLUMNS] for row in summary))
+    write_text(folder / "summary.csv", table)
+    return summary
+
+
+def summarize(folder: Path, rows: Mapping[RunName, Row]) -> list[Row]:
+    """Returns a row for each class and method, and a row `mean` for each method.
+
+    A class's `auroc_std` is over its seeds. The mean row's is over seeds of the mean over classes,
+    empty unless all classes have the same seeds.
+    """
+    summary: list[Row] = []
+    for method in dict.fromkeys(name.method for name in sorted(rows)):
+        of_method = {
+            name: row
+            for name, row in sorted(rows.items())
+            if name.method == method and row["auroc"]
+        }
+        classes = dict.fromkeys(name.normal_class for name in of_method)
+        per_class = [_class_summary(folder, of_method, label) for label in classes]
+        summary += per_class
+        if per_class:
+            summary.append(_mean_summary(of_method, per_class))
+    return summary
+
+
+def _class_summary(folder: Path, rows: Mapping[RunName, Row], label: int) -> Row:
+    names = [name for name in rows if name.normal_class == label]
+    auroc = metrics.mean_and_std([float(rows[name]["auroc"]) for name in names])
+    untrained = [rows[name]["auroc_untrained"] for name in names]
+    first = rows[names[0]]
+    return {
+        "dataset": first["dataset"],
+        "normal_class": str(label),
+        "method": first["method"],
+        "objective": first["objective"],
+        "runs": str(len(names)),
+        "auroc_mean": format_value(auroc.mean),
+        "auroc_std": format_value(auroc.std),
+        "auroc_ensemble": format_value(_ensemble_auroc(folder, names)),
+        "auroc_untrained_mean": format_value(
+            np.mean([float(value) for value in untrained]) if all(untrained) else None
+        ),
+    }
+
+
+def _mean_summary(rows: Mapping[RunName, Row], per_class: list[Row]) -> Row:
+    by_seed: dict[int, list[float]] = {}
+    for name, row in rows.items():
+        by_seed.setdefault(name.seed, []).append(float(row["auroc"]))
+    complete = all(len(values) == len(per_class) for values in by_seed.values())
+    spread = metrics.mean_and_std([float(np.mean(values)) for values in by_seed.values()]).std
+
+    def mean_of(column: str) -> str:
+        values = [row[column] for row in per_class]
+        return format_value(np.mean([float(value) for value in values]) if all(values) else None)
+
+    return {
+        **per_class[0],
+        "normal_class": "mean",
+        "runs": str(len(rows)),
+        "auroc_mean": mean_of("auroc_mean"),
+        "auroc_std": format_value(spread if complete else None),
+        "auroc_ensemble": mean_of("auroc_ensemble"),
+        "auroc_untrained_mean": mean_of("auroc_untrained_mean"),
+    }
+
+
+def _ensemble_auroc(folder: Path, names: list[RunName]) -> float | None:
+    """Returns the AUROC of the mean over seeds of d over its mean on the training set."""
+    loaded = [read_scores(folder, name) for name in names]
+    tested = [item["tested"] for item in loaded]
+    if any(not np.array_equal(tested[0], other) for other in tested):
+        # Runs that were evaluated on different test images have no common score.
+        return None
+    total = sum(item["distances"] / item["train_mean"] for item in loaded) / len(loaded)
+    chosen = tested[0]
+    return metrics.evaluate(total[chosen], loaded[0]["labels"][chosen], np.inf).auroc
+
+
+def read_scores(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
+    """Reads a run's scores file (touches files)."""
+    path = folder / "scores" / f"{name.stem}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except OSError as error:
+        raise ResultsError(
+            f"{path}: {error.strerror or error}; delete it to run it again"
+        ) from None
+    except (ValueError, KeyError, EOFError) as error:
+        raise ResultsError(f"{path}: damaged: {error}; delete it to run it again") from None
+
+
+def format_value(value: Any) -> str:
+    """Returns a cell: floats with all digits that tell them apart, None and NaN empty."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return str(int(value))
+    if isinstance(value, (float, np.floating)):
+        return repr(float(value))
+    return str(value)
+
+
+def _csv_text(header: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(list(header))
+    writer.writerows([format_value(cell) for cell in line] for line in lines)
+    return buffer.getvalue()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically (touches files)."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file under a temporary name, then renames it (touches files)."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        except BaseException:
+            Path(draft).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ResultsError(f"cannot write {path}: {error.strerror or error}") from None

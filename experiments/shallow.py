@@ -1,0 +1,185 @@
+"""Scores the shallow baselines of a sweep: features, methods, several cores."""
+
+import dataclasses
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from absl import flags
+
+from deepsvdd_jax import baselines, preprocessing
+from deepsvdd_jax.configs import ConfigError, PreprocessingConfig, RunConfig
+from deepsvdd_jax.datasets import OneClassSplit
+from experiments import deep, environment, results
+from experiments.results import RunName
+
+if TYPE_CHECKING:
+    from experiments.sweep import Sweep
+
+METHODS = ("ocsvm", "kde", "isolation_forest")
+
+# The report behind the preset `itu` names this state of its isolation forest.
+_ITU_RANDOM_STATE = 42
+
+
+@dataclasses.dataclass(frozen=True)
+class ShallowConfig:
+    """Settings of the baselines.
+
+    Attributes:
+      selection: how the one-class SVM picks nu and gamma: `none`, or `paper`, by AUROC on a
+        labelled tenth of the test set, which is then left out of its figures.
+      recipe: whose features: `published` (by data set) or `itu` (pixels in [0, 1]).
+      pca: principal components with 95 % of the variance: `auto` where the paper has them.
+    """
+
+    selection: Literal["none", "paper"] = "none"
+    recipe: Literal["published", "itu"] = "published"
+    pca: Literal["auto", "always", "never"] = "auto"
+
+
+def define_flags() -> None:
+    """Defines the baselines' flags."""
+    flags.DEFINE_enum(
+        "selection",
+        "none",
+        ["none", "paper"],
+        "one-class SVM: fixed settings, or chosen by AUROC on a labelled tenth of the test set",
+    )
+    flags.DEFINE_enum(
+        "pca", "auto", ["auto", "always", "never"], "baselines: components with 95 % variance"
+    )
+
+
+def read_config(values: flags.FlagValues, base: RunConfig) -> ShallowConfig:
+    """Builds the baselines' configuration from parsed flags."""
+    recipe: Literal["published", "itu"] = "itu" if base.preset == "itu" else "published"
+    return ShallowConfig(selection=values.selection, recipe=recipe, pca=values.pca)
+
+
+def wanted_runs(sweep: "Sweep") -> list[RunName]:
+    """Returns the runs of the baselines; what does not depend on a seed runs for the first only."""
+    return [
+        RunName(method, label, seed)
+        for method in METHODS
+        if method in sweep.methods
+        for label in sweep.classes
+        for seed in (sweep.seeds if _is_random(method, sweep) else sweep.seeds[:1])
+    ]
+
+
+def _is_random(method: str, sweep: "Sweep") -> bool:
+    drawn = bool(sweep.split.outlier_fraction or sweep.split.validation_fraction)
+    by_selection = method == "ocsvm" and sweep.shallow.selection == "paper"
+    return method == "isolation_forest" or by_selection or drawn
+
+
+def method_config(method: str, config: ShallowConfig) -> baselines.BaselineConfig:
+    """Returns the settings of a baseline (`algorithm`: paper, section 4.1)."""
+    if method == "ocsvm":
+        return baselines.OneClassSVMConfig(selection=config.selection)
+    if method == "kde":
+        return baselines.KDEConfig()
+    return baselines.IsolationForestConfig(contamination="auto" if config.recipe == "itu" else 0.1)
+
+
+def score_missing(sweep: "Sweep", rows: dict[RunName, results.Row]) -> list[RunName]:
+    """Scores the baselines that are missing, in threads; returns those that failed."""
+    from joblib import Parallel, delayed
+
+    missing = [name for name in wanted_runs(sweep) if name not in rows]
+    for method in dict.fromkeys(name.method for name in missing):
+        _announce(sweep, method, sum(name.method == method for name in missing))
+    from experiments.sweep import identity, progress_bar
+
+    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
+    calls = (delayed(_score)(sweep, name) for name in missing)
+    with progress_bar("baselines", len(missing), "run") as bar:
+        parallel = Parallel(n_jobs=workers, prefer="threads", return_as="generator_unordered")
+        for name, row, scores in parallel(calls):
+            values = identity(sweep, name) | row
+            results.write_run(sweep.out, rows, name, values, scores, None)
+            bar.update()
+    return []
+
+
+def _announce(sweep: "Sweep", method: str, count: int) -> None:
+    split = sweep.splits[sweep.classes[0], sweep.seeds[0]]
+    features = int(np.prod(sweep.dataset.x_train.shape[1:]))
+    cost = baselines.describe_cost(
+        method_config(method, sweep.shallow),
+        len(split.train_indices),
+        len(split.test_indices),
+        features,
+    )
+    print(f"{cost}; {count} such runs", file=sys.stderr)
+
+
+def _score(
+    sweep: "Sweep", name: RunName
+) -> tuple[RunName, dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    split = sweep.splits[name.normal_class, name.seed]
+    started = time.perf_counter()
+    train, test = method_features(sweep, name.method, split)
+    seed = name.seed + (_ITU_RANDOM_STATE if sweep.shallow.recipe == "itu" else 0)
+    try:
+        result = baselines.fit_and_score(
+            method_config(name.method, sweep.shallow), train, test, seed, split.test_labels
+        )
+    except ValueError as error:
+        raise environment.Failure(f"{name.stem}: {error}") from None
+    row: dict[str, Any] = deep.evaluate_scores(
+        result.test_scores, split.test_labels, result.train_scores, 0.99, result.test_indices
+    )
+    row |= {
+        "train_seconds": round(time.perf_counter() - started, 3),
+        "selection": result.selection,
+    }
+    scores = deep.score_arrays(
+        result.test_scores,
+        result.test_scores,
+        split.test_labels,
+        float(result.train_scores.mean()),
+        result.test_indices,
+    )
+    return name, row, scores
+
+
+def method_features(
+    sweep: "Sweep", method: str, split: OneClassSplit
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    """Returns a baseline's features of the training and the test images, `[n, features]`.
+
+    As in the paper: contrast-normalised on CIFAR-10 and, for the isolation forest, on MNIST, with
+    95 % of the variance kept; pixels in [0, 1] otherwise. Tables are standardised.
+    """
+    images = sweep.dataset.x_train[split.train_indices]
+    test = sweep.dataset.x_test[split.test_indices]
+    name, published = sweep.data.name, sweep.shallow.recipe == "published"
+    grey = name in ("mnist", "fashion_mnist", "kmnist") and method == "isolation_forest"
+    normalized = published and (name == "cifar10" or grey)
+    table = images.ndim == 2
+    steps = PreprocessingConfig(
+        contrast="l1" if normalized else "none", min_max=normalized, standardize=table
+    )
+    fitted = preprocessing.fit(steps, images)
+    train, tested = (
+        baselines.to_features(preprocessing.apply(fitted, part)) for part in (images, test)
+    )
+    wants_pca = sweep.shallow.pca == "always" or (sweep.shallow.pca == "auto" and normalized)
+    if wants_pca:
+        return baselines.pca_features(train, tested)
+    return train, tested
+
+
+def check(config: ShallowConfig, methods: tuple[str, ...]) -> None:
+    """Refuses settings that no chosen method has.
+
+    Raises:
+      ConfigError: `selection=paper` without a one-class SVM.
+    """
+    if config.selection == "paper" and "ocsvm" not in methods:
+        raise ConfigError("selection=paper is for ocsvm; add it to --methods")

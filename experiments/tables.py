@@ -1,0 +1,94 @@
+"""Tables for the terminal."""
+
+from collections.abc import Mapping
+
+from experiments import published
+from experiments.results import Row, RunName
+
+
+def summary_table(summary: list[Row], preset: str, protocol: str) -> str:
+    """Returns the summary beside the published figures, AUROC in percent.
+
+    A published figure in brackets was written from memory and could not be checked.
+    """
+    header = ("class", "method", "runs", "untrained", "AUROC", "ensemble", "published")
+    lines: list[tuple[str, ...]] = [header]
+    for method in dict.fromkeys(row["method"] for row in summary):
+        of_method = [row for row in summary if row["method"] == method]
+        known = [_published(row, preset, protocol) for row in of_method[:-1]]
+        lines += [_line(row, figure) for row, figure in zip(of_method[:-1], known, strict=True)]
+        lines.append(_line(of_method[-1], _mean_published(known)))
+    return _aligned(lines)
+
+
+def itu_tables(rows: Mapping[RunName, Row], dataset: str, preset: str) -> list[str]:
+    """Returns the ITU report's figures beside each method's means, for its own digit only."""
+    texts = []
+    for method in dict.fromkeys(name.method for name in rows):
+        for label in sorted({name.normal_class for name in rows if name.method == method}):
+            figures = published.itu_figures(dataset, preset, method, label)
+            ours = [
+                row for name, row in rows.items() if name[:2] == (method, label) and row["auroc"]
+            ]
+            if len(figures) < 2 or not ours:
+                continue
+            lines: list[tuple[str, ...]] = [("figure", "report", "ours, mean", "least", "most")]
+            for column, value in figures.items():
+                found = [float(row[column]) for row in ours if row[column]]
+                mean = sum(found) / len(found)
+                cells = (f"{number:.4f}" for number in (value, mean, min(found), max(found)))
+                lines.append((column, *cells))
+            title = f"\nITU report, digit {label}, {method}, {len(ours)} runs"
+            texts.append(f"{title}\n{_aligned(lines)}")
+    return texts
+
+
+def _published(row: Row, preset: str, protocol: str) -> tuple[float, bool] | None:
+    return published.published_auroc(
+        row["dataset"],
+        preset,
+        protocol,
+        row["method"],
+        row["objective"],
+        int(row["normal_class"]),
+    )
+
+
+def _mean_published(known: list[tuple[float, bool] | None]) -> tuple[float, bool] | None:
+    figures = [figure for figure in known if figure is not None]
+    if not figures or len(figures) < len(known):
+        return None
+    return sum(value for value, _ in figures) / len(figures), all(sure for _, sure in figures)
+
+
+def _line(row: Row, figure: tuple[float, bool] | None) -> tuple[str, ...]:
+    mean, spread = _percent(row["auroc_mean"]), _percent(row["auroc_std"])
+    shown = ""
+    if figure is not None:
+        shown = f"{100 * figure[0]:.1f}" if figure[1] else f"({100 * figure[0]:.1f})"
+    method = row["method"] + (f" {row['objective']}" if row["objective"] else "")
+    return (
+        row["normal_class"],
+        method,
+        row["runs"],
+        _percent(row["auroc_untrained_mean"]),
+        f"{mean} ± {spread}" if spread and int(row["runs"]) > 1 else mean,
+        _percent(row["auroc_ensemble"]),
+        shown,
+    )
+
+
+def _percent(cell: str) -> str:
+    return f"{100 * float(cell):.2f}" if cell else ""
+
+
+def _aligned(lines: list[tuple[str, ...]]) -> str:
+    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    texts = [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])

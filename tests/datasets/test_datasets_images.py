@@ -1,0 +1,197 @@
+import io
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepsvdd_jax.configs import DataConfig
+from deepsvdd_jax.datasets import image_files, iter_images, load, one_class_split
+from deepsvdd_jax.datasets.images import decode_image
+
+
+def encode(array, suffix="png", **options):
+    stream = io.BytesIO()
+    name = {"jpg": "jpeg", "tif": "tiff", "ppm": "ppm", "pgm": "ppm"}.get(suffix, suffix)
+    Image.fromarray(array).save(stream, name, **options)
+    return stream.getvalue()
+
+
+def save(path, value=0, shape=(4, 6, 3)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode(np.full(shape, value, np.uint8), path.suffix[1:].lower()))
+
+
+RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+GRAY = RGB[..., 0]
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "ppm", "webp"])
+def test_lossless_formats_are_exact(suffix):
+    options = {"lossless": True} if suffix == "webp" else {}
+    np.testing.assert_array_equal(decode_image(encode(RGB, suffix, **options), ""), RGB)
+
+
+def test_jpeg_and_gif_are_read():
+    flat = np.full((8, 8, 3), 100, np.uint8)
+    assert np.abs(decode_image(encode(flat, "jpg"), "").astype(int) - 100).max() <= 2
+    np.testing.assert_array_equal(decode_image(encode(GRAY, "gif"), "")[..., 0], GRAY)
+
+
+def test_channels_convert():
+    np.testing.assert_array_equal(decode_image(encode(GRAY), ""), GRAY[..., None])
+    repeated = np.repeat(GRAY[..., None], 3, axis=2)
+    np.testing.assert_array_equal(decode_image(encode(GRAY), "", channels=3), repeated)
+    luma = RGB @ np.array([0.299, 0.587, 0.114])
+    found = decode_image(encode(RGB), "", channels=1)
+    assert found.shape == (5, 7, 1)
+    assert np.abs(found[..., 0] - luma).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bits_keep_their_upper_eight(suffix):
+    wide = np.array([[0, 255, 256], [32768, 65280, 65535]], np.uint16)
+    found = decode_image(encode(wide, suffix), "")
+    np.testing.assert_array_equal(found[..., 0], [[0, 0, 1], [128, 255, 255]])
+
+
+def test_transparent_pixels_are_laid_over_black():
+    rgba = np.array([[[200, 100, 50, 255], [200, 100, 50, 0], [200, 100, 50, 128]]], np.uint8)
+    found = decode_image(encode(rgba), "")
+    assert found.shape == (1, 3, 3)
+    np.testing.assert_array_equal(found[0, :2], [[200, 100, 50], [0, 0, 0]])
+    assert np.abs(found[0, 2].astype(int) - [100, 50, 25]).max() <= 1
+
+
+def test_gray_with_alpha_stays_gray():
+    found = decode_image(encode(np.array([[[200, 255], [200, 0]]], np.uint8)), "")
+    np.testing.assert_array_equal(found, [[[200], [0]]])
+
+
+def test_the_orientation_of_a_camera_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found = decode_image(encode(RGB, exif=exif), "")
+    np.testing.assert_array_equal(found, np.rot90(RGB, -1))
+
+
+def test_floating_point_pixels_are_refused(refuses):
+    data = encode(np.zeros((2, 2), np.float32), "tif")
+    refuses(["a.tif", "floating-point"], decode_image, data, "a.tif")
+
+
+@pytest.mark.parametrize("data", [b"", b"not an image", encode(RGB)[:60], encode(RGB, "jpg")[:300]])
+def test_damaged_images_are_named(data, refuses):
+    refuses(["a.png", "damaged"], decode_image, data, "a.png")
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000])
+def test_a_decompression_bomb_is_refused(side, refuses):
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + kind + data + check
+
+    header = side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+    refuses(["a.png", "too many pixels"], decode_image, data, "a.png")
+
+
+def test_image_files_are_sorted_recursive_and_without_hidden_ones(tmp_path, refuses):
+    for name in ("b.png", "a/z.JPG", "a/c.tif", ".hidden.png", ".git/x.png", "a/._c.png"):
+        save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)]
+    assert found == ["a/c.tif", "a/z.JPG", "b.png"]
+    refuses(["b.png", "not a folder"], image_files, tmp_path / "b.png")
+
+
+def test_iter_images_streams_batches(tmp_path):
+    for index in range(5):
+        save(tmp_path / f"{index}.png", index)
+    batches = list(iter_images(image_files(tmp_path), (2, 3), 1, batch_size=2))
+    assert [images.shape for _, images in batches] == [(2, 2, 3, 1), (2, 2, 3, 1), (1, 2, 3, 1)]
+    assert [name for names, _ in batches for name in names] == [
+        str(tmp_path / f"{index}.png") for index in range(5)
+    ]
+    assert [int(image[0, 0, 0]) for _, images in batches for image in images] == [0, 1, 2, 3, 4]
+
+
+def test_iter_images_skips_unreadable_files_only_when_asked(tmp_path, refuses, caplog):
+    save(tmp_path / "a.png", 1)
+    (tmp_path / "b.png").write_bytes(b"broken")
+    save(tmp_path / "c.png", 3)
+    paths = [*image_files(tmp_path), tmp_path / "gone.png"]
+    refuses(["b.png"], lambda: list(iter_images(paths)))
+    ((names, images),) = iter_images(paths, skip_unreadable=True)
+    assert names == [str(tmp_path / "a.png"), str(tmp_path / "c.png")]
+    np.testing.assert_array_equal(images[:, 0, 0, 0], [1, 3])
+    assert "b.png" in caplog.text and "gone.png" in caplog.text
+
+
+def test_images_in_train_are_normal(tmp_path):
+    for name in ("train/b.png", "train/a.jpg", "test/good/1.png", "test/normal/0.png"):
+        save(tmp_path / name)
+    save(tmp_path / "test/scratch/deep/1.png", 9)
+    save(tmp_path / "test/bent/1.png", 7)
+    dataset = load(DataConfig("folder", str(tmp_path)))
+    assert dataset.class_names == ("normal", "bent", "scratch")
+    assert dataset.x_train.shape == (2, 4, 6, 3)
+    assert dataset.train_names == ("a.jpg", "b.png")
+    by_name = dict(zip(dataset.test_names, dataset.y_test.tolist(), strict=True))
+    assert by_name == {
+        "good/1.png": 0,
+        "normal/0.png": 0,
+        "bent/1.png": 1,
+        "scratch/deep/1.png": 2,
+    }
+    values = dict(zip(dataset.test_names, dataset.x_test[:, 0, 0, 0].tolist(), strict=True))
+    assert values["bent/1.png"] == 7 and values["scratch/deep/1.png"] == 9
+    assert one_class_split(dataset, 0).test_labels.sum() == 2
+
+
+def test_class_folders_are_the_sorted_union(tmp_path):
+    for name in ("train/dog/1.png", "train/cat/1.png", "test/dog/1.png", "test/ant/1.png"):
+        save(tmp_path / name)
+    dataset = load(DataConfig("folder", str(tmp_path)))
+    assert dataset.class_names == ("ant", "cat", "dog")
+    np.testing.assert_array_equal(dataset.y_train, [1, 2])
+    np.testing.assert_array_equal(dataset.y_test, [0, 2])
+
+
+def test_images_are_resized_and_converted(tmp_path):
+    save(tmp_path / "train/a.png", 5)
+    save(tmp_path / "train/b.png", 5, (9, 3))
+    dataset = load(DataConfig("folder", str(tmp_path), image_size=(2, 8), channels=1))
+    np.testing.assert_array_equal(dataset.x_train, np.full((2, 2, 8, 1), 5, np.uint8))
+    assert dataset.x_test.shape == (0, 2, 8, 1)
+
+
+@pytest.mark.parametrize("shape, word", [((5, 6, 3), "5x6"), ((4, 6), "1 channel")])
+def test_the_first_differing_shape_is_named(tmp_path, shape, word, refuses):
+    save(tmp_path / "train/a.png")
+    save(tmp_path / "train/b.png")
+    save(tmp_path / "test/odd/c.png", 0, shape)
+    refuses(
+        ["c.png", word, "a.png", "4x6", "3 channel", "--image_size"],
+        load,
+        DataConfig("folder", str(tmp_path)),
+    )
+
+
+def test_folder_refusals(tmp_path, refuses):
+    config = DataConfig("folder", str(tmp_path))
+    refuses(["--data_dir"], load, DataConfig("folder"))
+    refuses(["train", "no such folder"], load, config)
+    (tmp_path / "train").mkdir()
+    refuses(["train", "no images"], load, config)
+    save(tmp_path / "train/a.png")
+    save(tmp_path / "test/stray.png")
+    refuses(["stray.png", "without a class"], load, config)
+    save(tmp_path / "train/class/a.png")
+    refuses(["a.png", "class", "one or the other"], load, config)
+
+
+def test_a_corrupt_file_in_a_folder_is_named(tmp_path, refuses):
+    save(tmp_path / "train/a.png")
+    (tmp_path / "train/b.jpg").write_bytes(b"\xff\xd8\xff\xe0broken")
+    refuses(["b.jpg", "damaged"], load, DataConfig("folder", str(tmp_path)))

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from deepsvdd_jax.configs import DataConfig
+from deepsvdd_jax.datasets import load, one_class_split, read_csv
+from deepsvdd_jax.datasets.tables import parse_csv
+
+
+def test_features_names_and_labels(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes('\ufefflength,label,"wid,th"\r\n1,0,2.5\r\n\r\n-3e2,4, 0 \r\n'.encode())
+    features, columns, labels = read_csv(path)
+    assert features.dtype == np.float32 and labels.dtype == np.int64
+    np.testing.assert_array_equal(features, [[1, 2.5], [-300, 0]])
+    assert columns == ("length", "wid,th")
+    np.testing.assert_array_equal(labels, [0, 4])
+
+
+def test_without_a_label_column_there_are_no_labels():
+    features, columns, labels = parse_csv("a,b\n1,2\n", "")
+    assert columns == ("a", "b") and labels is None and features.shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", ["line 1", "header"]),
+        ("a,,c\n1,2,3\n", ["line 1", "header"]),
+        ("1,2\n3,4\n", ["line 1", "numbers"]),
+        ("a;b\n1;2\n", ["commas"]),
+        ("a,b,a\n1,2,3\n", ["'a'", "twice"]),
+        ("label\n1\n", ["no columns beside"]),
+        ("a,b\n", ["no rows"]),
+        ("a,b\n1,2\n3\n", ["line 3", "1 values", "2 columns"]),
+        ("a,b\n1,2\n3,\n", ["line 3", "'b'", "missing"]),
+        ("a,b\n1,2\nNA,4\n", ["line 3", "'a'", "'NA'"]),
+        ("a,b\n1,nan\n", ["line 2", "'b'", "nan"]),
+        ("a,b\n1,-inf\n", ["line 2", "'b'", "inf"]),
+        ("a,b\n1,1e39\n", ["line 2", "'b'", "1e+39"]),
+        ("a,b\n1,1_0\n", ["line 2", "'b'", "1_0"]),
+        ("a,label\n1,0.5\n", ["line 2", "'label'", "0.5"]),
+        ("a,label\n1,-1\n", ["line 2", "'label'", "-1"]),
+        ("a,label\n1,1e9\n", ["line 2", "'label'"]),
+        ('a,b\n"1\n,2\n', ["line"]),
+    ],
+)
+def test_refusals(text, words, refuses):
+    refuses(["t.csv", *words], parse_csv, text, "t.csv")
+
+
+def test_a_binary_file_is_refused(tmp_path, refuses):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,b\n\xff\xfe,1\n")
+    refuses(["a.csv", "byte 4", "UTF-8"], read_csv, path)
+
+
+def test_a_single_labelled_file_is_split_every_fifth(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x,label\n" + "".join(f"{i},{i % 2}\n" for i in range(10)))
+    dataset = load(DataConfig("csv", str(path)))
+    np.testing.assert_array_equal(dataset.x_test[:, 0], [8, 9])
+    np.testing.assert_array_equal(dataset.y_test, [0, 1])
+    assert dataset.x_train.shape == (8, 1) and dataset.x_train.dtype == np.float32
+
+
+def test_a_single_unlabelled_file_is_all_normal(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n1,2\n3,4\n")
+    dataset = load(DataConfig("csv", str(path)))
+    assert dataset.x_train.shape == (2, 2) and dataset.x_test.shape == (0, 2)
+    np.testing.assert_array_equal(dataset.y_train, [0, 0])
+
+
+def test_a_folder_of_two_files(tmp_path):
+    (tmp_path / "train.csv").write_text("x,y\n1,2\n3,4\n")
+    (tmp_path / "test.csv").write_text("x,label,y\n5,0,6\n7,3,8\n")
+    dataset = load(DataConfig("csv", str(tmp_path)))
+    np.testing.assert_array_equal(dataset.x_test, [[5, 6], [7, 8]])
+    np.testing.assert_array_equal(one_class_split(dataset, 0).test_labels, [0, 1])
+
+
+@pytest.mark.parametrize(
+    "test, words",
+    [
+        ("x,y\n1,2\n", ["test.csv", "label"]),
+        ("y,x,label\n1,2,0\n", ["test.csv", "column 1", "'y'", "'x'"]),
+        ("x,label\n1,0\n", ["test.csv", "1 feature columns", "2"]),
+    ],
+)
+def test_a_test_file_that_does_not_fit_is_refused(tmp_path, test, words, refuses):
+    (tmp_path / "train.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "test.csv").write_text(test)
+    refuses(words, load, DataConfig("csv", str(tmp_path)))
+
+
+def test_missing_files(tmp_path, refuses):
+    refuses(["--data_dir"], load, DataConfig("csv"))
+    refuses(["train.csv", "not found"], load, DataConfig("csv", str(tmp_path)))
+    refuses(["no.csv", "not found"], load, DataConfig("csv", str(tmp_path / "no.csv")))

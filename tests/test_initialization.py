@@ -1,0 +1,60 @@
+"""Weights that replace drawn ones."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from deepsvdd_jax import checkpoints, configs, initialization, networks
+from deepsvdd_jax.configs import ConfigError, NetworkConfig, RunConfig
+
+NETWORK = NetworkConfig(stages=((4,),), rep_dim=3, kernel_size=3)
+
+
+def test_dictionary_has_the_kernels_shape_norm_and_depends_on_the_seed() -> None:
+    images = np.random.RandomState(0).rand(30, 8, 8, 1)
+    kernel = initialization.dictionary_kernel(images, 3, 4, seed=0)
+    assert kernel.shape == (3, 3, 1, 4) and kernel.dtype == np.float32
+    # Glorot with gain sqrt(2): variance 4 / (fan_in + fan_out), nine taps.
+    expected = np.sqrt(9 * 4.0 / (1 + 0.01**2) / (9 * (1 + 4)))
+    np.testing.assert_allclose(np.sqrt(np.square(kernel).sum((0, 1, 2))), expected, rtol=1e-5)
+    again, other = (initialization.dictionary_kernel(images, 3, 4, seed=s) for s in (0, 1))
+    np.testing.assert_array_equal(kernel, again)
+    assert not np.allclose(kernel, other)
+
+
+def test_weights_of_a_saved_model_are_used_and_another_network_refused(tmp_path: Path) -> None:
+    network = networks.build_network(NETWORK, (8, 8, 1))
+    params, statistics = network.init(jax.random.key(0), False)
+    model = checkpoints.Model(
+        config=RunConfig(network=NETWORK),
+        image_shape=(8, 8, 1),
+        params=params,
+        statistics=statistics,
+        center=np.zeros(3, np.float32),
+        squared_radius=0.0,
+        shift=np.zeros((1, 1, 1), np.float32),
+        scale=np.ones((1, 1, 1), np.float32),
+        whitening_mean=np.zeros(0),
+        whitening_matrix=np.zeros((0, 0)),
+        threshold=0.0,
+        summary={},
+    )
+    checkpoints.save_model(tmp_path / "model", model)
+    config = RunConfig(network=NETWORK, initial_model=str(tmp_path / "model"))
+    weights = initialization.initial_weights(config, np.zeros((1, 8, 8, 1)), 0)
+    jax.tree.map(np.testing.assert_array_equal, weights["encoder"], params["encoder"])
+    wider = dataclasses.replace(config, network=dataclasses.replace(NETWORK, rep_dim=5))
+    with pytest.raises(ConfigError, match="rep_dim=3; this run has 5"):
+        initialization.initial_weights(wider, np.zeros((1, 8, 8, 1)), 0)
+
+
+def test_nothing_is_replaced_by_default() -> None:
+    assert initialization.initial_weights(RunConfig(), np.zeros((1, 8, 8, 1)), 0) == {}
+
+
+def test_dictionary_needs_convolutions() -> None:
+    with pytest.raises(ConfigError, match="needs convolutions"):
+        configs.RunConfig(network=NetworkConfig(stages=(), hidden=(4,)), first_layer="dictionary")

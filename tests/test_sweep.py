@@ -1,0 +1,315 @@
+"""The sweep command: files, figures, taking up again, and every kind of bad input."""
+
+import csv
+import gzip
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from experiments import environment, results, sweep
+
+Call = Callable[..., int]
+
+
+@pytest.fixture(scope="session")
+def command() -> Call:
+    sweep.define_flags()
+
+    def call(*arguments: str) -> int:
+        flags.FLAGS.unparse_flags()
+        for name in flags.FLAGS:
+            flags.FLAGS[name].unparse()
+        try:
+            rest = environment.parse_flags(["sweep", "--compilation_cache=", *arguments])
+        except SystemExit as stop:
+            return int(str(stop.code))
+        return environment.exit_code(sweep.main, rest)
+
+    return call
+
+
+SMALL = ("--normal_classes=0,1", "--seeds=2", "--epochs=2", "--milestones=1")
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def swept(command: Call, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sweep") / "out"
+    assert command(*SMALL, f"--out={out}", "--save_models") == 0
+    return out
+
+
+def test_folder_holds_what_the_interface_promises(swept: Path) -> None:
+    rows = read_csv(swept / "runs.csv")
+    promised = (
+        "dataset,protocol,normal_class,method,objective,seed,auroc,average_precision,fpr95,"
+        "auroc_untrained,threshold,accuracy,precision,recall,f1,epochs,train_seconds,collapsed"
+    )
+    assert list(rows[0])[:18] == promised.split(",")
+    assert [(row["normal_class"], row["seed"]) for row in rows] == [
+        ("0", "0"),
+        ("0", "1"),
+        ("1", "0"),
+        ("1", "1"),
+    ]
+    summary = read_csv(swept / "summary.csv")
+    promised = "dataset,normal_class,method,objective,runs,auroc_mean,auroc_std,auroc_ensemble"
+    assert list(summary[0])[:8] == promised.split(",")
+    assert [row["normal_class"] for row in summary] == ["0", "1", "mean"]
+    config = json.loads((swept / "config.json").read_text())
+    assert config["deep_svdd"]["training"]["epochs"] == 2
+    assert config["versions"]["jax"] and config["device"]["platform"] == "cpu"
+
+
+def test_scores_give_the_row_and_the_ensemble(swept: Path) -> None:
+    rows = read_csv(swept / "runs.csv")
+    for row in rows:
+        stem = f"deep_svdd-class{row['normal_class']}-seed{row['seed']}"
+        stored = np.load(swept / "scores" / f"{stem}.npz")
+        assert stored["scores"].dtype == np.float32 and stored["labels"].dtype == np.uint8
+        assert roc_auc_score(stored["labels"], stored["scores"]) == pytest.approx(
+            float(row["auroc"]), abs=1e-12
+        )
+        above = stored["scores"] > float(row["threshold"])
+        assert np.mean(above == stored["labels"]) == pytest.approx(float(row["accuracy"]))
+        history = read_csv(swept / "history" / f"{stem}.csv")
+        assert [line["epoch"] for line in history] == ["1", "2"] and "radius" in history[0]
+        assert float(history[1]["learning_rate"]) == pytest.approx(1e-4)
+        assert (swept / "models" / stem / "model.json").exists()
+    one, two = (np.load(swept / "scores" / f"deep_svdd-class0-seed{s}.npz") for s in (0, 1))
+    together = one["scores"] / one["train_mean"] + two["scores"] / two["train_mean"]
+    summary = read_csv(swept / "summary.csv")
+    assert roc_auc_score(one["labels"], together) == pytest.approx(
+        float(summary[0]["auroc_ensemble"]), abs=1e-9
+    )
+    aurocs = [float(row["auroc"]) for row in rows if row["normal_class"] == "0"]
+    assert float(summary[0]["auroc_mean"]) == pytest.approx(np.mean(aurocs))
+    assert float(summary[0]["auroc_std"]) == pytest.approx(np.std(aurocs, ddof=1))
+
+
+def test_figures_do_not_depend_on_the_other_runs(
+    command: Call, swept: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "alone"
+    alone = ("--normal_classes=1", "--seeds=1,", "--epochs=2", "--milestones=1")
+    assert command(*alone, f"--out={out}", "--runs_per_program=1") == 0
+    name = results.RunName("deep_svdd", 1, 1)
+    together, lone = (results.read_scores(folder, name)["scores"] for folder in (swept, out))
+    np.testing.assert_array_equal(together, lone)
+
+
+def test_repeating_and_extending_keeps_finished_rows(
+    command: Call, swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (swept / "runs.csv").read_bytes()
+    assert command(*SMALL, f"--out={swept}") == 0
+    assert (swept / "runs.csv").read_bytes() == before
+    more = ("--normal_classes=1,2", "--seeds=1", "--epochs=2", "--milestones=1")
+    assert command(*more, f"--out={swept}") == 0
+    assert "1 to go" in capsys.readouterr().err
+    lines = (swept / "runs.csv").read_bytes().splitlines()
+    assert set(before.splitlines()) < set(lines) and len(lines) == 6
+    assert json.loads((swept / "config.json").read_text())["normal_classes"] == [0, 1, 2]
+
+
+def test_other_settings_in_the_same_folder_are_refused_and_named(
+    command: Call, swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()}
+    assert command("--epochs=3", "--milestones=1", f"--out={swept}") == 2
+    message = capsys.readouterr().err
+    assert "deep_svdd.training.epochs is 2 there, 3 here" in message
+    assert message.count("\n") == 1
+    assert {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()} == before
+
+
+def test_methods_stand_in_one_summary(command: Call, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    methods = "--methods=ocsvm,kde,isolation_forest,dcae"
+    assert command("--normal_classes=3", "--seeds=2", "--epochs=2", methods, f"--out={out}") == 0
+    summary = {row["method"]: row for row in read_csv(out / "summary.csv")}
+    assert set(summary) == {"ocsvm", "kde", "isolation_forest", "dcae"}
+    rows = read_csv(out / "runs.csv")
+    counts = {name: sum(row["method"] == name for row in rows) for name in summary}
+    assert counts == {"ocsvm": 1, "kde": 1, "isolation_forest": 2, "dcae": 2}
+    assert all(float(row["auroc"]) > 0.9 for row in rows if row["method"] != "dcae")
+
+
+def test_a_run_that_diverges_is_named_and_harms_no_other(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    wild = ("--optimizer=sgd", "--learning_rate=1e30", "--epochs=3", "--milestones=1")
+    assert command("--normal_classes=0", "--seeds=1", *wild, f"--out={out}") == 1
+    assert "deep_svdd-class0-seed0" in capsys.readouterr().err
+    (row,) = read_csv(out / "runs.csv")
+    assert row["auroc"] == "" and row["failed_epoch"] in ("1", "2")
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def write_mnist(folder: Path, damage: dict[str, bytes] | None = None) -> None:
+    folder.mkdir(parents=True)
+    for part, count in (("train", 40), ("t10k", 20)):
+        images = np.random.RandomState(0).randint(0, 255, (count, 28, 28))
+        files = {
+            f"{part}-images-idx3-ubyte.gz": gzip.compress(idx_bytes(images)),
+            f"{part}-labels-idx1-ubyte.gz": gzip.compress(idx_bytes(np.arange(count) % 10)),
+        }
+        for name, data in (files | (damage or {})).items():
+            (folder / name).write_bytes(data)
+
+
+BAD_FLAGS = {
+    "dataset": (("--dataset=nonsense",), "digits|mnist"),
+    "class": (("--normal_classes=10",), "classes 0 to 9"),
+    "class text": (("--normal_classes=zero",), "whole numbers"),
+    "method": (("--methods=deep_svdd,lof",), "deep_svdd,dcae,ocsvm,kde,isolation_forest"),
+    "no seeds": (("--seeds=0",), "count of at least 1"),
+    "seed text": (("--seeds=a",), "whole numbers"),
+    "negative seed": (("--seeds=1,-2",), "between 0 and"),
+    "nu": (("--nu=1.5",), "(0, 1]"),
+    "nu text": (("--nu=high",), "nu"),
+    "epochs": (("--epochs=0",), "epochs is 0; it must be positive"),
+    "batch": (("--batch_size=-1",), "batch_size is -1; it must be positive"),
+    "rate": (("--learning_rate=nan",), "learning_rate is nan"),
+    "optimizer": (("--optimizer=lion",), "amsgrad"),
+    "preset": (("--preset=best",), "icml2018"),
+    "network": (("--network=resnet",), "mnist_lenet"),
+    "network for tables": (("--network=mlp",), "takes tables"),
+    "too small": (("--preset=itu", "--kernel_size=5"), "pixels are too few"),
+    "cannot mirror": (
+        ("--padding=valid", "--kernel_size=2", "--pretrain_epochs=1"),
+        "no decoder can mirror its 'valid' convolutions",
+    ),
+    "unknown flag": (("--speed=11",), "speed"),
+    "stray word": (("digits",), "unknown argument 'digits'"),
+    "runs": (("--runs_per_program=0",), "runs_per_program"),
+    "outliers": (("--outlier_fraction=1",), "outlier_fraction is 1.0"),
+    "pretraining is off": (("--pretrain_learning_rate=0.1",), "--pretrain_epochs"),
+    "warm-up": (("--warm_up_epochs=-1",), "warm_up_epochs is -1"),
+    "radius_every": (("--radius_every=0",), "radius_every is 0"),
+    "same class": (("--normal_classes=3", "--anomalous_classes=3"), "3"),
+    "whole batches": (("--batch_size=500", "--whole_batches"), "at least 500 are needed"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FLAGS)
+def test_bad_flags_end_in_one_line(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    arguments, expected = BAD_FLAGS[case]
+    out = tmp_path / "out"
+    assert command(*arguments, f"--out={out}") == 2
+    message = capsys.readouterr().err
+    assert expected in message and message.count("\n") == 1
+    assert not out.exists()
+
+
+DAMAGE: dict[str, tuple[dict[str, bytes], str]] = {
+    "magic": (
+        {"train-images-idx3-ubyte.gz": gzip.compress(b"\0\0\x08\x05" + bytes(2000))},
+        "train-images-idx3-ubyte.gz",
+    ),
+    "truncated": (
+        {"t10k-images-idx3-ubyte.gz": gzip.compress(idx_bytes(np.zeros((20, 28, 28)))[:-100])},
+        "t10k-images-idx3-ubyte.gz",
+    ),
+    "not gzip": ({"train-labels-idx1-ubyte.gz": b"hello"}, "train-labels-idx1-ubyte.gz"),
+    "cut gzip": (
+        {"train-labels-idx1-ubyte.gz": gzip.compress(idx_bytes(np.arange(40) % 10))[:-9]},
+        "train-labels-idx1-ubyte.gz",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_archives_are_named(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    damage, expected = DAMAGE[case]
+    write_mnist(tmp_path / "mnist", damage)
+    out = tmp_path / "out"
+    assert command("--dataset=mnist", f"--data_dir={tmp_path}", f"--out={out}") == 2
+    message = capsys.readouterr().err
+    assert expected in message and message.count("\n") == 1
+    assert not out.exists()
+
+
+def test_missing_data_say_what_to_do(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert command("--dataset=mnist", f"--data_dir={tmp_path / 'no'}", f"--out={out}") == 2
+    message = capsys.readouterr().err
+    assert "--data_dir" in message and message.count("\n") == 1 and not out.exists()
+
+
+def test_bad_pixels_and_empty_classes_are_named(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = np.random.RandomState(0).rand(30, 8, 8, 1).astype(np.float32)
+    labels = np.arange(30) % 3
+    for name, value in (("nan", np.nan), ("infinite", np.inf)):
+        bad = good.copy()
+        bad[7, 3, 3, 0] = value
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, x_train=bad, y_train=labels, x_test=good, y_test=labels)
+        assert command("--dataset=npz", f"--data_dir={path}", f"--out={tmp_path / 'out'}") == 2
+        message = capsys.readouterr().err
+        assert "x_train" in message and message.count("\n") == 1
+    path = tmp_path / "hole.npz"
+    hole = np.where(labels == 1, 2, labels)
+    np.savez(path, x_train=good, y_train=hole, x_test=good, y_test=labels)
+    arguments = ("--dataset=npz", f"--data_dir={path}", "--normal_classes=1")
+    assert command(*arguments, f"--out={tmp_path / 'out'}") == 2
+    assert "1" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_images_of_different_shapes_are_named(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place, size in (
+        ("train/a.png", (8, 8)),
+        ("train/b.png", (9, 8)),
+        ("test/bad/c.png", (8, 8)),
+    ):
+        path = tmp_path / "data" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size).save(path)
+    out = tmp_path / "out"
+    assert command("--dataset=folder", f"--data_dir={tmp_path / 'data'}", f"--out={out}") == 2
+    message = capsys.readouterr().err
+    assert "b.png" in message and "--image_size" in message and not out.exists()
+
+
+def test_folder_that_cannot_be_used(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    assert command(f"--out={file / 'out'}") == 2
+    assert "cannot write" in capsys.readouterr().err
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("mine")
+    assert command(f"--out={foreign}") == 2
+    assert "holds no sweep" in capsys.readouterr().err
+    assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
