@@ -46,12 +46,12 @@ def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < value < math.inf:
         raise ConfigError(f"{name} is {value}; it must be positive")
 
 
 def _check_not_negative(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value >= 0):
+    if not 0 <= value < math.inf:
         raise ConfigError(f"{name} is {value}; it must not be negative")
 
 
@@ -188,6 +188,8 @@ class NetworkConfig:
         _check_literals(self)
         _check_positive("rep_dim", self.rep_dim)
         _check_positive("kernel_size", self.kernel_size)
+        # A negative slope is not monotone, which the pool before the activation needs.
+        _check_not_negative("leaky_slope", self.leaky_slope)
         _check_range("dropout", self.dropout, 0.0, 1.0, right_open=True)
         widths = [width for stage in self.stages for width in stage] + list(self.hidden)
         if any(width < 1 for width in widths) or any(not stage for stage in self.stages):
@@ -324,6 +326,8 @@ class PhaseConfig:
         _check_positive("batch_size", self.batch_size)
         _check_not_negative("weight_decay", self.weight_decay)
         _check_not_negative("weight_decay_factor", self.weight_decay_factor)
+        if self.stop_below is not None:
+            _check_not_negative("stop_below", self.stop_below)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -418,7 +422,10 @@ def from_json(kind: type[Config], text: str, where: str = "config") -> Config:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: not JSON: {error}") from None
-    return from_dict(kind, values, where)
+    try:
+        return from_dict(kind, values, where)
+    except RecursionError:
+        raise ConfigError(f"{where}: nested too deeply") from None
 
 
 def _from_json(hint: Any, value: Any, where: str) -> Any:
@@ -435,7 +442,10 @@ def _from_json(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(f"{where}: too large for a number with a fraction") from None
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{where}: expected {hint.__name__}, found {value!r}")
     return value

@@ -200,10 +200,9 @@ def _canonical_backward(
     images, kernel = residuals
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
     # A folded kernel need not be square.
-    full = tuple(
-        (taps - 1 - before, taps - 1 - after)
-        for taps, (before, after) in zip(kernel.shape[:2], padding, strict=True)
-    )
+    down, across = kernel.shape[0] - 1, kernel.shape[1] - 1
+    (top, bottom), (left, right) = padding
+    full = ((down - top, down - bottom), (across - left, across - right))
     d_images = _looped_convolution(full, gradient, flipped)
     # Channels act as the batch and the batch as the channels: the sum runs over images and pixels.
     d_kernel = _looped_convolution(
@@ -256,12 +255,13 @@ def _block_convolution(
     folded = jnp.einsum("ipat,jqbu,tucf->ijpqcabf", taps_down, taps_across, kernel)
     offsets = (taps_down.shape[0], taps_across.shape[0])
     folded = folded.reshape(*offsets, stored**2 * channels, 4 * features)
-    block_padding = []
-    for axis, before in enumerate((before_down, before_across)):
+
+    def block_padding(axis: int, before: int) -> tuple[int, int]:
         pixels = 2 * blocks.shape[axis + 1] + sum(padding[axis]) - size + 1
-        after = pixels // 2 + offsets[axis] - 1 - before - blocks.shape[axis + 1]
-        block_padding.append((before, after))
-    return _canonical_convolution(tuple(block_padding), blocks, folded)
+        return before, pixels // 2 + offsets[axis] - 1 - before - blocks.shape[axis + 1]
+
+    pads = (block_padding(0, before_down), block_padding(1, before_across))
+    return _canonical_convolution(pads, blocks, folded)
 
 
 def _to_blocks(images: Array) -> Array:

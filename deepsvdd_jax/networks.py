@@ -210,7 +210,8 @@ class _Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, mask: Array | None, train: bool) -> Array:
-        config, values = self.config, images
+        # What is not finite in padding would reach the gradient of the first kernel as 0 * inf.
+        config, values = self.config, _without_padding(images, mask)
         for number, stage in enumerate(config.stages):
             for place, features in enumerate(stage):
                 pool = place == len(stage) - 1

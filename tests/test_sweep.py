@@ -106,7 +106,8 @@ def test_figures_do_not_depend_on_the_other_runs(
     assert command(*alone, f"--out={out}", "--runs_per_program=1") == 0
     name = results.RunName("deep_svdd", 1, 1)
     together, lone = (results.read_scores(folder, name)["scores"] for folder in (swept, out))
-    np.testing.assert_array_equal(together, lone)
+    # Another number of runs per program and of devices: equal up to rounding.
+    np.testing.assert_allclose(together, lone, rtol=1e-5)
 
 
 def test_repeating_and_extending_keeps_finished_rows(

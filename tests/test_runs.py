@@ -1,0 +1,333 @@
+"""Runs: a run's figures are its own, whatever shares its program."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from deepsvdd_jax import runs, training
+from deepsvdd_jax.configs import (
+    NetworkConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    RunConfig,
+)
+from deepsvdd_jax.networks import build_network
+from deepsvdd_jax.runs import Outcome, Progress, Run, RunData
+
+SHAPE = (8, 8, 1)
+NETWORK = NetworkConfig(stages=((4,), (3,)), rep_dim=4, kernel_size=3)
+PHASE = PhaseConfig(optimizer=OptimizerConfig("adam", 1e-3), epochs=4, batch_size=16)
+CONFIG = RunConfig(network=NETWORK, training=PHASE)
+SIZES = (45, 23, 16)
+
+
+def make_images(count: int = 90) -> np.ndarray:
+    return np.random.RandomState(0).rand(count, *SHAPE).astype(np.float32)
+
+
+def make_run(number: int, config: RunConfig = CONFIG, padded: int = 45) -> Run:
+    count = SIZES[number]
+    indices = np.zeros(padded, np.int32)
+    indices[:count] = np.arange(count) * 2 % 90
+    data = RunData(
+        jnp.asarray(indices),
+        jnp.int32(count),
+        jnp.full((1, 1, 1), 0.1, jnp.float32),
+        jnp.full((1, 1, 1), 1.5, jnp.float32),
+    )
+    key = jax.random.fold_in(jax.random.key(7), number)
+    return Run(key, data, *runs.phase_settings(config), {})
+
+
+def train(
+    config: RunConfig, members: list[Run], devices: int = 1, chunks: tuple[int, ...] = (25,) * 9
+) -> tuple[Outcome, Progress]:
+    images = make_images()
+    network, mesh = build_network(config.network, SHAPE), runs.make_mesh(jax.devices()[:devices])
+    shared = runs.share(mesh, images, images[:33])
+    stacked = runs.place_runs(mesh, runs.stack_runs(members))
+    progress = runs.begin_runs(config, network, mesh, shared, stacked)
+    for epochs in chunks:
+        if runs.is_over(config, progress):
+            break
+        progress = runs.continue_runs(config, network, mesh, shared, stacked, progress, epochs)
+    assert runs.is_over(config, progress)
+    return runs.end_runs(config, network, mesh, shared, stacked, progress), progress
+
+
+def first_epochs(
+    config: RunConfig, members: list[Run], epochs: int, images: np.ndarray | None = None
+) -> Progress:
+    pool = make_images() if images is None else images
+    network, mesh = build_network(config.network, SHAPE), runs.make_mesh(jax.devices()[:1])
+    shared = runs.share(mesh, pool, pool[:33])
+    stacked = runs.place_runs(mesh, runs.stack_runs(members))
+    progress = runs.begin_runs(config, network, mesh, shared, stacked)
+    return runs.continue_runs(config, network, mesh, shared, stacked, progress, epochs)
+
+
+def empty_run() -> Run:
+    """Fills a program, so that all of these tests share one compiled program."""
+    run = make_run(1)
+    return run._replace(data=run.data._replace(count=jnp.int32(0)))
+
+
+def train_alone(number: int) -> tuple[Outcome, Progress]:
+    return train(CONFIG, [make_run(number), empty_run()])
+
+
+def assert_close(first: Any, second: Any) -> None:
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6),
+        first,
+        second,
+    )
+
+
+def member(tree: Any, number: int) -> Any:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[number], tree)
+
+
+def assert_same(first: Any, second: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+@pytest.fixture(scope="module")
+def together() -> tuple[Outcome, Progress]:
+    return train(CONFIG, [make_run(0), make_run(1)])
+
+
+def test_classes_of_uneven_size_in_one_program_equal_each_alone(
+    together: tuple[Outcome, Progress],
+) -> None:
+    for number in (0, 1):
+        outcome, progress = train_alone(number)
+        assert_same(member(outcome, 0), member(together[0], number))
+        assert_same(member(progress.history, 0), member(together[1].history, number))
+
+
+def test_longer_padding_changes_no_bit(together: tuple[Outcome, Progress]) -> None:
+    outcome, _ = train(CONFIG, [make_run(0, padded=70), make_run(1, padded=70)])
+    assert_same(outcome.state, together[0].state)
+    assert_same(outcome.test_distances, together[0].test_distances)
+    np.testing.assert_array_equal(
+        np.asarray(outcome.train_distances)[1, :23], np.asarray(together[0].train_distances)[1, :23]
+    )
+
+
+@pytest.mark.parametrize("chunks", [(2, 2), (3, 1), (1, 1, 1, 1)])
+def test_chunks_equal_the_whole(
+    together: tuple[Outcome, Progress], chunks: tuple[int, ...]
+) -> None:
+    outcome, progress = train(CONFIG, [make_run(0), make_run(1)], chunks=chunks)
+    assert_same(outcome, together[0])
+    assert_same(progress.history, together[1].history)
+
+
+def test_two_devices_equal_one(together: tuple[Outcome, Progress]) -> None:
+    outcome, progress = train(CONFIG, [make_run(0), make_run(1)], devices=2)
+    assert_close(outcome, together[0])
+    assert_close(progress.history, together[1].history)
+
+
+def test_vmap_equals_the_loop(together: tuple[Outcome, Progress]) -> None:
+    network = build_network(NETWORK, SHAPE)
+    shared = runs.Shared(jnp.asarray(make_images()), jnp.asarray(make_images(33)))
+    stacked = runs.stack_runs([make_run(0), make_run(1)])
+
+    def whole(run: Run) -> Any:
+        state, untrained = runs.begin_run(CONFIG, network, shared, run)
+        limits = (jnp.int32(0), jnp.int32(4))
+        return runs.run_epochs(CONFIG, network, "training", 4, shared, *limits, run, state)
+
+    state, history = jax.jit(jax.vmap(whole))(stacked)
+    np.testing.assert_allclose(
+        history.loss, together[1].history["training"].loss, rtol=2e-4, atol=1e-6
+    )
+    for mine, other in zip(
+        jax.tree.leaves(state.params), jax.tree.leaves(together[0].state.params), strict=True
+    ):
+        np.testing.assert_allclose(mine, other, rtol=1e-3, atol=2e-5)
+
+
+def test_vmapped_smaller_class_is_not_touched_by_padding_steps() -> None:
+    """Three steps an epoch for one run, one for the other: the second must equal itself alone."""
+    network = build_network(NETWORK, SHAPE)
+    shared = runs.Shared(jnp.asarray(make_images()), jnp.asarray(make_images(5)))
+
+    def whole(run: Run) -> Any:
+        state, _ = runs.begin_run(CONFIG, network, shared, run)
+        limits = (jnp.int32(0), jnp.int32(2))
+        return runs.run_epochs(CONFIG, network, "training", 2, shared, *limits, run, state)[0]
+
+    pair = jax.jit(jax.vmap(whole))(runs.stack_runs([make_run(0), make_run(2)]))
+    alone = jax.jit(jax.vmap(whole))(runs.stack_runs([make_run(2), make_run(2)]))
+    assert int(pair.step[0]) == 6 and int(pair.step[1]) == 2
+    for mine, other in zip(jax.tree.leaves(pair), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(np.asarray(mine)[1], np.asarray(other)[1], rtol=1e-4, atol=1e-6)
+
+
+def test_filler_runs_do_nothing() -> None:
+    outcome, progress = train_alone(1)
+    assert int(outcome.state.step[1]) == 0 and not progress.history["training"].ran[1].any()
+
+
+def test_a_stopped_run_keeps_its_state_and_its_neighbour_goes_on() -> None:
+    reference, progress = train(CONFIG, [make_run(0), make_run(1)])
+    losses = progress.history["training"].loss
+    # Between the two losses of the first epoch: exactly one of the runs stops after it.
+    level = float(losses[:, 0].mean())
+    phase = dataclasses.replace(PHASE, stop_below=level)
+    stopped, progress = train(
+        dataclasses.replace(CONFIG, training=phase), [make_run(0), make_run(1)]
+    )
+    first, second = (0, 1) if losses[0, 0] < level else (1, 0)
+    ran = progress.history["training"].ran
+    assert ran[first].tolist() == [True, False, False, False]
+    assert int(stopped.state.epoch[first]) == 1
+    after_one = first_epochs(CONFIG, [make_run(0), make_run(1)], 1).state.params
+    assert_same(member(stopped.state.params, first), member(after_one, first))
+    never = losses[second].min() >= level
+    if never:
+        assert_same(member(stopped.state.params, second), member(reference.state.params, second))
+
+
+def test_a_run_that_blows_up_fails_alone() -> None:
+    broken = make_run(0)
+    broken = broken._replace(data=broken.data._replace(scale=jnp.full((1, 1, 1), jnp.nan)))
+    outcome, progress = train(CONFIG, [broken, make_run(1)])
+    alone, _ = train_alone(1)
+    assert int(outcome.state.failure[0]) == training.NON_FINITE
+    assert progress.history["training"].ran[0].tolist() == [True, False, False, False]
+    assert_same(member(outcome, 1), member(alone, 0))
+
+
+def test_statistics_center_and_floor() -> None:
+    network = build_network(NETWORK, SHAPE)
+    images = jnp.asarray(make_images(48))
+    phase = dataclasses.replace(PHASE, objective=ObjectiveConfig(center_floor=0.0))
+    state = runs.init_run(jax.random.key(0), RunConfig(network=NETWORK, training=phase), images)
+    codes = network.encode(state.params, state.statistics, images)
+    np.testing.assert_allclose(state.center, np.asarray(codes).mean(0), rtol=1e-4, atol=1e-6)
+    # Three batches of 16: the statistics are the mean over them.
+    parts = [
+        network.encode_batch(state.params, images[i : i + 16], None, None)[1] for i in (0, 16, 32)
+    ]
+    mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *parts)
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6),
+        state.statistics["encoder"],
+        mean,
+    )
+    floored = runs.init_run(jax.random.key(0), CONFIG, images)
+    assert np.abs(floored.center).min() >= np.float32(0.1)
+
+    def with_objective(**changes: Any) -> RunConfig:
+        objective = ObjectiveConfig(**changes)
+        return dataclasses.replace(CONFIG, training=dataclasses.replace(PHASE, objective=objective))
+
+    untouched = runs.init_run(jax.random.key(0), with_objective(statistics_first=False), images)
+    leaves = jax.tree.leaves(untouched.statistics)
+    assert all(np.isin(leaf, (0.0, 1.0)).all() for leaf in leaves)
+    one = runs.init_run(
+        jax.random.key(0), with_objective(center_batches=1, center_floor=0.0), images
+    )
+    first = network.encode(one.params, one.statistics, images[:16])
+    np.testing.assert_allclose(one.center, np.asarray(first).mean(0), rtol=1e-4, atol=1e-6)
+    constant = runs.init_run(jax.random.key(0), with_objective(center_init="constant"), images)
+    np.testing.assert_array_equal(constant.center, np.full(4, 0.5, np.float32))
+
+
+def test_pretraining_hands_the_encoder_on() -> None:
+    autoencoder = dataclasses.replace(
+        PHASE, objective=ObjectiveConfig(kind="reconstruction"), epochs=3
+    )
+    config = dataclasses.replace(CONFIG, pretraining=autoencoder)
+    outcome, progress = train(config, [make_run(0, config), make_run(1, config)])
+    assert progress.history["pretraining"].loss.shape == (2, 3)
+    assert progress.history["training"].loss.shape == (2, 4)
+    losses = progress.history["pretraining"].loss
+    assert (losses[:, -1] < losses[:, 0]).all()
+    assert set(outcome.state.params) == {"encoder"}
+    chunked, _ = train(config, [make_run(0, config), make_run(1, config)], chunks=(2, 1, 1, 3))
+    assert_same(outcome, chunked)
+
+
+def soft(rule: str, **changes: Any) -> RunConfig:
+    objective = ObjectiveConfig(
+        kind="soft-boundary", nu=0.2, radius_rule=rule, warm_up_epochs=2, radius_every=2, **changes
+    )
+    phase = dataclasses.replace(PHASE, objective=objective, epochs=30)
+    return dataclasses.replace(CONFIG, training=phase)
+
+
+def test_batch_radius_leaves_about_nu_outside_before_the_last_solution() -> None:
+    config = soft("quantile")
+    outcome, progress = train(config, [make_run(0, config)])
+    assert int(outcome.state.failure[0]) == training.NOT_FAILED
+    outside = progress.history["training"].outside[0, -5:].mean()
+    print(f"quantile: {outside:.3f} of the training images outside, nu is 0.2")
+    assert 0.05 < outside < 0.4
+    distances = np.sort(np.asarray(outcome.train_distances)[0, :45])
+    assert float(outcome.state.squared_radius[0]) == distances[45 - 9 - 1]
+
+
+def test_trained_radius_follows_the_distances() -> None:
+    config = soft("gradient")
+    radius = first_epochs(config, [make_run(0, config)], 25).history["training"].radius[0]
+    assert 0 < radius[-1] < radius[0]
+
+
+def test_dual_rule_moves_the_center_into_the_codes() -> None:
+    config = soft("block-coordinate", center_rule="dual")
+    progress = first_epochs(config, [make_run(0, config)], 3)
+    assert int(progress.state.failure[0]) == training.NOT_FAILED
+    history = progress.history["training"]
+    # Epochs 1 and 2 are the warm-up, epoch 3 is not due.
+    assert history.radius[0, 1] > 0 and history.radius[0, 2] == history.radius[0, 1]
+
+
+def test_a_vanished_radius_is_reported() -> None:
+    config = soft("block-coordinate", center_floor=0.0)
+    run = make_run(1, config)
+    run = run._replace(data=run.data._replace(shift=jnp.zeros((1, 1, 1))))
+    progress = first_epochs(config, [run], 3, np.zeros((90, *SHAPE), np.float32))
+    assert int(progress.state.failure[0]) == training.NO_RADIUS
+    assert progress.history["training"].ran[0].tolist() == [True, False, False]
+
+
+def test_train_runs_finds_obvious_anomalies() -> None:
+    random = np.random.RandomState(1)
+    base = random.rand(*SHAPE)
+    normal = (base + 0.03 * random.randn(80, *SHAPE)).astype(np.float32)
+    odd = random.rand(40, *SHAPE).astype(np.float32)
+    phase = dataclasses.replace(PHASE, epochs=20)
+    keys = jax.random.split(jax.random.key(0), 2)
+    seen = []
+    outcome, progress = runs.train_runs(
+        keys,
+        dataclasses.replace(CONFIG, training=phase),
+        normal[:60],
+        np.concatenate([normal[60:], odd]),
+        on_progress=seen.append,
+    )
+    labels = np.r_[np.zeros(20), np.ones(40)]
+    for distances in np.asarray(outcome.test_distances):
+        assert roc_auc_score(labels, distances) > 0.95
+    assert [step.epoch for step in seen] == [20] and progress.epoch == 20
+
+
+def test_widest_program_grows_with_memory_and_is_at_least_one() -> None:
+    network = build_network(NETWORK, SHAPE)
+    pools = [jax.ShapeDtypeStruct((count, *SHAPE), jnp.float32) for count in (90, 30)]
+    shared: Any = runs.Shared(*pools)
+    little, much = (
+        runs.widest_program(CONFIG, network, shared, 45, memory) for memory in (1, 2**30)
+    )
+    assert little == 1 and much > 10
