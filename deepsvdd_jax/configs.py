@@ -160,8 +160,8 @@ class NetworkConfig:
       affine: trainable scale and offset of the batch normalisation (an offset is a bias).
       bias: bias terms in convolutions and dense layers. With them the hypersphere can collapse
         (Ruff et al. 2018, proposition 2).
-      initializer: `glorot` (uniform; gain sqrt(2 / (1 + 0.01^2)) for convolutions, 1 for dense) or
-        `torch` (uniform, +-1/sqrt(fan_in)).
+      initializer: `glorot` (uniform; gain sqrt(2 / (1 + 0.01^2)) for convolutions, 1 for dense),
+        `glorot_unit` (gain 1 for all) or `torch` (uniform, +-1/sqrt(fan_in)).
       decoder: `theano` or `pytorch`, the two decoders of the authors.
       dropout: rate of the dropout; 0 is none.
       dropout_on: after the `dense` hidden layers' inputs only, or after `all` stages too.
@@ -179,7 +179,7 @@ class NetworkConfig:
     batch_norm: bool = True
     affine: bool = False
     bias: bool = False
-    initializer: Literal["glorot", "torch"] = "glorot"
+    initializer: Literal["glorot", "glorot_unit", "torch"] = "glorot"
     decoder: Literal["theano", "pytorch"] = "theano"
     dropout: float = 0.0
     dropout_on: Literal["dense", "all"] = "dense"

@@ -111,7 +111,8 @@ class _Normalization(nn.Module):
 def _kernel_initializer(config: NetworkConfig, convolutional: bool) -> Callable[..., Array]:
     if config.initializer == "torch":
         return nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
-    gain = _CONVOLUTION_GAIN if convolutional else 1.0
+    gained = convolutional and config.initializer == "glorot"
+    gain = _CONVOLUTION_GAIN if gained else 1.0
     return nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform")
 
 

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from deepsvdd_jax import configs, networks, presets
+from deepsvdd_jax import configs, networks, objectives, presets
 from deepsvdd_jax.configs import ConfigError
 
 SHAPES = {
@@ -48,6 +48,11 @@ def test_itu_is_the_reports_recipe() -> None:
     assert training.optimizer.name == "sgd" and training.optimizer.learning_rate == 1e-2
     assert (training.weight_decay, training.weight_decay_factor) == (1e-6, 2.0)
     assert (training.stop_below, training.epochs) == (0.0020, 50)
+    network = networks.build_network(config.network, (28, 28, 1))
+    params, _ = network.init(jax.random.key(0), False)
+    # "At Glorot initialisation the term is 0.00056."
+    decay = float(2 * 1e-6 * objectives.squared_kernel_norm(params))
+    assert decay == pytest.approx(0.00056, abs=5e-6)
     assert training.objective.center_batches == 10 and training.objective.center_floor == 0.0
 
 
