@@ -1,0 +1,680 @@
+"""Networks against plain flax layers in the published order, and the masks, shapes and draws."""
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepsvdd_jax import convolution
+from deepsvdd_jax.configs import ConfigError, NetworkConfig
+from deepsvdd_jax.networks import Network, build_network, network_from_module
+
+# What is compiled runs for a moment: most of the compiler's own work would be wasted.
+compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+MNIST, CIFAR = (28, 28, 1), (32, 32, 3)
+PUBLISHED: dict[str, tuple[NetworkConfig, tuple[int, int, int]]] = {
+    config.name: (config, shape)
+    for config, shape in [
+        (NetworkConfig("mnist_lenet", ((8,), (4,)), rep_dim=32), MNIST),
+        (NetworkConfig("mnist_lenet_wide", ((256,), (256,), (128,)), (320,), rep_dim=32), MNIST),
+        (NetworkConfig("cifar10_lenet", ((32,), (64,), (128,)), rep_dim=128), CIFAR),
+        (NetworkConfig("cifar10_lenet_small", ((16,), (32,), (64,)), rep_dim=128), CIFAR),
+        (
+            NetworkConfig("cifar10_lenet_deep", ((16, 16), (32, 32), (64, 64)), rep_dim=128),
+            CIFAR,
+        ),
+        (
+            NetworkConfig(
+                "cifar10_lenet_elu", ((32,), (64,), (128,)), rep_dim=128, activation="elu"
+            ),
+            CIFAR,
+        ),
+        (NetworkConfig("gtsrb_lenet", ((16,), (32,)), (64,), "activation", rep_dim=32), CIFAR),
+        (
+            NetworkConfig("fashion_mnist_lenet", ((16,), (32,)), (128,), "batch_norm", rep_dim=64),
+            MNIST,
+        ),
+        (
+            NetworkConfig(
+                "itu_cnn",
+                ((32,), (64,)),
+                rep_dim=128,
+                kernel_size=3,
+                padding="valid",
+                activation="relu",
+                batch_norm=False,
+                bias=True,
+            ),
+            MNIST,
+        ),
+    ]
+}
+SMALL = NetworkConfig("small", ((3, 5),), (7,), "batch_norm", rep_dim=4, kernel_size=3)
+TABLE = NetworkConfig("mlp", (), (6, 5), rep_dim=3)
+
+
+class PlainEncoder(nn.Module):
+    """Convolution, normalisation, activation, pool, with flax's own layers."""
+
+    config: NetworkConfig
+
+    @nn.compact
+    def __call__(self, values: jax.Array, train: bool) -> jax.Array:
+        config = self.config
+
+        def normalize(values: jax.Array, name: str) -> jax.Array:
+            return nn.BatchNorm(
+                use_running_average=not train,
+                momentum=0.0,
+                epsilon=1e-4,
+                use_bias=config.affine,
+                use_scale=config.affine,
+                name=name,
+            )(values)
+
+        def activate(values: jax.Array) -> jax.Array:
+            kinds: dict[str, Callable] = {"relu": nn.relu, "elu": nn.elu}
+            leaky = functools.partial(nn.leaky_relu, negative_slope=config.leaky_slope)
+            return kinds.get(config.activation, leaky)(values)
+
+        size = (config.kernel_size, config.kernel_size)
+        for number, stage in enumerate(config.stages):
+            for place, features in enumerate(stage):
+                name = f"stage{number}_{place}"
+                values = nn.Conv(
+                    features,
+                    size,
+                    padding=config.padding.upper(),
+                    use_bias=config.bias and not config.batch_norm,
+                    name=name,
+                )(values)
+                if config.batch_norm:
+                    values = normalize(values, f"{name}_norm")
+                values = activate(values)
+            values = nn.max_pool(values, (2, 2), (2, 2))
+        values = values.reshape(values.shape[0], -1)
+        style = config.hidden_style if config.stages else "activation"
+        for number, features in enumerate(config.hidden):
+            name = f"hidden{number}"
+            values = nn.Dense(features, use_bias=config.bias, name=name)(values)
+            if style == "batch_norm":
+                values = normalize(values, f"{name}_norm")
+            if style != "linear":
+                values = activate(values)
+        return nn.Dense(config.rep_dim, use_bias=config.bias, name="representation")(values)
+
+
+def plain_names(tree: dict[str, Any]) -> dict[str, Any]:
+    """Renames our layers, or their statistics, to those of the plain networks."""
+    renamed: dict[str, Any] = {}
+    for name, layer in tree.items():
+        inner = layer.get("linear", layer)
+        weights = {key: value for key, value in inner.items() if key not in ("norm", "dense")}
+        weights |= inner.get("dense", {})
+        if weights:
+            renamed[name] = weights
+        if "norm" in layer:
+            renamed[f"{name}_norm"] = layer["norm"]
+    return renamed
+
+
+def drawn_network(
+    config: NetworkConfig, shape: tuple[int, ...], decoder: bool = False
+) -> tuple[Network, dict[str, Any], dict[str, Any]]:
+    """A network with weights in which biases, scales and offsets are not trivial."""
+    network = build_network(config, shape)
+    params, statistics = compiled(network.init, static_argnums=1)(jax.random.key(3), decoder)
+    generator = np.random.default_rng(4)
+
+    def shaken(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        if path[-1].key == "kernel":
+            return leaf
+        # Half the scales become negative.
+        return leaf + jnp.asarray(generator.normal(-0.5, 1.0, leaf.shape), jnp.float32)
+
+    return network, jax.tree_util.tree_map_with_path(shaken, params), statistics
+
+
+def drawn_images(count: int, shape: tuple[int, ...], seed: int = 5) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).random((count, *shape)), jnp.float32)
+
+
+def assert_close(actual: Any, expected: Any, tolerance: float = 2e-5) -> None:
+    """Trees are equal up to a share of each leaf's largest value."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert one.shape == other.shape
+        scale = max(float(np.abs(other).max()), 1e-3)
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
+
+
+def named_leaves(tree: Any) -> Iterator[tuple[str, jax.Array]]:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield "/".join(part.key for part in path), leaf
+
+
+# --- the encoder --------------------------------------------------------------------------------
+
+ENCODERS = [
+    *PUBLISHED.values(),
+    (SMALL, (9, 7, 2)),
+    (replace(SMALL, affine=True), (9, 8, 2)),
+    (replace(SMALL, affine=True, activation="relu"), (8, 8, 2)),
+    (replace(SMALL, kernel_size=2, hidden_style="linear", leaky_slope=0.1), (8, 10, 2)),
+    (replace(SMALL, batch_norm=False, bias=True, hidden_style="activation"), (8, 10, 5)),
+    (TABLE, (6,)),
+    (replace(TABLE, bias=True, activation="elu"), (6,)),
+]
+
+
+def network_name(value: Any) -> str | None:
+    return value.name if isinstance(value, NetworkConfig) else None
+
+
+@pytest.mark.parametrize("config, shape", ENCODERS, ids=network_name)
+def test_encoder_is_the_plain_one(config, shape):
+    network, params, statistics = drawn_network(config, shape)
+    images = drawn_images(3, shape)
+    plain = PlainEncoder(config)
+    weights = {"params": plain_names(params["encoder"])}
+
+    @compiled
+    def ours(params: Any) -> Any:
+        codes, seen = network.encode_batch(params, images, None, None)
+        return codes, seen, network.encode(params, {"encoder": seen}, images)
+
+    @compiled
+    def theirs(weights: Any) -> Any:
+        codes, new = plain.apply(weights, images, True, mutable=["batch_stats"])
+        return codes, new.get("batch_stats", {}), plain.apply({**weights, **new}, images, False)
+
+    codes, seen, evaluated = ours(params)
+    plain_codes, plain_seen, plain_evaluated = theirs(weights)
+    assert codes.shape == (3, config.rep_dim) and network.rep_dim == config.rep_dim
+    assert_close(codes, plain_codes)
+    assert_close(plain_names(seen), plain_seen)
+    assert_close(evaluated, plain_evaluated)
+    assert jax.tree.structure(seen) == jax.tree.structure(statistics["encoder"])
+    assert float(jnp.abs(codes).max()) > 1e-2
+
+
+@pytest.mark.parametrize(
+    "config, shape",
+    [(SMALL, (9, 7, 2)), (replace(SMALL, affine=True), (8, 8, 2)), ENCODERS[-3], ENCODERS[-2]],
+    ids=network_name,
+)
+def test_gradients_are_the_plain_encoders(config, shape):
+    network, params, _ = drawn_network(config, shape)
+    images = drawn_images(5, shape)
+    plain = PlainEncoder(config)
+
+    def ours(params: Any) -> jax.Array:
+        return jnp.sum(jnp.square(network.encode_batch(params, images, None, None)[0] - 0.3))
+
+    def theirs(weights: Any) -> jax.Array:
+        codes, _ = plain.apply({"params": weights}, images, True, mutable=["batch_stats"])
+        return jnp.sum(jnp.square(codes - 0.3))
+
+    gradients = plain_names(compiled(jax.grad(ours))(params)["encoder"])
+    assert_close(gradients, compiled(jax.grad(theirs))(plain_names(params["encoder"])), 2e-4)
+
+
+def test_statistics_are_numpys_biased_moments():
+    config, shape = PUBLISHED["mnist_lenet"]
+    network, params, _ = drawn_network(config, shape)
+    images = drawn_images(4, shape)
+    _, statistics = compiled(network.encode_batch)(params, images, None, None)
+    seen = statistics["stage0_0"]["norm"]
+    kernel = np.asarray(params["encoder"]["stage0_0"]["kernel"], np.float64)
+    wide = np.pad(np.asarray(images, np.float64), ((0, 0), (2, 2), (2, 2), (0, 0)))
+    output = sum(wide[:, i : i + 28, j : j + 28] @ kernel[i, j] for i in range(5) for j in range(5))
+    np.testing.assert_allclose(seen["mean"], output.mean((0, 1, 2)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(seen["var"], output.var((0, 1, 2)), rtol=1e-5, atol=1e-6)
+
+
+def test_fresh_statistics_are_mean_0_and_variance_1():
+    _, statistics = compiled(build_network(SMALL, (8, 8, 2)).init, static_argnums=1)(
+        jax.random.key(0), True
+    )
+    # Two convolutions and a dense layer; the mirror's dense layer and all convolutions but one.
+    assert len(jax.tree.leaves(statistics["encoder"])) == 2 * 3
+    assert len(jax.tree.leaves(statistics["decoder"])) == 2 * 3
+    for name, leaf in named_leaves(statistics):
+        np.testing.assert_array_equal(leaf, 1.0 if name.endswith("var") else 0.0)
+
+
+@pytest.mark.parametrize(
+    "config, shape",
+    [
+        (SMALL, (9, 7, 2)),
+        (replace(SMALL, affine=True), (8, 8, 2)),
+        (ENCODERS[-3]),
+        (TABLE, (6,)),
+        (replace(TABLE, bias=True), (6,)),
+    ],
+    ids=network_name,
+)
+def test_padded_rows_change_nothing(config, shape):
+    network, params, _ = drawn_network(config, shape, decoder=True)
+    images = drawn_images(4, shape)
+    mask = jnp.asarray([True] + [False] * 4 + [True] * 3)
+
+    def loss(params: Any, images: jax.Array, mask: jax.Array | None) -> Any:
+        codes, encoder = network.encode_batch(params, images, mask, None)
+        outputs, decoder = network.decode_batch(params, codes, mask)
+        if mask is not None:
+            codes, outputs = codes[np.asarray([0, 5, 6, 7])], outputs[np.asarray([0, 5, 6, 7])]
+        seen = codes, outputs, encoder, decoder
+        return jnp.sum(jnp.square(codes - 0.2)) + jnp.sum(jnp.square(outputs - 0.7)), seen
+
+    graded = jax.grad(loss, has_aux=True)
+    wanted, wanted_seen = compiled(graded, static_argnums=2)(params, images, None)
+    masked = compiled(graded)
+    for filling in (50.0, math.nan):
+        padding = jnp.full_like(images, filling)
+        gradients, seen = masked(params, jnp.concatenate([images[:1], padding, images[1:]]), mask)
+        assert_close(seen, wanted_seen)
+        assert_close(gradients, wanted, 2e-4)
+
+
+def test_a_batch_of_padding_has_finite_statistics():
+    network, params, _ = drawn_network(SMALL, (8, 8, 2))
+    images = drawn_images(3, (8, 8, 2))
+    _, seen = compiled(network.encode_batch)(params, images, jnp.zeros(3, bool), None)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(seen))
+
+
+# --- weights ------------------------------------------------------------------------------------
+
+KERNELS = {
+    "mnist_lenet": 25 * (8 + 8 * 4) + 7 * 7 * 4 * 32,
+    "mnist_lenet_wide": 25 * (256 + 256 * 256 + 256 * 128) + 3 * 3 * 128 * 320 + 320 * 32,
+    "cifar10_lenet": 25 * (3 * 32 + 32 * 64 + 64 * 128) + 4 * 4 * 128 * 128,
+    "cifar10_lenet_small": 25 * (3 * 16 + 16 * 32 + 32 * 64) + 4 * 4 * 64 * 128,
+    "cifar10_lenet_deep": 25 * (48 + 256 + 512 + 1024 + 2048 + 4096) + 4 * 4 * 64 * 128,
+    "cifar10_lenet_elu": 25 * (3 * 32 + 32 * 64 + 64 * 128) + 4 * 4 * 128 * 128,
+    "gtsrb_lenet": 25 * (3 * 16 + 16 * 32) + 8 * 8 * 32 * 64 + 64 * 32,
+    "fashion_mnist_lenet": 25 * (16 + 16 * 32) + 7 * 7 * 32 * 128 + 128 * 64,
+    "itu_cnn": 223_744,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_number_of_weights(name):
+    network = build_network(*PUBLISHED[name])
+    params, _ = jax.eval_shape(lambda: network.init(jax.random.key(0), False))
+    assert set(params) == {"encoder"}
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == KERNELS[name]
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name != "itu_cnn"])
+def test_no_bias_anywhere(name):
+    network = build_network(*PUBLISHED[name])
+    params, _ = jax.eval_shape(lambda: network.init(jax.random.key(0), True))
+    assert set(params) == {"encoder", "decoder"}
+    assert {path.rsplit("/", 1)[-1] for path, _ in named_leaves(params)} == {"kernel"}
+
+
+def fans(kernel: jax.Array) -> tuple[int, int]:
+    window = math.prod(kernel.shape[:-2])
+    return window * kernel.shape[-2], window * kernel.shape[-1]
+
+
+@pytest.mark.parametrize("initializer", ["glorot", "torch"])
+def test_ranges_of_the_draws(initializer):
+    config = replace(PUBLISHED["cifar10_lenet_small"][0], initializer=initializer)
+    params, _ = compiled(build_network(config, CIFAR).init, static_argnums=1)(
+        jax.random.key(7), True
+    )
+    large = 0
+    for _, kernel in named_leaves(params):
+        fan_in, fan_out = fans(kernel)
+        gain = math.sqrt(2 / (1 + 0.01**2)) if kernel.ndim == 4 else 1.0
+        glorot = gain * math.sqrt(6 / (fan_in + fan_out))
+        bound = glorot if initializer == "glorot" else 1 / math.sqrt(fan_in)
+        assert float(jnp.abs(kernel).max()) <= bound * 1.000001
+        if kernel.size > 10_000:
+            large += 1
+            assert float(kernel.max()) > 0.99 * bound and float(kernel.min()) < -0.99 * bound
+            assert float(kernel.std()) == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    assert large >= 5
+
+
+def test_draws_depend_on_the_key_and_the_encoders_not_on_the_decoder():
+    network = build_network(SMALL, (8, 8, 2))
+    draw = compiled(network.init, static_argnums=1)
+    with_decoder, alone = (draw(jax.random.key(0), decoder)[0] for decoder in (True, False))
+    for (_, one), (_, other) in zip(
+        named_leaves(with_decoder["encoder"]), named_leaves(alone["encoder"]), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    other_key = draw(jax.random.key(1), False)[0]
+    for (_, one), (_, other) in zip(named_leaves(alone), named_leaves(other_key), strict=True):
+        assert not np.allclose(one, other)
+
+
+# --- decoders -----------------------------------------------------------------------------------
+
+# Kernels of the decoders in their order (dense: in x out; convolutions: features), what has a
+# batch normalisation of its own, from the table of the published decoders.
+DECODERS = {
+    "mnist_lenet": ([], [(2, 4), (4, 8), (8, 1)], {"layer0", "layer1"}),
+    "mnist_lenet_wide": (
+        [(32, 320)],
+        [(20, 128), (128, 256), (256, 256), (256, 1)],
+        {"code", "layer0", "layer1", "layer2"},
+    ),
+    "cifar10_lenet": (
+        [],
+        [(8, 128), (128, 64), (64, 32), (32, 3)],
+        {"layer0", "layer1", "layer2", "layer3"},
+    ),
+    "cifar10_lenet_small": (
+        [],
+        [(8, 64), (64, 32), (32, 16), (16, 3)],
+        {"layer0", "layer1", "layer2"},
+    ),
+    "cifar10_lenet_deep": (
+        [],
+        [(32, 64), (64, 64), (64, 32), (32, 32), (32, 16), (16, 16), (16, 3)],
+        {f"layer{number}" for number in range(6)},
+    ),
+    "gtsrb_lenet": ([(32, 64)], [(1, 32), (32, 16), (16, 3)], {"layer0", "layer1", "layer2"}),
+}
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_published_decoders(name):
+    config, shape = PUBLISHED[name]
+    network = build_network(config, shape)
+    params, statistics = jax.eval_shape(lambda: network.init(jax.random.key(0), True))
+    dense, convolutions, normalized = DECODERS[name]
+    decoder = params["decoder"]
+    found = [decoder[f"hidden{i}"]["linear"]["dense"]["kernel"].shape for i in range(len(dense))]
+    assert found == dense
+    found = [decoder[f"layer{i}"]["kernel"].shape for i in range(len(convolutions))]
+    assert found == [(5, 5, *features) for features in convolutions]
+    assert len(decoder) == len(dense) + len(convolutions)
+    seen = {"code" if layer == "norm" else layer for layer in statistics["decoder"]}
+    assert seen == normalized
+
+
+@pytest.mark.parametrize(
+    "name, normalized",
+    [
+        ("cifar10_lenet", {"norm", "layer0", "layer1", "layer2"}),
+        ("mnist_lenet", {"layer0", "layer1"}),
+    ],
+)
+def test_pytorch_decoders(name, normalized):
+    config, shape = PUBLISHED[name]
+    network = build_network(replace(config, decoder="pytorch"), shape)
+    _, statistics = jax.eval_shape(lambda: network.init(jax.random.key(0), True))
+    assert set(statistics["decoder"]) == normalized
+
+
+@pytest.mark.parametrize(
+    "config, shape",
+    [
+        *(value for name, value in PUBLISHED.items() if name != "itu_cnn"),
+        *(
+            (replace(SMALL, kernel_size=size), shape)
+            for size in (1, 2, 3, 5)
+            for shape in [(9, 7, 1), (15, 15, 2), (8, 10, 3), (4, 5, 1)]
+        ),
+        (NetworkConfig(), (11, 13, 2)),
+        (replace(PUBLISHED["mnist_lenet"][0], rep_dim=30), MNIST),
+        (PUBLISHED["mnist_lenet"][0], (27, 29, 3)),
+        (TABLE, (6,)),
+    ],
+    ids=network_name,
+)
+def test_decoders_return_the_images_shape(config, shape):
+    network = build_network(config, shape)
+
+    def both(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        params, statistics = network.init(key, True)
+        codes = jnp.zeros((2, config.rep_dim))
+        images, _ = network.decode_batch(params, codes, None)
+        return network.decode(params, statistics, codes), images
+
+    for images in jax.eval_shape(both, jax.random.key(0)):
+        assert images.shape == (2, *shape)
+
+
+def plain_upscaling(
+    config: NetworkConfig,
+    params: dict[str, Any],
+    start: tuple[int, int, int],
+    paddings: list[Any],
+    doubles: list[bool],
+    crops: list[tuple[int, int] | None],
+    normalize_last: bool,
+) -> Callable[[jax.Array], jax.Array]:
+    """The decoder from nearest-neighbour upscaling and flax's convolution and normalisation."""
+
+    def decode(codes: jax.Array) -> jax.Array:
+        values = nn.leaky_relu(codes.reshape(-1, *start), config.leaky_slope)
+        for number, (padding, double, crop) in enumerate(
+            zip(paddings, doubles, crops, strict=True)
+        ):
+            if double:
+                batch, height, width, channels = values.shape
+                larger = (batch, 2 * height, 2 * width, channels)
+                values = jax.image.resize(values, larger, "nearest")
+            kernel = params[f"layer{number}"]["kernel"]
+            layer = nn.Conv(kernel.shape[3], kernel.shape[:2], padding=padding, use_bias=False)
+            values = layer.apply({"params": {"kernel": kernel}}, values)
+            if crop is not None:
+                values = values[:, : crop[0], : crop[1]]
+            last = number == len(paddings) - 1
+            if not last or normalize_last:
+                norm = nn.BatchNorm(False, epsilon=1e-4, use_bias=False, use_scale=False)
+                values, _ = norm.init_with_output(jax.random.key(0), values)
+            if not last:
+                values = nn.leaky_relu(values, config.leaky_slope)
+        return nn.sigmoid(values)
+
+    return decode
+
+
+@pytest.mark.parametrize(
+    "name, start, paddings, doubles, normalize_last",
+    [
+        ("mnist_lenet", (4, 4, 2), [2, 1, 2], [True] * 3, False),
+        ("cifar10_lenet", (4, 4, 8), [2] * 4, [False, True, True, True], True),
+        ("cifar10_lenet_deep", (2, 2, 32), [2] * 7, [True, False] * 3 + [True], False),
+    ],
+)
+def test_published_decoder_is_the_plain_upscaling(name, start, paddings, doubles, normalize_last):
+    config, shape = PUBLISHED[name]
+    network, params, _ = drawn_network(config, shape, decoder=True)
+    codes = drawn_images(3, (config.rep_dim,)) - 0.5
+    images, seen = compiled(network.decode_batch)(params, codes, None)
+    plain = plain_upscaling(
+        config,
+        params["decoder"],
+        start,
+        paddings,
+        doubles,
+        [None] * len(paddings),
+        normalize_last,
+    )
+    assert_close(images, compiled(plain)(codes))
+    assert images.shape == (3, *shape)
+    assert 0.0 < float(images.min()) < float(images.max()) < 1.0
+    # With the statistics of the batch, evaluation repeats the training mode.
+    again = compiled(network.decode)(params, {"decoder": seen}, codes)
+    assert_close(again, images)
+
+
+def test_mirrored_decoder_crops_what_the_pool_left_out():
+    """9x7 images are halved to 5x4, then 3x2 by the mirror; doubling gives 6x4 and 10x8."""
+    config = NetworkConfig("odd", ((4,), (3,)), rep_dim=12)
+    network, params, _ = drawn_network(config, (9, 7, 2), decoder=True)
+    codes = drawn_images(3, (12,)) - 0.5
+    crops = [None, (5, 4), (9, 7)]
+    plain = plain_upscaling(
+        config, params["decoder"], (3, 2, 2), [2] * 3, [False, True, True], crops, False
+    )
+    images, _ = compiled(network.decode_batch)(params, codes, None)
+    assert_close(images, compiled(plain)(codes))
+
+
+def test_a_tables_decoder_is_not_squashed():
+    network, params, _ = drawn_network(TABLE, (6,), decoder=True)
+    codes = drawn_images(4, (3,)) * 40 - 20
+    weights = params["decoder"]
+    values = np.asarray(codes, np.float64)
+    leaky = lambda values: np.where(values > 0, values, 0.01 * values)  # noqa: E731
+    for layer in ("hidden0", "hidden1"):
+        kernel = weights[layer]["linear"]["dense"]["kernel"]
+        values = leaky(
+            leaky(values) @ np.asarray(kernel) if layer == "hidden0" else values @ kernel
+        )
+    expected = values @ np.asarray(weights["output"]["dense"]["kernel"])
+    assert weights["hidden0"]["linear"]["dense"]["kernel"].shape == (3, 5)
+    np.testing.assert_allclose(
+        network.decode_batch(params, codes, None)[0], expected, rtol=1e-4, atol=1e-4
+    )
+    assert float(np.abs(expected).max()) > 1.0
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+def test_valid_convolutions_have_no_decoder():
+    network = build_network(*PUBLISHED["itu_cnn"])
+    with pytest.raises(ConfigError, match="itu_cnn.*padding=same.*pretrain_epochs=0"):
+        network.init(jax.random.key(0), True)
+
+
+@pytest.mark.parametrize(
+    "config, shape, words",
+    [
+        (PUBLISHED["mnist_lenet"][0], (6,), "mnist_lenet takes images.*tables"),
+        (TABLE, (8, 8, 1), "mlp takes tables.*images"),
+        (PUBLISHED["cifar10_lenet"][0], (7, 32, 3), "halves images 3 times; 7x32"),
+        (PUBLISHED["cifar10_lenet"][0], (32, 7, 3), "halves images 3 times; 32x7"),
+        (PUBLISHED["itu_cnn"][0], (9, 9, 1), "halves images 2 times; 9x9"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(config, shape, words):
+    with pytest.raises(ConfigError, match=words):
+        build_network(config, shape)
+
+
+@pytest.mark.parametrize(
+    "config, shape",
+    [(PUBLISHED["cifar10_lenet"][0], (8, 8, 3)), (PUBLISHED["itu_cnn"][0], (10, 10, 1))],
+    ids=network_name,
+)
+def test_the_smallest_images_pass(config, shape):
+    network = build_network(config, shape)
+    assert network.rep_dim == config.rep_dim and network.image_shape == shape
+
+
+# --- dropout ------------------------------------------------------------------------------------
+
+
+def test_dropout_draws_from_the_key_in_training_only():
+    network, params, statistics = drawn_network(replace(SMALL, dropout=0.5), (8, 8, 2))
+    images = drawn_images(4, (8, 8, 2))
+    train = compiled(lambda key: network.encode_batch(params, images, None, key)[0])
+    first, again, other = (train(jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    evaluate, without = map(compiled, (network.encode, build_network(SMALL, (8, 8, 2)).encode))
+    np.testing.assert_array_equal(
+        evaluate(params, statistics, images), without(params, statistics, images)
+    )
+
+
+# --- a user's modules ---------------------------------------------------------------------------
+
+
+class Bare(nn.Module):
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return nn.Dense(4, use_bias=False)(images.reshape(images.shape[0], -1))
+
+
+class Trained(nn.Module):
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        values = nn.Dense(4, use_bias=False)(images.reshape(images.shape[0], -1))
+        return nn.BatchNorm(use_running_average=not train, momentum=0.0)(values)
+
+
+class Masked(nn.Module):
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        values = nn.Dense(4, use_bias=False)(images.reshape(images.shape[0], -1))
+        norm = nn.BatchNorm(use_running_average=not train, momentum=0.0)
+        return norm(values, mask=None if mask is None else mask[:, None])
+
+
+class Upwards(nn.Module):
+    @nn.compact
+    def __call__(self, codes: jax.Array) -> jax.Array:
+        return nn.Dense(12, use_bias=False)(codes).reshape(-1, 3, 2, 2)
+
+
+@pytest.mark.parametrize("module", [Bare(), Trained(), Masked()], ids=lambda m: type(m).__name__)
+def test_a_users_module(module):
+    network = build_network(module, (3, 2, 2))
+    assert network.rep_dim == 4 and network.image_shape == (3, 2, 2)
+    params, statistics = network.init(jax.random.key(0), False)
+    images = drawn_images(5, (3, 2, 2))
+    mask = jnp.asarray([True, True, False, True, True])
+    dense = images.reshape(5, 12) @ params["encoder"]["Dense_0"]["kernel"]
+    codes, seen = network.encode_batch(params, images, mask, None)
+    if isinstance(module, Bare):
+        assert seen == statistics["encoder"] == {}
+        np.testing.assert_allclose(codes, dense, rtol=1e-6)
+        return
+    kept = np.asarray(dense, np.float64)[np.asarray(mask) | isinstance(module, Trained)]
+    np.testing.assert_allclose(seen["BatchNorm_0"]["mean"], kept.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(seen["BatchNorm_0"]["var"], kept.var(0), rtol=1e-4)
+    expected = (dense - kept.mean(0)[None]) / np.sqrt(kept.var(0)[None] + 1e-5)
+    np.testing.assert_allclose(codes[:2], expected[:2], rtol=1e-4, atol=1e-5)
+    evaluated = network.encode(params, statistics, images)
+    np.testing.assert_allclose(evaluated, dense / np.sqrt(1 + 1e-5), rtol=1e-5)
+
+
+def test_a_users_decoder():
+    network = network_from_module(Bare(), (3, 2, 2), Upwards())
+    params, statistics = network.init(jax.random.key(0), True)
+    codes = drawn_images(5, (4,))
+    expected = (codes @ params["decoder"]["Dense_0"]["kernel"]).reshape(5, 3, 2, 2)
+    np.testing.assert_allclose(network.decode(params, statistics, codes), expected, rtol=1e-6)
+    outputs, seen = network.decode_batch(params, codes, None)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-6)
+    assert seen == {}
+
+
+def test_a_users_module_without_a_decoder_says_so():
+    network = build_network(Bare(), (3, 2, 2))
+    with pytest.raises(ConfigError, match="Bare has no decoder.*network_from_module"):
+        network.init(jax.random.key(0), True)
+
+
+# --- elsewhere ----------------------------------------------------------------------------------
+
+
+def test_encoder_elsewhere_than_on_a_cpu(monkeypatch):
+    network, params, _ = drawn_network(SMALL, (8, 8, 2))
+    images = drawn_images(4, (8, 8, 2))
+    here = compiled(lambda: network.encode_batch(params, images, None, None))()
+    monkeypatch.setattr(convolution, "_on_cpu", lambda: False)
+    assert_close(compiled(lambda: network.encode_batch(params, images, None, None))(), here)
