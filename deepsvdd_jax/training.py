@@ -88,15 +88,15 @@ def default_hyperparameters(phase: PhaseConfig) -> Hyperparameters:
 @functools.lru_cache(maxsize=64)
 def descent(config: OptimizerConfig) -> optax.GradientTransformation:
     """Returns the solver's direction, still to be multiplied by minus the learning rate."""
-    momentum = config.momentum
+    momentum, rho = config.momentum, config.rho
     transformations = {
         "sgd": optax.identity,
         "momentum": lambda: optax.trace(momentum),
         "nesterov": lambda: optax.trace(momentum, nesterov=True),
         # Lasagne's start value and its epsilon under the root.
         "adagrad": lambda: optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-6),
-        "rmsprop": lambda: optax.scale_by_rms(config.rho or 0.9, eps=1e-6),
-        "adadelta": lambda: optax.scale_by_adadelta(config.rho or 0.95, eps=1e-6),
+        "rmsprop": lambda: optax.scale_by_rms(0.9 if rho is None else rho, eps=1e-6),
+        "adadelta": lambda: optax.scale_by_adadelta(0.95 if rho is None else rho, eps=1e-6),
         "adam": optax.scale_by_adam,
         "adamax": optax.scale_by_adamax,
         "amsgrad": optax.scale_by_amsgrad,
@@ -172,14 +172,15 @@ def batch_loss(
     Equations (3) and (4) of Ruff et al. 2018, or the autoencoder's: mean summed squared error.
     """
     objective, params = phase.objective, trained["params"]
-    codes, encoder_statistics = network.encode_batch(params, batch.images, batch.mask, key)
+    # What is not finite in padding would reach the gradients as 0 * inf.
+    kept = jnp.expand_dims(batch.mask, tuple(range(1, batch.images.ndim)))
+    images = jnp.where(kept, batch.images, 0.0)
+    codes, encoder_statistics = network.encode_batch(params, images, batch.mask, key)
     statistics = {"encoder": encoder_statistics}
     errors = None
     if "decoder" in params:
         outputs, statistics["decoder"] = network.decode_batch(params, codes, batch.mask)
-        errors = objectives.reconstruction_errors(
-            outputs, batch.images, objective.reconstruction_error
-        )
+        errors = objectives.reconstruction_errors(outputs, images, objective.reconstruction_error)
     if objective.kind == "reconstruction":
         assert errors is not None
         distances = losses = errors

@@ -165,7 +165,7 @@ NAN, INF = math.nan, math.inf
         (NetworkConfig, "stages", ((8,), ()), ["lenet", "every layer", "at least 1"]),
         (NetworkConfig, "hidden", (0,), ["lenet", "every layer", "at least 1"]),
         (NetworkConfig, "activation", "tanh", ["activation", "'tanh'", "leaky_relu, relu, elu"]),
-        (NetworkConfig, "initializer", "he", ["initializer", "'he'", "glorot, torch"]),
+        (NetworkConfig, "initializer", "he", ["initializer", "'he'", "glorot, glorot_unit, torch"]),
         (NetworkConfig, "decoder", "x", ["decoder", "'x'", "theano, pytorch"]),
         (NetworkConfig, "padding", "full", ["padding", "'full'", "same, valid"]),
         (NetworkConfig, "hidden_style", "", ["hidden_style", "linear, activation, batch_norm"]),

@@ -4,7 +4,7 @@ import csv
 import gzip
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,24 @@ from experiments import environment, results, sweep
 Call = Callable[..., int]
 
 
-@pytest.fixture(scope="session")
-def command() -> Call:
+def flags_of(package: str) -> dict[str, flags.Flag]:
+    modules = flags.FLAGS.flags_by_module_dict()
+    return {
+        flag.name: flag
+        for module, defined in modules.items()
+        if module.startswith(package)
+        for flag in defined
+    }
+
+
+@pytest.fixture(scope="module")
+def command() -> Iterator[Call]:
+    # absl has one table of flags for a process, in which other commands' flags are while they are
+    # tested.
+    others = flags_of("benchmarks")
+    for name in others:
+        delattr(flags.FLAGS, name)
+    before = set(flags.FLAGS)
     sweep.define_flags()
 
     def call(*arguments: str) -> int:
@@ -32,7 +48,11 @@ def command() -> Call:
             return int(str(stop.code))
         return environment.exit_code(sweep.main, rest)
 
-    return call
+    yield call
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+    for name, flag in others.items():
+        flags.FLAGS[name] = flag
 
 
 SMALL = ("--normal_classes=0,1", "--seeds=2", "--epochs=2", "--milestones=1")
