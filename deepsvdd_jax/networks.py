@@ -36,7 +36,7 @@ class Network(NamedTuple):
       init: `(key, with_decoder) -> (params, statistics)`, statistics being mean 0, variance 1.
       encode: `(params, statistics, images) -> codes [n, rep_dim]`, with the given statistics.
       encode_batch: `(params, images, mask, key) -> (codes, batch statistics)`, normalised by the
-        statistics of the batch itself; mask is bool `[n]`, key draws the dropout.
+        statistics of the batch itself; mask is bool `[n]`, key draws the dropout (None: none).
       decode: `(params, statistics, codes) -> images`.
       decode_batch: `(params, codes, mask) -> (images, batch statistics)`.
       rep_dim: width of the representation.
@@ -233,7 +233,8 @@ class _Encoder(nn.Module):
     def _drop(self, values: Array, train: bool) -> Array:
         if not self.config.dropout:
             return values
-        return nn.Dropout(self.config.dropout, deterministic=not train)(values)
+        drops = train and self.has_rng("dropout")
+        return nn.Dropout(self.config.dropout, deterministic=not drops)(values)
 
 
 # --- decoders -----------------------------------------------------------------------------------

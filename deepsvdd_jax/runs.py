@@ -336,7 +336,9 @@ def _training_codes(network: Network, shared: Shared, run: Run, state: TrainStat
 
 def _with_verdict(phase: PhaseConfig, info: EpochInfo, state: TrainState) -> TrainState:
     """Stops a run whose loss is low enough, not finite, or whose radius vanished."""
-    failure = jnp.where(jnp.isfinite(info.loss), training.NOT_FAILED, training.NON_FINITE)
+    # The losses were taken before each step: only the weights tell of the last one.
+    finite = jnp.isfinite(info.loss) & jnp.isfinite(info.parameter_norm)
+    failure = jnp.where(finite, training.NOT_FAILED, training.NON_FINITE)
     objective = phase.objective
     if objective.kind == "soft-boundary":
         warm = objective.radius_rule == "quantile"
