@@ -321,7 +321,7 @@ def lone_start(case: Case, images: np.ndarray) -> runs.Progress:
     mesh = runs.make_mesh(jax.local_devices()[:1])
     network = build_network(config.network, images.shape[1:])
     shared = runs.share(mesh, images, images[:1])
-    run = runs.place_runs(mesh, runs.stack_runs([make_run(config, 0, images)]))
+    run = runs.place(mesh, runs.stack_runs([make_run(config, 0, images)]))
     return runs.begin_runs(config, network, mesh, shared, run)
 
 
@@ -339,7 +339,7 @@ def our_timer(
     network = build_network(config.network, images.shape[1:])
     shared = runs.share(mesh, images, images[:1])
     stacked = runs.stack_runs([make_run(config, seed, images) for seed in range(count)])
-    stacked = runs.place_runs(mesh, stacked)
+    stacked = runs.place(mesh, stacked)
     # Runs that start alike take as long as any, and compiling the start once saves minutes.
     state = jax.device_get(lone.state)
     repeated = jax.tree.map(lambda leaf: np.repeat(leaf, count, axis=0), state)

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -201,3 +202,58 @@ def _unflatten(arrays: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, An
     for part in ("encoder", "decoder") if prefix == "statistics" else ():
         tree.setdefault(part, {})
     return tree
+
+
+# --- archives -----------------------------------------------------------------------------------
+
+_ARCHIVE_MAGIC = b"DSVDD1\r\n"
+_DIGEST_BYTES = 32
+
+
+def write_archive(path: Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
+    """Writes named arrays into one file, atomically and with a checksum (touches files).
+
+    Raises:
+      OSError: it cannot be written; what was there before stays.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: np.asarray(values) for name, values in arrays.items()})  # type: ignore[arg-type]
+    data = buffer.getvalue()
+    write_bytes(path, _ARCHIVE_MAGIC + hashlib.sha256(data).digest() + data)
+
+
+def read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Reads what `write_archive` wrote (touches files).
+
+    Raises:
+      ModelError: the file is missing, cut, or damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from None
+    start = len(_ARCHIVE_MAGIC) + _DIGEST_BYTES
+    digest, data = content[len(_ARCHIVE_MAGIC) : start], content[start:]
+    if not content.startswith(_ARCHIVE_MAGIC) or hashlib.sha256(data).digest() != digest:
+        raise ModelError(f"{path}: damaged: its checksum is wrong")
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file under a temporary name, then renames it (touches files).
+
+    Raises:
+      OSError: it cannot be written; what was there before stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise

@@ -250,6 +250,9 @@ class ObjectiveConfig:
       warm_up_epochs: `quantile`: epochs with radius 0; `block-coordinate`: epochs after each of
         which the radius is reset to the quantile; ignored by `gradient`.
       radius_every: `block-coordinate`: epochs between two exact solutions after the warm-up.
+      radius_rate: `gradient`: what the learning rate is multiplied by for R^2. Adam moves R^2 by
+        about one learning rate a step, however far it is from where it should be: at 1 (Theano
+        code) it lags behind distances that shrink fast.
       center_init: `mean` of the training representations or a `constant` 0.5.
       center_batches: batches whose mean is taken; None takes the whole training set.
       center_floor: components closer to 0 than this are moved to it, sign kept; 0 does nothing.
@@ -266,6 +269,7 @@ class ObjectiveConfig:
     radius_rule: Literal["quantile", "gradient", "block-coordinate"] = "quantile"
     warm_up_epochs: int = 10
     radius_every: int = 5
+    radius_rate: float = 1.0
     center_init: Literal["mean", "constant"] = "mean"
     center_batches: int | None = None
     center_floor: float = 0.1
@@ -282,6 +286,7 @@ class ObjectiveConfig:
             raise ConfigError(f"warm_up_epochs is {self.warm_up_epochs}; it must be 0 or more")
         if self.radius_every < 1:
             raise ConfigError(f"radius_every is {self.radius_every}; it must be at least 1")
+        _check_positive("radius_rate", self.radius_rate)
         if self.center_batches is not None:
             _check_positive("center_batches", self.center_batches)
         _check_not_negative("center_floor", self.center_floor)

@@ -67,12 +67,14 @@ class Outcome(NamedTuple):
       train_distances: `[n]`, of the run's images in the order of its indices, padding included.
       test_distances: `[n_test]`.
       spread: see `scoring.noise_spread`.
+      outside: share of the run's images with d > R^2 at the radius that training ended with.
     """
 
     state: TrainState
     train_distances: Array
     test_distances: Array
     spread: Array
+    outside: Array
 
 
 class Progress(NamedTuple):
@@ -91,6 +93,13 @@ class Progress(NamedTuple):
     state: TrainState
     untrained_distances: Array
     history: dict[str, EpochInfo]
+
+
+def phase_config(config: RunConfig, name: str) -> PhaseConfig:
+    """Returns the settings of a phase, one of `PHASES`, that the configuration has."""
+    phase = config.pretraining if name == "pretraining" else config.training
+    assert phase is not None
+    return phase
 
 
 # --- one run ------------------------------------------------------------------------------------
@@ -267,8 +276,7 @@ def run_epochs(
     Returns:
       The state, and the history `[capacity, ...]`, whose `ran` is False where nothing was done.
     """
-    phase = config.pretraining if phase_name == "pretraining" else config.training
-    assert phase is not None
+    phase = phase_config(config, phase_name)
     settings = run.pretraining if phase_name == "pretraining" else run.training
     key_phase = jax.random.fold_in(run.key, 1 + PHASES.index(phase_name))
 
@@ -359,15 +367,32 @@ def end_run(
     The radius is the (1 - nu) order statistic of the training distances; in one-class mode it
     serves as a threshold only.
     """
-    phase = config.training
-    train_distances = _training_distances(network, phase, shared, run, state)
-    radius = objectives.exact_squared_radius(train_distances, run.training.nu, _valid(run.data))
+    train_distances, test_distances = evaluate_run(config, network, "training", shared, run, state)
+    valid = _valid(run.data)
+    over = (train_distances > state.squared_radius).astype(jnp.float32)
+    outside = objectives.masked_mean(over, valid)
+    radius = objectives.exact_squared_radius(train_distances, run.training.nu, valid)
     state = state._replace(squared_radius=radius)
+    spread = scoring.noise_spread(state, network, jax.random.fold_in(run.key, 1 + len(PHASES)))
+    return Outcome(state, train_distances, test_distances, spread, outside)
+
+
+def evaluate_run(
+    config: RunConfig,
+    network: Network,
+    phase_name: str,
+    shared: Shared,
+    run: Run,
+    state: TrainState,
+) -> tuple[Array, Array]:
+    """Passes over both sets in evaluation mode; returns the distances of the run's images in the
+    order of its indices, padding included, and of the test images `[n_test]`."""
+    phase = phase_config(config, phase_name)
+    train_distances = _training_distances(network, phase, shared, run, state)
     test_distances = scoring.pool_distances(
         state, shared.test_images, run.data, network, phase.objective
     )
-    spread = scoring.noise_spread(state, network, jax.random.fold_in(run.key, 1 + len(PHASES)))
-    return Outcome(state, train_distances, test_distances, spread)
+    return train_distances, test_distances
 
 
 # --- many runs ----------------------------------------------------------------------------------
@@ -416,9 +441,9 @@ def share(mesh: Mesh, images: np.ndarray, test_images: np.ndarray) -> Shared:
     return jax.device_put(Shared(jnp.asarray(images), jnp.asarray(test_images)), everywhere)
 
 
-def place_runs(mesh: Mesh, runs: Run) -> Run:
-    """Puts stacked runs on the devices of a mesh, each where it will train."""
-    return jax.device_put(runs, NamedSharding(mesh, Spec("run")))
+def place(mesh: Mesh, per_run: Any) -> Any:
+    """Puts arrays with a leading axis of runs on the devices of a mesh, each where it trains."""
+    return jax.device_put(per_run, NamedSharding(mesh, Spec("run")))
 
 
 def begin_runs(
@@ -429,6 +454,21 @@ def begin_runs(
     state, untrained = begin((shared,), (runs,))
     phase = "training" if config.pretraining is None else "pretraining"
     return Progress(phase, 0, state, untrained, {})
+
+
+def state_template(
+    config: RunConfig, network: Network, shared: Shared, runs: Run, phase_name: str
+) -> TrainState:
+    """Returns the shapes and types of a program's stacked state in a phase, computing nothing."""
+
+    def one(run: Run) -> TrainState:
+        state, _ = begin_run(config, network, shared, run)
+        if phase_name == "training" and config.pretraining is not None:
+            return end_pretraining(config, network, shared, run, state)
+        return state
+
+    template: TrainState = jax.eval_shape(jax.vmap(one), runs)
+    return template
 
 
 def continue_runs(
@@ -443,10 +483,14 @@ def continue_runs(
     """Trains all runs of a program for up to `epochs` epochs, within one phase.
 
     Returns:
-      The progress; its phase is `training` and its epoch that phase's last when all is done.
+      The progress; its phase is `training` and its epoch that phase's last when all is done. A
+      pretraining that has come to its end goes over into training with the next call.
     """
-    phase = config.training if progress.phase == "training" else config.pretraining
-    assert phase is not None
+    if progress.phase == "pretraining" and _phase_is_over(config, progress):
+        switch = _program(end_pretraining, mesh, config, network)
+        state = switch((shared,), (runs, progress.state))
+        progress = progress._replace(phase="training", epoch=0, state=state)
+    phase = phase_config(config, progress.phase)
     count = min(epochs, MOST_EPOCHS_PER_CALL, phase.epochs - progress.epoch)
     advance = _program(run_epochs, mesh, config, network, progress.phase, MOST_EPOCHS_PER_CALL)
     limits = (np.int32(progress.epoch), np.int32(count))
@@ -458,25 +502,29 @@ def continue_runs(
             progress.history[progress.phase],
             recorded,
         )
-    progress = progress._replace(
+    return progress._replace(
         epoch=progress.epoch + count,
         state=state,
         history={**progress.history, progress.phase: recorded},
     )
-    over = progress.epoch == phase.epochs or not bool(np.any(np.asarray(state.active)))
-    if progress.phase == "pretraining" and over:
-        switch = _program(end_pretraining, mesh, config, network)
-        return progress._replace(
-            phase="training", epoch=0, state=switch((shared,), (runs, progress.state))
-        )
-    return progress
+
+
+def evaluate_runs(
+    config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run, progress: Progress
+) -> tuple[Array, Array]:
+    """Returns the distances of `evaluate_run` for every run of a program under way."""
+    evaluate = _program(evaluate_run, mesh, config, network, progress.phase)
+    distances: tuple[Array, Array] = evaluate((shared,), (runs, progress.state))
+    return distances
 
 
 def is_over(config: RunConfig, progress: Progress) -> bool:
     """Whether no run of a program has an epoch left."""
-    if progress.phase != "training":
-        return False
-    if progress.epoch >= config.training.epochs:
+    return progress.phase == "training" and _phase_is_over(config, progress)
+
+
+def _phase_is_over(config: RunConfig, progress: Progress) -> bool:
+    if progress.epoch >= phase_config(config, progress.phase).epochs:
         return True
     return not bool(np.any(np.asarray(progress.state.active)))
 
@@ -587,7 +635,7 @@ def train_runs(
             for number, key in enumerate(keys)
         ]
     )
-    shared, runs = share(mesh, pool, test_pool), place_runs(mesh, runs)
+    shared, runs = share(mesh, pool, test_pool), place(mesh, runs)
     progress = begin_runs(config, network, mesh, shared, runs)
     while not is_over(config, progress):
         progress = continue_runs(

@@ -232,6 +232,8 @@ def train_step(
         gradients, state.optimizer_state, trained
     )
     rate = hyperparameters.learning_rate * learning_rate_factor(phase.optimizer, state.epoch)
+    if "squared_radius" in trained:
+        direction["squared_radius"] *= phase.objective.radius_rate
     trained = jax.tree.map(lambda value, move: value - rate * move, trained, direction)
     new = state._replace(
         params=trained["params"],

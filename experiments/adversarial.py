@@ -350,7 +350,8 @@ def generate_adversarials(
 
     An attack starts at a point between its original and a real image of another class: of the
     nearest images, each followed towards the original until the class changes, the one that ends
-    nearest. Foolbox's default, uniform noise, starts four times as far away and stays behind.
+    nearest. The starting images may as well be uniform noise, as in Brendel et al. 2018, which
+    starts about four times as far away.
 
     The result depends on the seed and, in rounding errors that a chaotic search magnifies, on the
     device. NumPy's global generator, which Foolbox draws from, is seeded and then put back.
@@ -367,7 +368,7 @@ def generate_adversarials(
       ImportError: Foolbox is missing; one line that says how to install it.
       ValueError: too few images or starting images are classified rightly, or found adversarial.
     """
-    boundary_attack = _import_attack()
+    boundary_attack = import_foolbox()
     _check_images("stop signs", images)
     _check_images("starting images", starting_images)
     starts = starting_images[predict(classifier, starting_images) != classifier.stop_class]
@@ -407,7 +408,8 @@ def l2_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(difference).sum((1, 2, 3)))
 
 
-def _import_attack() -> Any:
+def import_foolbox() -> Any:
+    """Returns the module; raises ImportError with a line that says how to install it."""
     try:
         import foolbox
     except ImportError as error:

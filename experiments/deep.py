@@ -1,8 +1,9 @@
 """Trains the pending runs of a sweep, program by program, and hands each on when it has ended."""
 
 import math
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,8 @@ from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.runs import Outcome, Progress, Run, Shared
+from experiments import environment, flights
+from experiments.flights import Flight, Left
 from experiments.results import RunName
 
 # Runs of one program on a CPU, where each device loops over its share: enough for the devices to
@@ -24,12 +27,48 @@ CPU_RUNS_PER_PROGRAM = 10
 # Aimed at between two looks at a program: a bar that moves, little time lost by a kill.
 SECONDS_PER_CALL = 3.0
 
+# Quantiles of the test distances of normal and anomalous images that a full pass notes.
+PASS_QUANTILES = (0.1, 0.5, 0.9)
+
 
 class Job(NamedTuple):
     """A run that is still to be trained."""
 
     name: RunName
     split: OneClassSplit
+
+
+class Schedule(NamedTuple):
+    """How runs are put into programs, and how often they are looked at.
+
+    Attributes:
+      runs_per_program: None chooses.
+      evaluate_every: epochs between two full passes over both sets; None makes none.
+      wanted: how many runs the sweep has, finished ones too, and
+      longest: most training images of one of them: both fix the shapes of a program, so that a
+        sweep that is taken up again runs the program that it left.
+    """
+
+    runs_per_program: int | None
+    evaluate_every: int | None
+    wanted: int
+    longest: int
+
+
+class Watch(NamedTuple):
+    """What a sweep is told of.
+
+    Attributes:
+      finished: called once a run, when its program has ended.
+      epochs: called with a number of run-epochs that are done or skipped.
+      chunk: called with a program under way between two chunks of epochs.
+      over: called with the names of a program's runs when all of them are finished.
+    """
+
+    finished: Callable[["Finished"], None]
+    epochs: Callable[[int], None]
+    chunk: Callable[[Flight], None]
+    over: Callable[[tuple[RunName, ...]], None]
 
 
 class Finished(NamedTuple):
@@ -58,37 +97,98 @@ def run_key(seed: int, normal_class: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), normal_class)
 
 
+class _Program(NamedTuple):
+    """Runs that train together, and all that does not change while they do."""
+
+    config: RunConfig
+    network: Network
+    mesh: jax.sharding.Mesh
+    shared: Shared
+    stacked: Run
+    jobs: list[Job]
+    group: _Group
+
+
 def train_jobs(
     config: RunConfig,
     dataset: Dataset,
     jobs: list[Job],
-    runs_per_program: int | None,
-    on_finished: Callable[[Finished], None],
-    on_epochs: Callable[[int], None],
+    schedule: Schedule,
+    watch: Watch,
+    lefts: Sequence[Left] = (),
 ) -> None:
-    """Trains all jobs; `on_epochs` is told of every epoch of a run that is done or skipped.
+    """Trains all jobs.
 
     Args:
       config: of all runs.
       dataset: raw images.
       jobs: what to train; nothing is done for an empty list.
-      runs_per_program: None chooses.
-      on_finished: called once a run, as soon as its program has ended.
-      on_epochs: called with a number of run-epochs.
+      schedule: how.
+      watch: what is called meanwhile.
+      lefts: programs that were left under way, all of whose runs are among the jobs.
+
+    Raises:
+      Failure: a program of one run a device does not fit its memory.
     """
     if not jobs:
         return
     network = build_network(config.network, tuple(dataset.x_train.shape[1:]))
-    longest = max(len(job.split.train_indices) for job in jobs)
     for group in _groups(config, dataset, jobs):
-        width, mesh = choose_width(config, network, group, longest, runs_per_program, len(jobs))
-        shared = runs.share(mesh, group.images, group.test_images)
-        for start in range(0, len(group.jobs), width):
-            part = group.jobs[start : start + width]
-            stacked = runs.place_runs(mesh, _stack(config, dataset, group, part, width, longest))
-            _train_program(
-                config, network, mesh, shared, stacked, part, group, on_finished, on_epochs
-            )
+        _train_group(config, network, dataset, group, schedule, watch, lefts)
+
+
+def _train_group(
+    config: RunConfig,
+    network: Network,
+    dataset: Dataset,
+    group: _Group,
+    schedule: Schedule,
+    watch: Watch,
+    lefts: Sequence[Left],
+) -> None:
+    width, mesh = choose_width(config, network, group, schedule)
+    shared = runs.share(mesh, group.images, group.test_images)
+    by_name = {job.name: job for job in group.jobs}
+    to_take_up = [left for left in lefts if left.names[0] in by_name]
+    taken = {name for left in to_take_up for name in left.names}
+    rest = [job for job in group.jobs if job.name not in taken]
+    while rest or to_take_up:
+        left = to_take_up.pop(0) if to_take_up else None
+        part = rest[:width] if left is None else [by_name[name] for name in left.names]
+        full = math.ceil(max(width, len(part)) / mesh.size) * mesh.size
+        try:
+            stacked = _stack(config, dataset, group, part, full, schedule.longest)
+            placed = runs.place(mesh, stacked)
+            program = _Program(config, network, mesh, shared, placed, part, group)
+            flight = None if left is None else _take_up(program, left)
+            _train_program(program, schedule, watch, flight)
+        except jax.errors.JaxRuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            width = _narrower(width, mesh.size)
+            # What was taken up starts anew in narrower programs.
+            rest = part + rest if left is not None else rest
+            continue
+        if left is None:
+            rest = rest[len(part) :]
+
+
+def _is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _narrower(width: int, devices: int) -> int:
+    """Returns half a program's width, a multiple of the devices; says so on stderr."""
+    half = width // 2 // devices * devices
+    if half < 1:
+        raise environment.Failure(
+            "out of device memory with one run a device; lower --batch_size or take a smaller "
+            "--network"
+        )
+    print(
+        f"out of device memory with {width} runs in a program; {half} from here on", file=sys.stderr
+    )
+    return half
 
 
 def total_epochs(config: RunConfig) -> int:
@@ -154,21 +254,17 @@ def _stack(
 
 
 def choose_width(
-    config: RunConfig,
-    network: Network,
-    group: _Group,
-    longest: int,
-    asked: int | None,
-    jobs: int,
+    config: RunConfig, network: Network, group: _Group, schedule: Schedule
 ) -> tuple[int, jax.sharding.Mesh]:
     """Returns how many runs a program has, a multiple of the devices, and the mesh of these."""
     devices = jax.local_devices()
-    if asked is not None:
-        wanted = asked
+    if schedule.runs_per_program is not None:
+        wanted = schedule.runs_per_program
     elif jax.default_backend() == "cpu":
-        wanted = min(CPU_RUNS_PER_PROGRAM, jobs)
+        wanted = min(CPU_RUNS_PER_PROGRAM, schedule.wanted)
     else:
-        wanted = min(jobs, _width_by_memory(config, network, group, longest, devices))
+        fits = _width_by_memory(config, network, group, schedule.longest, devices)
+        wanted = min(schedule.wanted, fits)
     mesh = runs.make_mesh(devices[: min(len(devices), wanted)])
     return math.ceil(wanted / mesh.size) * mesh.size, mesh
 
@@ -186,38 +282,119 @@ def _width_by_memory(
     return max(1, fits) * len(devices)
 
 
+def _take_up(program: _Program, left: Left) -> Flight | None:
+    """Returns a flight that was left, on the devices; None, with a line, where it does not fit."""
+    template = runs.state_template(
+        program.config, program.network, program.shared, program.stacked, left.phase
+    )
+    flight = flights.restore(left, template)
+    if flight is None:
+        return None
+    progress = flight.progress
+    return flight._replace(
+        progress=progress._replace(
+            state=runs.place(program.mesh, progress.state),
+            untrained_distances=runs.place(program.mesh, progress.untrained_distances),
+        )
+    )
+
+
 def _train_program(
-    config: RunConfig,
-    network: Network,
-    mesh: jax.sharding.Mesh,
-    shared: Shared,
-    stacked: Run,
-    jobs: list[Job],
-    group: _Group,
-    on_finished: Callable[[Finished], None],
-    on_epochs: Callable[[int], None],
+    program: _Program, schedule: Schedule, watch: Watch, flight: Flight | None
 ) -> None:
+    config, jobs = program.config, program.jobs
+    parts = (config, program.network, program.mesh, program.shared, program.stacked)
     started = time.perf_counter()
-    progress = runs.begin_runs(config, network, mesh, shared, stacked)
-    told, epochs = 0, 1
-    while not runs.is_over(config, progress):
+    if flight is None:
+        names = tuple(job.name for job in jobs)
+        flight = Flight(names, runs.begin_runs(*parts), {}, 0.0)
+    told = _epochs_done(config, flight.progress)
+    watch.epochs(told * len(jobs))
+    epochs, warm, before_seconds = 1, False, flight.seconds
+    while not runs.is_over(config, flight.progress):
         before = time.perf_counter()
-        progress = runs.continue_runs(config, network, mesh, shared, stacked, progress, epochs)
+        asked = _up_to_a_pass(epochs, flight.progress.epoch, schedule.evaluate_every)
+        progress = runs.continue_runs(*parts, flight.progress, asked)
         done = _epochs_done(config, progress)
-        if told:
+        if warm:
             # The first call compiled; from the second on the time tells how many epochs to ask for.
             seconds = max(time.perf_counter() - before, 1e-3)
-            epochs = max(1, min(4 * epochs, round(epochs * SECONDS_PER_CALL / seconds)))
-        on_epochs((done - told) * len(jobs))
+            epochs = max(1, min(4 * epochs, round((done - told) * SECONDS_PER_CALL / seconds)))
+        warm = True
+        watch.epochs((done - told) * len(jobs))
         told = done
-    outcome = runs.end_runs(config, network, mesh, shared, stacked, progress)
-    outcome, untrained = jax.device_get((outcome, progress.untrained_distances))
-    on_epochs((total_epochs(config) - told) * len(jobs))
-    seconds = (time.perf_counter() - started) / len(jobs)
-    for number, job in enumerate(jobs):
-        on_finished(
-            _finish(config, job, group, number, outcome, progress, untrained[number], seconds)
+        flight = flight._replace(
+            progress=progress,
+            evaluations=_with_pass(program, schedule, progress, flight.evaluations),
+            seconds=before_seconds + time.perf_counter() - started,
         )
+        watch.chunk(flight)
+    outcome = runs.end_runs(*parts, flight.progress)
+    outcome, untrained = jax.device_get((outcome, flight.progress.untrained_distances))
+    watch.epochs((total_epochs(config) - told) * len(jobs))
+    seconds = (before_seconds + time.perf_counter() - started) / len(jobs)
+    for number, job in enumerate(jobs):
+        watch.finished(
+            _finish(config, job, program.group, number, outcome, flight, untrained[number], seconds)
+        )
+    watch.over(flight.names)
+
+
+def _up_to_a_pass(epochs: int, done: int, every: int | None) -> int:
+    """Returns how many of the next epochs may run before a full pass is due."""
+    return epochs if every is None else min(epochs, every - done % every)
+
+
+def _with_pass(
+    program: _Program,
+    schedule: Schedule,
+    progress: Progress,
+    found: dict[str, npt.NDArray[Any]],
+) -> dict[str, npt.NDArray[Any]]:
+    """Adds the figures of a full pass over both sets where one is due."""
+    every = schedule.evaluate_every
+    if every is None or progress.epoch % every:
+        return found
+    parts = (program.config, program.network, program.mesh, program.shared, program.stacked)
+    train, test = jax.device_get(runs.evaluate_runs(*parts, progress))
+    radius = np.asarray(progress.state.squared_radius)
+    rows = [
+        _pass_figures(
+            train[number][: len(job.split.train_indices)],
+            test[number][job.split.test_indices],
+            job.split.test_labels,
+            float(radius[number]),
+        )
+        for number, job in enumerate(program.jobs)
+    ]
+    new: dict[str, npt.NDArray[Any]] = {
+        name: np.array([[row[name] for row in rows]]) for name in rows[0]
+    }
+    new |= {"phase": np.array([progress.phase]), "epoch": np.array([progress.epoch])}
+    return {
+        name: np.concatenate([found[name], values]) if name in found else values
+        for name, values in new.items()
+    }
+
+
+def _pass_figures(
+    train: npt.NDArray[np.floating],
+    test: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+    squared_radius: float,
+) -> dict[str, float]:
+    """Returns what a full pass tells of one run; NaN for a run whose distances are not finite."""
+    finite = bool(np.isfinite(train).all() and np.isfinite(test).all())
+    figures = {
+        "test_auroc": metrics.evaluate(test, labels, np.inf).auroc if finite else np.nan,
+        "full_mean_distance": float(train.mean()),
+        "full_outside": float((train > squared_radius).mean()),
+    }
+    for name, values in (("normal", test[labels == 0]), ("anomalous", test[labels == 1])):
+        for quantile in PASS_QUANTILES:
+            place = f"test_{name}_q{round(100 * quantile):02d}"
+            figures[place] = float(np.quantile(values, quantile)) if finite else np.nan
+    return figures
 
 
 def _epochs_done(config: RunConfig, progress: Progress) -> int:
@@ -236,12 +413,13 @@ def _finish(
     group: _Group,
     number: int,
     outcome: Outcome,
-    progress: Progress,
+    flight: Flight,
     untrained: npt.NDArray[np.floating],
     seconds: float,
 ) -> Finished:
     state = jax.tree.map(lambda leaf: leaf[number], outcome.state)
-    history = _history_columns(progress, number)
+    history = _history_columns(flight.progress, number)
+    history |= _pass_columns(flight.evaluations, history, number)
     objective = config.training.objective.kind
     row: dict[str, Any] = {
         "objective": objective,
@@ -261,6 +439,7 @@ def _finish(
         test - offset, job.split.test_labels, train - offset, config.threshold_quantile
     )
     untrained = untrained[job.split.test_indices]
+    row["outside"] = float(outcome.outside[number])
     row["auroc_untrained"] = metrics.evaluate(untrained, job.split.test_labels, np.inf).auroc
     row["collapsed"] = metrics.is_collapsed(test) or bool(
         objective != "reconstruction" and outcome.spread[number] < metrics.COLLAPSED_SPREAD
@@ -336,3 +515,23 @@ def _history_columns(progress: Progress, number: int) -> dict[str, npt.NDArray[A
         for name, values in table.items():
             columns.setdefault(name, []).append(values[ran])
     return {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
+def _pass_columns(
+    evaluations: dict[str, npt.NDArray[Any]], history: dict[str, npt.NDArray[Any]], number: int
+) -> dict[str, npt.NDArray[Any]]:
+    """Returns the figures of the full passes, NaN for the epochs in between."""
+    columns = {}
+    for name in evaluations.keys() - {"phase", "epoch"}:
+        column = np.full(len(history["epoch"]), np.nan)
+        for place, phase, epoch in zip(
+            range(len(evaluations["epoch"])),
+            evaluations["phase"],
+            evaluations["epoch"],
+            strict=True,
+        ):
+            column[(history["phase"] == phase) & (history["epoch"] == epoch)] = evaluations[name][
+                place, number
+            ]
+        columns[name] = column
+    return {name: columns[name] for name in sorted(columns)}

@@ -5,9 +5,11 @@ import contextlib
 import logging
 import os
 import platform as host
+import signal
 import sys
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from absl import app, flags
 from deepsvdd_jax.checkpoints import ModelError
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
-from experiments.results import ResultsError
+from experiments.results import ResultsError, WriteError
 
 PACKAGES = ("deepsvdd_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 
@@ -28,6 +30,10 @@ MOST_CPU_DEVICES = 16
 
 class Failure(RuntimeError):
     """Something failed that was not the user's mistake: exit code 1, one line."""
+
+
+class Interrupted(RuntimeError):
+    """A signal asked the command to stop, and all that was done is saved: exit code 1."""
 
 
 def define_flags() -> None:
@@ -60,13 +66,50 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
         main()
     except (ConfigError, DataError, ModelError, ResultsError) as error:
         return _explain(2, error)
-    except Failure as error:
+    except (Failure, WriteError) as error:
         return _explain(1, error)
+    except Interrupted as error:
+        return _explain(1, f"stopped by {error}; the same command goes on where it was")
     except MemoryError as error:
         return _explain(1, f"out of memory: {error}")
     except KeyboardInterrupt:
-        return _explain(1, "interrupted; the same command goes on with the runs that are missing")
+        return _explain(1, "interrupted; the same command goes on where it was saved last")
     return 0
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], None]]:
+    """Turns the first SIGINT or SIGTERM into a wish that is granted at a good moment.
+
+    A second SIGINT interrupts at once.
+
+    Yields:
+      A function that raises `Interrupted` if there was a signal.
+    """
+    seen: list[str] = []
+
+    def note(number: int, frame: object) -> None:
+        if seen and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not seen:
+            name = signal.Signals(number).name
+            print(f"{name}: saving, then stopping", file=sys.stderr)
+            seen.append(name)
+
+    def stop_if_asked() -> None:
+        if seen:
+            raise Interrupted(seen[0])
+
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may set handlers.
+        yield stop_if_asked
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop_if_asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def parse_flags(arguments: list[str]) -> list[str]:

@@ -1,21 +1,28 @@
 """A sweep's folder: what is in it, written atomically, read back to go on.
 
-Every file is written under a temporary name and renamed, so that what is there is whole.
+Every file is written under a temporary name and renamed, so that what is there is whole. A run
+counts as finished when its row lies in `rows/`, with the checksums of its scores and history;
+`runs.csv` and `summary.csv` are made from the rows.
 """
 
+import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Mapping
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock, Timeout
 
-from deepsvdd_jax import configs, metrics
+from deepsvdd_jax import checkpoints, configs, metrics
 
 RUN_COLUMNS = (
     *("dataset", "protocol", "normal_class", "method", "objective", "seed"),
@@ -24,7 +31,7 @@ RUN_COLUMNS = (
     *("epochs", "train_seconds", "collapsed"),
     *("failed_epoch", "selection"),
     *("test_minimum", "test_maximum", "test_mean", "test_median"),
-    *("train_minimum", "train_maximum"),
+    *("train_minimum", "train_maximum", "outside"),
 )
 SUMMARY_COLUMNS = (
     *("dataset", "normal_class", "method", "objective", "runs"),
@@ -32,11 +39,18 @@ SUMMARY_COLUMNS = (
 )
 
 # Settings in config.json that may differ when a sweep is taken up again.
-_FREE = ("versions", "device", "normal_classes", "seeds", "methods", "runs_per_program", "data_dir")
+_FREE = (
+    *("versions", "device", "normal_classes", "seeds", "methods", "data_dir"),
+    *("runs_per_program", "evaluate_every", "save_models"),
+)
 
 
 class ResultsError(ValueError):
     """A results folder that cannot be used; the message names it and says why."""
+
+
+class WriteError(OSError):
+    """A file of a results folder that could not be written; the message names it."""
 
 
 class RunName(NamedTuple):
@@ -59,35 +73,82 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> dict[RunName, Row]
     """Makes a sweep's folder or takes up the one that is there (touches files).
 
     Args:
-      folder: of the sweep.
+      folder: of the sweep; locked.
       settings: JSON values; all but those free to differ must equal the folder's own.
 
     Returns:
       The rows of finished runs.
 
     Raises:
-      ResultsError: the folder cannot be written, holds something else, or other settings.
+      ResultsError: the folder cannot be written, or holds other settings.
     """
     path = folder / "config.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        there = path.exists()
-        if not there and any(folder.iterdir()):
-            raise ResultsError(f"{folder} is not empty and holds no sweep; give another --out")
-    except OSError as error:
-        raise ResultsError(f"cannot write {folder}: {error.strerror or error}") from None
+    there = path.exists()
     if there:
         _check_same(path, settings)
     merged = _merged(_read_json(path), settings) if there else dict(settings)
-    write_text(path, json.dumps(merged, indent=2))
+    try:
+        write_text(path, json.dumps(merged, indent=2))
+    except WriteError as error:
+        raise ResultsError(str(error)) from None
     return read_rows(folder)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, process: int = 0) -> Iterator[None]:
+    """Holds a sweep's folder, made where it is missing, against other processes (touches files).
+
+    The operating system lets go of the lock when its owner ends, however it ends: a lock that was
+    left behind is taken over.
+
+    Args:
+      folder: of the sweep.
+      process: number of this process among those that share the sweep; each has a lock.
+
+    Raises:
+      ResultsError: the folder is another process's, holds something else, or cannot be written.
+    """
+    try:
+        lock = _acquire(folder, process)
+    except OSError as error:
+        raise ResultsError(f"cannot write {folder}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        (folder / f".owner-{process}").unlink(missing_ok=True)
+        lock.release()
+
+
+def _acquire(folder: Path, process: int) -> FileLock:
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [path.name for path in folder.iterdir()]
+    if "config.json" not in names and any(name[0] != "." for name in names):
+        raise ResultsError(f"{folder} is not empty and holds no sweep; give another --out")
+    lock = FileLock(folder / f".lock-{process}")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        owner = _owner(folder, process)
+        raise ResultsError(
+            f"{folder} is in use by {owner}; wait for it, or give another --out"
+        ) from None
+    owner = f"process {os.getpid()} on {platform.node()} since {time.strftime('%F %T')}"
+    (folder / f".owner-{process}").write_text(owner, encoding="utf-8")
+    return lock
+
+
+def _owner(folder: Path, process: int) -> str:
+    try:
+        return (folder / f".owner-{process}").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return "another process"
 
 
 def _check_same(path: Path, settings: Mapping[str, Any]) -> None:
     theirs = {name: value for name, value in _read_json(path).items() if name not in _FREE}
     ours = {name: value for name, value in settings.items() if name not in _FREE}
     # A method that only one side has is an extension, not a difference.
-    for name in ("deep_svdd", "dcae"):
+    for name in ("deep_svdd", "soft_boundary", "dcae"):
         if theirs.get(name) is None or ours.get(name) is None:
             theirs.pop(name, None)
             ours.pop(name, None)
@@ -120,31 +181,32 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def read_rows(folder: Path) -> dict[RunName, Row]:
-    """Reads `runs.csv` (touches files); a run whose scores are missing does not count."""
-    path = folder / "runs.csv"
+    """Reads the rows of finished runs from `rows/` (touches files).
+
+    A run whose row, scores or history is damaged or missing does not count; a line on stderr says
+    so, and the sweep runs it again.
+    """
+    rows: dict[RunName, Row] = {}
+    for path in sorted((folder / "rows").glob("*.json")):
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            row = {column: str(kept["row"][column]) for column in RUN_COLUMNS}
+            name = RunName(row["method"], int(row["normal_class"]), int(row["seed"]))
+            for file, checksum in kept["files"].items():
+                _check_file(folder / file, checksum)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            print(f"{path}: damaged ({reason}); {path.stem} runs again", file=sys.stderr)
+            continue
+        rows[name] = row
+    return rows
+
+
+def _check_file(path: Path, checksum: str) -> None:
     if not path.exists():
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = set(RUN_COLUMNS) - set(reader.fieldnames or ())
-            if missing:
-                raise ResultsError(f"{path}: damaged: column {min(missing)} is missing")
-            rows = list(reader)
-        named = {
-            RunName(row["method"], int(row["normal_class"]), int(row["seed"])): row for row in rows
-        }
-    except OSError as error:
-        raise ResultsError(f"{path}: {error.strerror or error}") from None
-    except (csv.Error, UnicodeDecodeError, TypeError, ValueError) as error:
-        if isinstance(error, ResultsError):
-            raise
-        raise ResultsError(f"{path}: damaged: {error}") from None
-    return {
-        name: row
-        for name, row in named.items()
-        if row["failed_epoch"] or (folder / "scores" / f"{name.stem}.npz").exists()
-    }
+        raise ValueError(f"{path.parent.name}/{path.name} is missing")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
+        raise ValueError(f"{path.parent.name}/{path.name} has changed")
 
 
 def write_run(
@@ -164,15 +226,28 @@ def write_run(
       values: the row's; what is None or NaN stays empty.
       scores: arrays of the scores file; None for a run that failed.
       history: equally long columns; None for a method without epochs.
+
+    Raises:
+      WriteError: a file cannot be written; what was there before stays.
     """
+    files: dict[str, bytes] = {}
     if history is not None:
         table = _csv_text(list(history), zip(*history.values(), strict=True))
-        write_text(folder / "history" / f"{name.stem}.csv", table)
+        files[f"history/{name.stem}.csv"] = table.encode("utf-8")
     if scores is not None:
         buffer = io.BytesIO()
         np.savez(buffer, **scores)  # type: ignore[arg-type]
-        write_bytes(folder / "scores" / f"{name.stem}.npz", buffer.getvalue())
+        files[f"scores/{name.stem}.npz"] = buffer.getvalue()
+    for file, data in files.items():
+        write_bytes(folder / file, data)
     rows[name] = {column: format_value(values.get(column)) for column in RUN_COLUMNS}
+    sums = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
+    kept = {"row": rows[name], "files": sums}
+    write_text(folder / "rows" / f"{name.stem}.json", json.dumps(kept, indent=1))
+
+
+def write_runs(folder: Path, rows: Mapping[RunName, Row]) -> None:
+    """Writes `runs.csv` from the rows of finished runs (touches files)."""
     ordered = [rows[key] for key in sorted(rows)]
     table = _csv_text(RUN_COLUMNS, ([row[name] for name in RUN_COLUMNS] for row in ordered))
     write_text(folder / "runs.csv", table)
@@ -190,7 +265,7 @@ def summarize(folder: Path, rows: Mapping[RunName, Row]) -> list[Row]:
     """Returns a row for each class and method, and a row `mean` for each method.
 
     A class's `auroc_std` is over its seeds. The mean row's is over seeds of the mean over classes,
-    empty unless all classes have the same seeds.
+    empty unless all classes have the same seeds, two at least.
     """
     summary: list[Row] = []
     for method in dict.fromkeys(name.method for name in sorted(rows)):
@@ -231,7 +306,9 @@ def _mean_summary(rows: Mapping[RunName, Row], per_class: list[Row]) -> Row:
     by_seed: dict[int, list[float]] = {}
     for name, row in rows.items():
         by_seed.setdefault(name.seed, []).append(float(row["auroc"]))
-    complete = all(len(values) == len(per_class) for values in by_seed.values())
+    complete = len(by_seed) > 1 and all(
+        len(values) == len(per_class) for values in by_seed.values()
+    )
     spread = metrics.mean_and_std([float(np.mean(values)) for values in by_seed.values()]).std
 
     def mean_of(column: str) -> str:
@@ -295,23 +372,17 @@ def _csv_text(header: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically (touches files)."""
+    """Writes a text file atomically (touches files); raises WriteError."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name, then renames it (touches files)."""
+    """Writes a file atomically (touches files).
+
+    Raises:
+      WriteError: it cannot be written; what was there before stays.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        except BaseException:
-            Path(draft).unlink(missing_ok=True)
-            raise
+        checkpoints.write_bytes(path, data)
     except OSError as error:
-        raise ResultsError(f"cannot write {path}: {error.strerror or error}") from None
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from None

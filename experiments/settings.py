@@ -1,9 +1,11 @@
 """Command-line flags for every setting of a run, and the way from flags to a configuration."""
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 from absl import flags
@@ -21,6 +23,11 @@ _SETTINGS: tuple[tuple[str, str, str], ...] = (
         "radius_every",
         "training.objective.radius_every",
         "block-coordinate: epochs between two solutions for the radius",
+    ),
+    (
+        "radius_rate",
+        "training.objective.radius_rate",
+        "soft boundary by gradient: factor of the learning rate of R^2",
     ),
     ("center_init", "training.objective.center_init", "where the center starts"),
     ("center_batches", "training.objective.center_batches", "batches whose mean is the center"),
@@ -101,15 +108,21 @@ _SETTINGS: tuple[tuple[str, str, str], ...] = (
 def define_run_flags() -> None:
     """Defines a flag for the preset, the network and every single setting; None = the preset's."""
     flags.DEFINE_enum("preset", "auto", presets.PRESETS, "recipe to start from")
+    flags.DEFINE_string(
+        "config",
+        None,
+        "config.json of a sweep, whose settings of a run are taken instead of a preset's; flags "
+        "still come on top",
+    )
     flags.DEFINE_enum("network", None, list(presets.NETWORKS), "network, instead of the preset's")
     flags.DEFINE_integer("pretrain_epochs", None, "epochs of the autoencoder; 0 = no pretraining")
     for name, path, text in _SETTINGS:
         _define(name, _hint_at(RunConfig, path), f"{text} (default: the preset's)")
 
 
-def define_data_flags() -> None:
-    """Defines the flags that say which data to read and how to split them."""
-    flags.DEFINE_enum("dataset", "digits", configs.DATASETS, "data set")
+def define_data_flags(default: str = "digits") -> None:
+    """Defines the flags that say which data to read."""
+    flags.DEFINE_enum("dataset", default, configs.DATASETS, "data set")
     flags.DEFINE_string(
         "data_dir",
         None,
@@ -160,7 +173,7 @@ def run_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int, .
     Raises:
       ConfigError: a value that is not allowed, or a setting of a phase that is switched off.
     """
-    config = presets.preset(values.preset, dataset, image_shape)
+    config = _base_config(values, dataset, image_shape)
     if values.network is not None:
         config = _with_network(config, values.network)
     config = _with_pretraining(config, values.pretrain_epochs)
@@ -178,6 +191,21 @@ def run_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int, .
     if error is not None and config.pretraining is not None:
         config = configs.replace_at(config, "pretraining.objective.reconstruction_error", error)
     return config
+
+
+def _base_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int, ...]) -> RunConfig:
+    if values.config is None:
+        return presets.preset(values.preset, dataset, image_shape)
+    if values["preset"].present:
+        raise ConfigError("give --preset or --config, not both")
+    path = Path(values.config).expanduser()
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))["deep_svdd"]
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ConfigError(f"{path}: not the config.json of a sweep of deep_svdd") from None
+    return configs.from_dict(RunConfig, settings, str(path))
 
 
 def _with_network(config: RunConfig, name: str) -> RunConfig:
@@ -200,6 +228,18 @@ def _with_pretraining(config: RunConfig, epochs: int | None) -> RunConfig:
         return dataclasses.replace(config, pretraining=None)
     phase = config.pretraining or presets.default_autoencoder(config.training)
     return dataclasses.replace(config, pretraining=dataclasses.replace(phase, epochs=epochs))
+
+
+def seed_list(text: str) -> tuple[int, ...]:
+    """Parses seeds: a count, or a list; `7,` is the list of one seed."""
+    numbers = integer_list("seeds", text)
+    if "," not in text:
+        if len(numbers) != 1 or numbers[0] < 1:
+            raise ConfigError(f"seeds is {text!r}; give a count of at least 1, or a list as 0,1,7")
+        return tuple(range(numbers[0]))
+    if not numbers or any(seed < 0 or seed >= 2**31 for seed in numbers):
+        raise ConfigError(f"seeds is {text!r}; seeds lie between 0 and 2147483647")
+    return tuple(dict.fromkeys(numbers))
 
 
 def integer_list(name: str, text: str) -> tuple[int, ...]:

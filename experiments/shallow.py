@@ -4,6 +4,7 @@ import dataclasses
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,11 +35,17 @@ class ShallowConfig:
         labelled tenth of the test set, which is then left out of its figures.
       recipe: whose features: `published` (by data set) or `itu` (pixels in [0, 1]).
       pca: principal components with 95 % of the variance: `auto` where the paper has them.
+      svm_nu: of the one-class SVM, unless it is selected.
+      svm_gamma: likewise; None is 1 / (features x variance).
+      kde_bandwidths: candidates of the kernel density; None is 20 from 2^-4.5 to 2^5.
     """
 
     selection: Literal["none", "paper"] = "none"
     recipe: Literal["published", "itu"] = "published"
     pca: Literal["auto", "always", "never"] = "auto"
+    svm_nu: float = 0.1
+    svm_gamma: float | None = None
+    kde_bandwidths: tuple[float, ...] | None = None
 
 
 def define_flags() -> None:
@@ -52,12 +59,47 @@ def define_flags() -> None:
     flags.DEFINE_enum(
         "pca", "auto", ["auto", "always", "never"], "baselines: components with 95 % variance"
     )
+    flags.DEFINE_float("svm_nu", 0.1, "one-class SVM: nu, where selection is none")
+    flags.DEFINE_float(
+        "svm_gamma",
+        None,
+        "one-class SVM: gamma, where selection is none (default: 1 / (features x variance))",
+    )
+    flags.DEFINE_list(
+        "kde_bandwidths",
+        None,
+        "kernel density: bandwidths to choose from by cross-validation (default: 2^-4.5 to 2^5)",
+    )
 
 
 def read_config(values: flags.FlagValues, base: RunConfig) -> ShallowConfig:
     """Builds the baselines' configuration from parsed flags."""
     recipe: Literal["published", "itu"] = "itu" if base.preset == "itu" else "published"
-    return ShallowConfig(selection=values.selection, recipe=recipe, pca=values.pca)
+    if values.svm_gamma is not None and not values.svm_gamma > 0:
+        raise ConfigError(f"svm_gamma is {values.svm_gamma}; it must be positive")
+    config = ShallowConfig(
+        selection=values.selection,
+        recipe=recipe,
+        pca=values.pca,
+        svm_nu=values.svm_nu,
+        svm_gamma=values.svm_gamma,
+        kde_bandwidths=_floats("kde_bandwidths", values.kde_bandwidths),
+    )
+    try:
+        for method in METHODS:
+            method_config(method, config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return config
+
+
+def _floats(name: str, parts: list[str] | None) -> tuple[float, ...] | None:
+    if parts is None:
+        return None
+    try:
+        return tuple(float(part) for part in parts)
+    except ValueError:
+        raise ConfigError(f"{name} is {','.join(parts)!r}; give numbers, as 0.5,1,2") from None
 
 
 def wanted_runs(sweep: "Sweep") -> list[RunName]:
@@ -80,13 +122,18 @@ def _is_random(method: str, sweep: "Sweep") -> bool:
 def method_config(method: str, config: ShallowConfig) -> baselines.BaselineConfig:
     """Returns the settings of a baseline (`algorithm`: paper, section 4.1)."""
     if method == "ocsvm":
-        return baselines.OneClassSVMConfig(selection=config.selection)
+        gamma: float | Literal["scale"] = config.svm_gamma or "scale"
+        return baselines.OneClassSVMConfig(config.selection, config.svm_nu, gamma)
     if method == "kde":
-        return baselines.KDEConfig()
+        if config.kde_bandwidths is None:
+            return baselines.KDEConfig()
+        return baselines.KDEConfig(config.kde_bandwidths)
     return baselines.IsolationForestConfig(contamination="auto" if config.recipe == "itu" else 0.1)
 
 
-def score_missing(sweep: "Sweep", rows: dict[RunName, results.Row]) -> list[RunName]:
+def score_missing(
+    sweep: "Sweep", rows: dict[RunName, results.Row], stop_if_asked: Callable[[], None]
+) -> list[RunName]:
     """Scores the baselines that are missing, in threads; returns those that failed."""
     from joblib import Parallel, delayed
 
@@ -102,7 +149,9 @@ def score_missing(sweep: "Sweep", rows: dict[RunName, results.Row]) -> list[RunN
         for name, row, scores in parallel(calls):
             values = identity(sweep, name) | row
             results.write_run(sweep.out, rows, name, values, scores, None)
+            results.write_runs(sweep.out, rows)
             bar.update()
+            stop_if_asked()
     return []
 
 
@@ -158,7 +207,7 @@ def method_features(
     """
     images = sweep.dataset.x_train[split.train_indices]
     test = sweep.dataset.x_test[split.test_indices]
-    name, published = sweep.data.name, sweep.shallow.recipe == "published"
+    name, published = sweep.dataset.name, sweep.shallow.recipe == "published"
     grey = name in ("mnist", "fashion_mnist", "kmnist") and method == "isolation_forest"
     normalized = published and (name == "cifar10" or grey)
     table = images.ndim == 2

@@ -10,7 +10,7 @@ methods, goes on where it was.
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,16 +21,17 @@ from deepsvdd_jax import configs, datasets, presets
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 from deepsvdd_jax.networks import build_network, check_image_shape
-from experiments import deep, environment, results, settings, shallow, tables
+from experiments import deep, environment, flights, results, settings, shallow, tables
 from experiments.results import RunName
 
-DEEP_METHODS = ("deep_svdd", "dcae")
-METHODS = DEEP_METHODS + shallow.METHODS
+DEEP_METHODS = ("deep_svdd", "dcae", "soft_boundary")
+METHODS = ("deep_svdd", "dcae", *shallow.METHODS, "soft_boundary")
 
 
 class Sweep(NamedTuple):
     """All that was asked for, checked."""
 
+    preset: str
     data: DataConfig
     split: SplitConfig
     dataset: Dataset
@@ -41,6 +42,7 @@ class Sweep(NamedTuple):
     configs: dict[str, RunConfig]
     shallow: shallow.ShallowConfig
     runs_per_program: int | None
+    evaluate_every: int | None
     save_models: bool
     out: Path
 
@@ -49,15 +51,31 @@ def define_flags() -> None:
     """Defines all flags of the command."""
     settings.define_data_flags()
     settings.define_split_flags()
+    flags.DEFINE_string("normal_classes", "all", "`all`, or classes as 0,3,8")
+    define_training_flags()
+
+
+def define_training_flags() -> None:
+    """Defines the flags that hold whatever is normal: methods, settings, files."""
     settings.define_run_flags()
     shallow.define_flags()
     environment.define_flags()
-    flags.DEFINE_string("normal_classes", "all", "`all`, or classes as 0,3,8")
     flags.DEFINE_string("seeds", "5", "a count, or a list; `7,` is the list of one seed")
-    flags.DEFINE_string("methods", "deep_svdd", f"any of {','.join(METHODS)}")
+    flags.DEFINE_string(
+        "methods",
+        "deep_svdd",
+        f"any of {','.join(METHODS)}; soft_boundary is deep_svdd with that objective",
+    )
     flags.DEFINE_string("out", None, "result folder (default results/<dataset>-<preset>)")
     flags.DEFINE_bool("save_models", False, "keep every run's model under models/")
     flags.DEFINE_integer("runs_per_program", None, "runs in a compiled program", lower_bound=1)
+    flags.DEFINE_integer(
+        "evaluate_every",
+        None,
+        "epochs between two full passes over training and test set, whose figures, the test AUROC "
+        "among them, go into history/ and nowhere else (default: no such passes)",
+        lower_bound=1,
+    )
 
 
 def main() -> None:
@@ -65,16 +83,32 @@ def main() -> None:
     values = flags.FLAGS
     environment.use_platform(values.platform, values.compilation_cache)
     sweep = plan(values)
-    rows = results.open_folder(sweep.out, describe(sweep))
+    with results.locked(sweep.out), environment.stop_signals() as stop_if_asked:
+        run(sweep, results.open_folder(sweep.out, describe(sweep)), stop_if_asked)
+
+
+def run(sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[[], None]) -> None:
+    """Trains what is missing, writes and prints the tables.
+
+    Args:
+      sweep: what is wanted.
+      rows: of the runs that are there; grows.
+      stop_if_asked: raises `Interrupted` once a signal has come.
+
+    Raises:
+      Failure: runs that failed; everything else is done and written by then.
+    """
     print(
         f"{sweep.out}: {len(rows)} runs are there, {_missing(sweep, rows)} to go", file=sys.stderr
     )
-    failed = train_deep(sweep, rows) + shallow.score_missing(sweep, rows)
+    failed = train_deep(sweep, rows, stop_if_asked)
+    failed += shallow.score_missing(sweep, rows, stop_if_asked)
     summary = results.write_summary(sweep.out, rows)
-    preset = next(iter(sweep.configs.values())).preset if sweep.configs else values.preset
-    print(tables.summary_table(summary, preset, sweep.split.protocol))
-    for text in tables.itu_tables(rows, sweep.data.name, preset):
+    print(tables.summary_table(summary, sweep.preset, sweep.split.protocol))
+    for text in tables.itu_tables(rows, sweep.dataset.name, sweep.preset):
         print(text)
+    for line in tables.outside_lines(rows):
+        print(line)
     if failed:
         names = ", ".join(name.stem for name in failed[:3])
         raise environment.Failure(f"{len(failed)} runs failed: {names}; see runs.csv")
@@ -89,31 +123,49 @@ def plan(values: flags.FlagValues) -> Sweep:
     Raises:
       ConfigError, DataError: what is wrong and what is allowed.
     """
-    methods = _methods(values.methods)
-    seeds = _seeds(values.seeds)
+    # What is cheap to check is checked before data are read.
+    _methods(values.methods)
+    settings.seed_list(values.seeds)
     data = settings.data_config(values)
     split = settings.split_config(values)
     dataset = datasets.load(data)
-    classes = _classes(values.normal_classes, dataset)
+    return plan_on(values, data, split, dataset, _classes(values.normal_classes, dataset))
+
+
+def plan_on(
+    values: flags.FlagValues,
+    data: DataConfig,
+    split: SplitConfig,
+    dataset: Dataset,
+    classes: tuple[int, ...],
+    require_test: bool = True,
+) -> Sweep:
+    """Checks a sweep over given data.
+
+    Args:
+      values: parsed flags, of which those of `define_training_flags` count.
+      data: where the data set came from.
+      split: what is normal.
+      dataset: the data.
+      classes: the normal classes.
+      require_test: whether the anomalies must be there already.
+
+    Raises:
+      ConfigError, DataError: what is wrong and what is allowed.
+    """
+    methods = _methods(values.methods)
+    seeds = settings.seed_list(values.seeds)
     shape = tuple(dataset.x_train.shape[1:])
     base = settings.run_config(values, data.name, shape)
     shallow_config = shallow.read_config(values, base)
     shallow.check(shallow_config, methods)
-    run_configs = {name: _method_config(name, base) for name in DEEP_METHODS if name in methods}
+    run_configs = {name: method_config(name, base) for name in DEEP_METHODS if name in methods}
     for config in run_configs.values():
-        _check_network(config, shape)
-    # Only pollution and validation draw; without them a class has one split for all seeds.
-    drawn = bool(split.outlier_fraction or split.validation_fraction)
-    splits: dict[tuple[int, int], OneClassSplit] = {}
-    for label in classes:
-        for seed in seeds:
-            known = splits.get((label, seeds[0])) if not drawn else None
-            splits[label, seed] = known or datasets.one_class_split(
-                dataset, label, **dataclasses.asdict(split), seed=seed
-            )
+        check_network(config, shape)
+    splits = make_splits(dataset, split, classes, seeds, require_test)
     _check_batches(run_configs, splits)
-    preset = values.preset
     return Sweep(
+        base.preset,
         data,
         split,
         dataset,
@@ -124,9 +176,34 @@ def plan(values: flags.FlagValues) -> Sweep:
         run_configs,
         shallow_config,
         values.runs_per_program,
+        values.evaluate_every,
         values.save_models,
-        Path(values.out or f"results/{data.name}-{preset}"),
+        Path(values.out or f"results/{dataset.name}-{values.preset}"),
     )
+
+
+def make_splits(
+    dataset: Dataset,
+    split: SplitConfig,
+    classes: tuple[int, ...],
+    seeds: tuple[int, ...],
+    require_test: bool = True,
+) -> dict[tuple[int, int], OneClassSplit]:
+    """Returns the one-class problem of every class and seed."""
+    # Only pollution and validation draw; without them a class has one split for all seeds.
+    drawn = bool(split.outlier_fraction or split.validation_fraction)
+    splits: dict[tuple[int, int], OneClassSplit] = {}
+    for label in classes:
+        for seed in seeds:
+            known = splits.get((label, seeds[0])) if not drawn else None
+            splits[label, seed] = known or datasets.one_class_split(
+                dataset,
+                label,
+                **dataclasses.asdict(split),
+                seed=seed,
+                require_test=require_test,
+            )
+    return splits
 
 
 def _methods(text: str) -> tuple[str, ...]:
@@ -135,17 +212,6 @@ def _methods(text: str) -> tuple[str, ...]:
     if unknown or not methods:
         raise ConfigError(f"methods is {text!r}; allowed: any of {','.join(METHODS)}")
     return methods
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    numbers = settings.integer_list("seeds", text)
-    if "," not in text:
-        if len(numbers) != 1 or numbers[0] < 1:
-            raise ConfigError(f"seeds is {text!r}; give a count of at least 1, or a list as 0,1,7")
-        return tuple(range(numbers[0]))
-    if not numbers or any(seed < 0 or seed >= 2**31 for seed in numbers):
-        raise ConfigError(f"seeds is {text!r}; seeds lie between 0 and 2147483647")
-    return tuple(dict.fromkeys(numbers))
 
 
 def _classes(text: str, dataset: Dataset) -> tuple[int, ...]:
@@ -161,15 +227,26 @@ def _classes(text: str, dataset: Dataset) -> tuple[int, ...]:
     return classes
 
 
-def _method_config(method: str, base: RunConfig) -> RunConfig:
-    """Returns a method's configuration: a DCAE is the autoencoder phase, trained and scored."""
+def method_config(method: str, base: RunConfig) -> RunConfig:
+    """Returns a method's configuration: a DCAE is the autoencoder phase, trained and scored.
+
+    Raises:
+      ConfigError: `soft_boundary` where `deep_svdd` has that objective already.
+    """
     if method == "deep_svdd":
         return base
+    if method == "soft_boundary":
+        if base.training.objective.kind == "soft-boundary":
+            raise ConfigError(
+                "methods: soft_boundary is deep_svdd with --objective=soft-boundary; give one"
+            )
+        return configs.replace_at(base, "training.objective.kind", "soft-boundary")
     phase = base.pretraining or presets.default_autoencoder(base.training)
     return dataclasses.replace(base, pretraining=None, training=phase)
 
 
-def _check_network(config: RunConfig, shape: tuple[int, ...]) -> None:
+def check_network(config: RunConfig, shape: tuple[int, ...]) -> None:
+    """Refuses a network, or a decoder, that images of a shape are too small for or no image of."""
     check_image_shape(config.network, shape)
     if config.needs_decoder:
         import jax
@@ -204,10 +281,11 @@ def describe(sweep: Sweep) -> dict[str, Any]:
         "normal_classes": list(sweep.classes),
         "seeds": list(sweep.seeds),
         "methods": list(sweep.methods),
-        "deep_svdd": _as_dict(sweep.configs.get("deep_svdd")),
-        "dcae": _as_dict(sweep.configs.get("dcae")),
+        **{name: _as_dict(sweep.configs.get(name)) for name in DEEP_METHODS},
         "shallow": dataclasses.asdict(sweep.shallow),
         "runs_per_program": sweep.runs_per_program,
+        "evaluate_every": sweep.evaluate_every,
+        "save_models": sweep.save_models,
         **environment.describe(),
     }
 
@@ -219,26 +297,62 @@ def _as_dict(config: RunConfig | None) -> dict[str, Any] | None:
 # --- the deep methods ---------------------------------------------------------------------------
 
 
-def train_deep(sweep: Sweep, rows: dict[RunName, results.Row]) -> list[RunName]:
+def train_deep(
+    sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[[], None]
+) -> list[RunName]:
     """Trains the deep runs that are missing; returns those that failed."""
     failed: list[RunName] = []
+    keeper = flights.Keeper(sweep.out)
     for method, config in sweep.configs.items():
-        jobs = [
-            deep.Job(RunName(method, label, seed), sweep.splits[label, seed])
+        wanted = {
+            RunName(method, label, seed): sweep.splits[label, seed]
             for label in sweep.classes
             for seed in sweep.seeds
-            if RunName(method, label, seed) not in rows
+        }
+        lefts = [left for left in keeper.left() if _goes_on(left, wanted, rows)]
+        under_way = {name for left in lefts for name in left.names}
+        jobs = [
+            deep.Job(name, split)
+            for name, split in wanted.items()
+            if name not in rows or name in under_way
         ]
+        schedule = deep.Schedule(
+            sweep.runs_per_program,
+            sweep.evaluate_every,
+            len(wanted),
+            max(len(split.train_indices) for split in wanted.values()),
+        )
         with progress_bar(method, len(jobs) * deep.total_epochs(config), "epoch") as bar:
-            deep.train_jobs(
-                config,
-                sweep.dataset,
-                jobs,
-                sweep.runs_per_program,
+            watch = deep.Watch(
                 _writer(sweep, rows, config, failed),
                 bar.update,
+                _saver(keeper, stop_if_asked),
+                keeper.drop,
             )
+            deep.train_jobs(config, sweep.dataset, jobs, schedule, watch, lefts)
     return failed
+
+
+def _goes_on(
+    left: flights.Left, wanted: Container[RunName], rows: Mapping[RunName, results.Row]
+) -> bool:
+    return all(name in wanted for name in left.names) and any(
+        name not in rows for name in left.names
+    )
+
+
+def _saver(
+    keeper: flights.Keeper, stop_if_asked: Callable[[], None]
+) -> Callable[[flights.Flight], None]:
+    def save(flight: flights.Flight) -> None:
+        try:
+            stop_if_asked()
+        except environment.Interrupted:
+            keeper.offer(flight, now=True)
+            raise
+        keeper.offer(flight)
+
+    return save
 
 
 def _writer(
@@ -260,6 +374,7 @@ def _writer(
                 file=sys.stderr,
             )
         results.write_run(sweep.out, rows, name, values, finished.scores, finished.history)
+        results.write_runs(sweep.out, rows)
 
     return write
 
@@ -267,7 +382,7 @@ def _writer(
 def identity(sweep: Sweep, name: RunName) -> dict[str, Any]:
     """Returns the cells of a row that say which run it is."""
     return {
-        "dataset": sweep.data.name,
+        "dataset": sweep.dataset.name,
         "protocol": sweep.split.protocol,
         "normal_class": name.normal_class,
         "method": name.method,

@@ -43,6 +43,25 @@ def itu_tables(rows: Mapping[RunName, Row], dataset: str, preset: str) -> list[s
     return texts
 
 
+def outside_lines(rows: Mapping[RunName, Row]) -> list[str]:
+    """Returns, for each soft boundary, the mean share of training images outside the radius that
+    training ended with, before it is set anew from the whole training set."""
+    lines = []
+    for method in dict.fromkeys(name.method for name in rows):
+        shares = [
+            float(row["outside"])
+            for name, row in rows.items()
+            if name.method == method and row["objective"] == "soft-boundary" and row["outside"]
+        ]
+        if shares:
+            lines.append(
+                f"\n{method}: {100 * sum(shares) / len(shares):.1f} % of the training images"
+                f" ({100 * min(shares):.1f} to {100 * max(shares):.1f}) lay outside the radius that"
+                " training ended with"
+            )
+    return lines
+
+
 def _published(row: Row, preset: str, protocol: str) -> tuple[float, bool] | None:
     return published.published_auroc(
         row["dataset"],

@@ -1,6 +1,65 @@
-"""Two host devices for every test, and no silent broadcasting between ranks."""
+"""Two host devices for every test, no silent broadcasting between ranks, commands with flags."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import jax
+import pytest
+from absl import flags
+
+from experiments import environment
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+Call = Callable[..., int]
+
+
+@pytest.fixture(scope="session")
+def calling() -> Callable[[ModuleType], contextlib.AbstractContextManager[Call]]:
+    """Gives `calling(module)`, a context in which a command can be called."""
+    return _calling
+
+
+@contextlib.contextmanager
+def _calling(module: ModuleType) -> Iterator[Call]:
+    """Gives a function that calls a command, a module with `define_flags` and `main`, with
+    arguments, and returns its exit code.
+
+    absl has one table of flags for a process; the flags of other commands are away meanwhile.
+    """
+    others = _flags_of_commands()
+    for name in others:
+        delattr(flags.FLAGS, name)
+    before = set(flags.FLAGS)
+    module.define_flags()
+
+    def call(*arguments: str) -> int:
+        flags.FLAGS.unparse_flags()
+        for name in flags.FLAGS:
+            flags.FLAGS[name].unparse()
+        command = module.__name__.rpartition(".")[2]
+        try:
+            rest = environment.parse_flags([command, "--compilation_cache=", *arguments])
+        except SystemExit as stop:
+            return int(str(stop.code))
+        return environment.exit_code(module.main, rest)
+
+    try:
+        yield call
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
+        for name, flag in others.items():
+            flags.FLAGS[name] = flag
+
+
+def _flags_of_commands() -> dict[str, flags.Flag]:
+    modules = flags.FLAGS.flags_by_module_dict()
+    return {
+        flag.name: flag
+        for module, defined in modules.items()
+        if module.startswith(("benchmarks", "experiments"))
+        for flag in defined
+    }

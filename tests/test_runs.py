@@ -51,7 +51,7 @@ def train(
     images = make_images()
     network, mesh = build_network(config.network, SHAPE), runs.make_mesh(jax.devices()[:devices])
     shared = runs.share(mesh, images, images[:33])
-    stacked = runs.place_runs(mesh, runs.stack_runs(members))
+    stacked = runs.place(mesh, runs.stack_runs(members))
     progress = runs.begin_runs(config, network, mesh, shared, stacked)
     for epochs in chunks:
         if runs.is_over(config, progress):
@@ -67,7 +67,7 @@ def first_epochs(
     pool = make_images() if images is None else images
     network, mesh = build_network(config.network, SHAPE), runs.make_mesh(jax.devices()[:1])
     shared = runs.share(mesh, pool, pool[:33])
-    stacked = runs.place_runs(mesh, runs.stack_runs(members))
+    stacked = runs.place(mesh, runs.stack_runs(members))
     progress = runs.begin_runs(config, network, mesh, shared, stacked)
     return runs.continue_runs(config, network, mesh, shared, stacked, progress, epochs)
 
@@ -282,6 +282,15 @@ def test_trained_radius_follows_the_distances() -> None:
     config = soft("gradient")
     radius = first_epochs(config, [make_run(0, config)], 25).history["training"].radius[0]
     assert 0 < radius[-1] < radius[0]
+
+
+def test_trained_radius_leaves_about_nu_outside_before_the_last_solution() -> None:
+    # Steps of R^2 of 1 % of its start follow the distances of this problem.
+    config = soft("gradient", radius_rate=20.0)
+    outcome, progress = train(config, [make_run(0, config)])
+    late = progress.history["training"].outside[0, 10:]
+    assert late.mean() == pytest.approx(0.2, abs=0.08)
+    print(f"outside after each epoch: {late.round(2)}; in the end {outcome.outside[0]:.2f}")
 
 
 def test_dual_rule_moves_the_center_into_the_codes() -> None:

@@ -5,54 +5,25 @@ import gzip
 import json
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
-from absl import flags
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from experiments import environment, results, sweep
+from experiments import results, sweep
 
 Call = Callable[..., int]
-
-
-def flags_of(package: str) -> dict[str, flags.Flag]:
-    modules = flags.FLAGS.flags_by_module_dict()
-    return {
-        flag.name: flag
-        for module, defined in modules.items()
-        if module.startswith(package)
-        for flag in defined
-    }
+Calling = Callable[[ModuleType], AbstractContextManager[Call]]
 
 
 @pytest.fixture(scope="module")
-def command() -> Iterator[Call]:
-    # absl has one table of flags for a process, in which other commands' flags are while they are
-    # tested.
-    others = flags_of("benchmarks")
-    for name in others:
-        delattr(flags.FLAGS, name)
-    before = set(flags.FLAGS)
-    sweep.define_flags()
-
-    def call(*arguments: str) -> int:
-        flags.FLAGS.unparse_flags()
-        for name in flags.FLAGS:
-            flags.FLAGS[name].unparse()
-        try:
-            rest = environment.parse_flags(["sweep", "--compilation_cache=", *arguments])
-        except SystemExit as stop:
-            return int(str(stop.code))
-        return environment.exit_code(sweep.main, rest)
-
-    yield call
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
-    for name, flag in others.items():
-        flags.FLAGS[name] = flag
+def command(calling: Calling) -> Iterator[Call]:
+    with calling(sweep) as call:
+        yield call
 
 
 SMALL = ("--normal_classes=0,1", "--seeds=2", "--epochs=2", "--milestones=1")
@@ -147,12 +118,15 @@ def test_repeating_and_extending_keeps_finished_rows(
 def test_other_settings_in_the_same_folder_are_refused_and_named(
     command: Call, swept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()}
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()}
+
+    before = content()
     assert command("--epochs=3", "--milestones=1", f"--out={swept}") == 2
     message = capsys.readouterr().err
     assert "deep_svdd.training.epochs is 2 there, 3 here" in message
     assert message.count("\n") == 1
-    assert {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()} == before
+    assert content() == before
 
 
 def test_methods_stand_in_one_summary(command: Call, tmp_path: Path) -> None:
@@ -227,6 +201,17 @@ BAD_FLAGS = {
     "pretraining is off": (("--pretrain_learning_rate=0.1",), "--pretrain_epochs"),
     "warm-up": (("--warm_up_epochs=-1",), "warm_up_epochs is -1"),
     "radius_every": (("--radius_every=0",), "radius_every is 0"),
+    "radius_rate": (("--radius_rate=0",), "radius_rate is 0"),
+    "bandwidths": (("--kde_bandwidths=1,wide",), "kde_bandwidths is '1,wide'"),
+    "bandwidth": (("--kde_bandwidths=0",), "bandwidths must be positive"),
+    "gamma": (("--svm_gamma=0",), "svm_gamma is 0.0; it must be positive"),
+    "no config": (("--config=nowhere/config.json",), "nowhere/config.json: No such file"),
+    "two recipes": (("--config=c.json", "--preset=itu"), "--preset or --config, not both"),
+    "twice": (
+        ("--objective=soft-boundary", "--methods=deep_svdd,soft_boundary"),
+        "soft_boundary is deep_svdd with",
+    ),
+    "passes": (("--evaluate_every=0",), "evaluate_every"),
     "same class": (("--normal_classes=3", "--anomalous_classes=3"), "3"),
     "whole batches": (("--batch_size=500", "--whole_batches"), "at least 500 are needed"),
 }

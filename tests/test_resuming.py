@@ -1,0 +1,255 @@
+"""A sweep that was stopped, killed or damaged, and taken up again."""
+
+import contextlib
+import csv
+import io
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import numpy as np
+import pytest
+
+from deepsvdd_jax import checkpoints
+from experiments import deep, environment, flights, results, sweep
+
+Command = Callable[..., int]
+Calling = Callable[[ModuleType], AbstractContextManager[Command]]
+
+# Two programs of two runs; every chunk is one epoch, so that there is much to be stopped between.
+ARGUMENTS = (
+    *("--normal_classes=0,1", "--seeds=2", "--epochs=3", "--milestones=2", "--evaluate_every=1"),
+    *("--pretrain_epochs=2", "--runs_per_program=2", "--save_models"),
+)
+
+
+@pytest.fixture(scope="module")
+def command(calling: Calling) -> Iterator[Command]:
+    with calling(sweep) as call:
+        yield lambda out, *more: call(*ARGUMENTS, f"--out={out}", *more)
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    """Makes the sweep see a signal after so many chunks."""
+
+    @contextlib.contextmanager
+    def signals() -> Iterator[Callable[[], None]]:
+        seen = 0
+
+        def stop_if_asked() -> None:
+            nonlocal seen
+            seen += 1
+            if seen == chunk:
+                raise environment.Interrupted("SIGTERM")
+
+        yield stop_if_asked
+
+    monkeypatch.setattr(environment, "stop_signals", signals)
+
+
+def content(out: Path) -> dict[str, object]:
+    """Returns every file of a folder but for the time that runs took."""
+    found: dict[str, object] = {}
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        if name == "runs.csv":
+            rows = list(csv.DictReader(io.StringIO(path.read_text())))
+            found[name] = [{**row, "train_seconds": ""} for row in rows]
+        elif path.parent.name == "rows" or path.name == "model.json":
+            text = path.read_text()
+            found[name] = [line for line in text.splitlines() if "train_seconds" not in line]
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(command: Command, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert command(out) == 0
+    return content(out)
+
+
+# Two epochs of pretraining and three of training a program: the first chunk, the last of the
+# pretraining, the middle and the end of the training, and the second program.
+@pytest.mark.parametrize("chunk", [1, 2, 4, 5, 8])
+def test_a_stopped_sweep_ends_as_one_that_was_not(
+    command: Command,
+    whole: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    chunk: int,
+) -> None:
+    monkeypatch.setattr(deep, "SECONDS_PER_CALL", 1e-6)
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        stop_at(patch, chunk)
+        assert command(out) == 1
+    assert "stopped by SIGTERM; the same command goes on" in capsys.readouterr().err
+    assert len(list((out / "under-way").glob("*.bin"))) == 1
+    assert command(out) == 0
+    assert "start anew" not in capsys.readouterr().err
+    assert not (out / "under-way").exists()
+    assert content(out) == whole
+
+
+def test_a_damaged_program_under_way_starts_anew(
+    command: Command,
+    whole: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        assert command(out) == 1
+    (path,) = (out / "under-way").glob("*.bin")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert command(out) == 0
+    message = capsys.readouterr().err
+    assert f"{path}: damaged" in message and "start anew" in message
+    assert content(out) == whole
+
+
+def test_damaged_results_run_again(
+    command: Command,
+    whole: dict[str, object],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert command(out) == 0
+    scores = out / "scores" / "deep_svdd-class0-seed1.npz"
+    scores.write_bytes(scores.read_bytes()[:-1] + b"!")
+    (out / "rows" / "deep_svdd-class1-seed0.json").write_text("{")
+    (out / "history" / "deep_svdd-class1-seed1.csv").unlink()
+    (out / "runs.csv").write_text("gone")
+    capsys.readouterr()
+    assert command(out) == 0
+    message = capsys.readouterr().err
+    assert "scores/deep_svdd-class0-seed1.npz has changed" in message
+    assert "deep_svdd-class1-seed0 runs again" in message
+    assert "history/deep_svdd-class1-seed1.csv is missing" in message
+    assert "1 runs are there, 3 to go" in message
+    assert content(out) == whole
+
+
+def test_a_folder_in_use_is_refused_and_left_alone(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    with results.locked(out):
+        assert command(out) == 2
+        message = capsys.readouterr().err
+        assert "is in use by process" in message and message.count("\n") == 1
+        assert not (out / "config.json").exists()
+    with results.locked(out):
+        pass
+
+
+def test_too_little_device_memory_halves_the_program(
+    command: Command,
+    whole: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train = deep._train_program
+    widths = []
+
+    def train_narrow(program: deep._Program, *rest: object) -> None:
+        width = len(program.stacked.key)
+        widths.append(width)
+        if width > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        train(program, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(deep, "_train_program", train_narrow)
+    out = tmp_path / "out"
+    assert command(out, "--runs_per_program=4") == 0
+    assert "out of device memory with 4 runs in a program; 2 from here on" in (
+        capsys.readouterr().err
+    )
+    assert widths == [4, 2, 2]
+    ours = content(out)
+    del ours["config.json"]
+    assert ours == {name: value for name, value in whole.items() if name != "config.json"}
+
+
+def test_not_even_one_run_a_device_is_one_line(
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def exhaust(*_: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(deep, "_train_program", exhaust)
+    assert command(tmp_path / "out") == 1
+    assert "lower --batch_size" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_what_was_there(
+    command: Command,
+    whole: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    write = checkpoints.write_bytes
+
+    def fill_up(path: Path, data: bytes) -> None:
+        if path.name == "deep_svdd-class1-seed0.npz":
+            raise OSError(28, "No space left on device")
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_bytes", fill_up)
+        assert command(out) == 1
+    message = capsys.readouterr().err
+    assert "deep_svdd-class1-seed0.npz: No space left on device" in message
+    rows = results.read_rows(out)
+    assert sorted(name.stem for name in rows) == [
+        "deep_svdd-class0-seed0",
+        "deep_svdd-class0-seed1",
+    ]
+    assert command(out) == 0
+    assert content(out) == whole
+
+
+def test_full_passes_end_at_the_row_and_select_nothing(
+    whole: dict[str, object],
+) -> None:
+    rows = whole["runs.csv"]
+    assert isinstance(rows, list)
+    for row in rows:
+        stem = f"deep_svdd-class{row['normal_class']}-seed{row['seed']}"
+        table = whole[f"history/{stem}.csv"]
+        assert isinstance(table, bytes)
+        history = list(csv.DictReader(io.StringIO(table.decode())))
+        assert [line["phase"] for line in history] == ["pretraining"] * 2 + ["training"] * 3
+        assert all(0 <= float(line["test_auroc"]) <= 1 for line in history)
+        assert float(history[-1]["test_auroc"]) == pytest.approx(float(row["auroc"]), abs=1e-12)
+
+
+def test_archives_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "archive.bin"
+    arrays = {"a/b": np.arange(6.0).reshape(2, 3), "text": np.array(["x"])}
+    checkpoints.write_archive(path, arrays)
+    read = checkpoints.read_archive(path)
+    assert read.keys() == arrays.keys()
+    np.testing.assert_array_equal(read["a/b"], arrays["a/b"])
+    data = path.read_bytes()
+    for damaged in (b"", data[:20], data[:-1], b"X" + data[1:], data[:-5] + b"?" + data[-4:]):
+        path.write_bytes(damaged)
+        with pytest.raises(checkpoints.ModelError, match="damaged"):
+            checkpoints.read_archive(path)
+    assert flights.read_flight(path) is None
