@@ -555,7 +555,9 @@ def train_runs(
     test_images: npt.ArrayLike | None = None,
     *,
     data: list[RunData] | None = None,
+    weights: list[Params] | None = None,
     mesh: Mesh | None = None,
+    epochs_per_call: int = MOST_EPOCHS_PER_CALL,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> tuple[Outcome, Progress]:
     """Trains many runs in one program, from weights to scores.
@@ -566,9 +568,11 @@ def train_runs(
       images: float32 `[m, ...]`, the pool of training images; network input unless `data` scales.
       test_images: float32 `[n_test, ...]`, scored in the end; None scores nothing.
       data: which images each run trains on; None trains each on all.
+      weights: of each run, parameters that replace drawn ones; None draws all.
       mesh: devices; None takes all local ones. The number of runs must be a multiple of its size
         unless it is None.
-      on_progress: called after every chunk of epochs.
+      epochs_per_call: epochs of a chunk, `MOST_EPOCHS_PER_CALL` at most.
+      on_progress: called after every chunk.
 
     Returns:
       The outcome, with a leading axis of runs, and the last progress, with the history.
@@ -583,16 +587,18 @@ def train_runs(
     whole = _whole_run(keys[0], config, pool)
     runs = stack_runs(
         [
-            whole._replace(key=key, data=whole.data if data is None else data[number])
+            whole._replace(
+                key=key,
+                data=whole.data if data is None else data[number],
+                weights={} if weights is None else weights[number],
+            )
             for number, key in enumerate(keys)
         ]
     )
     shared, runs = share(mesh, pool, test_pool), place_runs(mesh, runs)
     progress = begin_runs(config, network, mesh, shared, runs)
     while not is_over(config, progress):
-        progress = continue_runs(
-            config, network, mesh, shared, runs, progress, MOST_EPOCHS_PER_CALL
-        )
+        progress = continue_runs(config, network, mesh, shared, runs, progress, epochs_per_call)
         if on_progress is not None:
             on_progress(progress)
     return end_runs(config, network, mesh, shared, runs, progress), progress
