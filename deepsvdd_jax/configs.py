@@ -389,9 +389,11 @@ class DetectorConfig:
       calibration_fraction: share of the normals that is held out of training, for p-values and the
         `conformal` threshold.
       threshold_rule: `quantile` (`run.threshold_quantile` of the training scores), `contamination`
-        (a share of the training lies above), `radius` (outside the sphere: d > R^2, whose nu is
-        the objective's) or `conformal` (a normal lies above with probability `alarm_rate` at most).
-      contamination: share of the training that is anomalous, for the rule of that name.
+        (a share of all given samples lies above), `radius` (outside the sphere: d > R^2, whose nu
+        is the objective's) or `conformal` (a normal lies above with probability `alarm_rate` at
+        most). Where there are few samples for the network, those that it was trained on lie much
+        closer to the center than new ones: `conformal` alone knows about that.
+      contamination: share of the samples that is anomalous, for the rule of that name.
       alarm_rate: bound of the false-alarm rate, for the rule `conformal`.
     """
 

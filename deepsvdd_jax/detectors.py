@@ -100,15 +100,21 @@ def fit_detector(
     return _with_threshold(config, model, train, held_out, progress), history
 
 
+def held_out_count(calibration_fraction: float, count: int) -> int:
+    """Returns how many of `count` samples are held out of training: at least one of a share that
+    is not 0."""
+    return max(1, round(calibration_fraction * count)) if calibration_fraction else 0
+
+
 def _split(config: DetectorConfig, values: Images) -> tuple[Images, Images]:
     """Returns the training part and the calibration part."""
     count = len(values)
-    held_out = round(config.calibration_fraction * count)
-    if config.calibration_fraction and not 1 <= held_out <= count - 2:
+    held_out = held_out_count(config.calibration_fraction, count)
+    if config.calibration_fraction and count - held_out < 2:
         raise ConfigError(
             f"calibration_fraction {config.calibration_fraction:g} of {count} samples leaves "
-            f"{held_out} for calibration and {count - held_out} for training; at least 1 and 2 "
-            "are needed"
+            f"{held_out} for calibration and {count - held_out} for training; at least 2 are "
+            "needed for training"
         )
     if config.threshold_rule == "conformal":
         # Before the training, not after it.
@@ -270,11 +276,12 @@ def _with_threshold(
 def _threshold(
     config: DetectorConfig, train_scores: Scores, calibration_scores: Scores
 ) -> tuple[float, str]:
-    """Returns the threshold and a sentence on where it comes from."""
+    """Returns the threshold and a few words on where it comes from."""
     nu, quantile = config.run.training.objective.nu, config.run.threshold_quantile
     if config.threshold_rule == "contamination":
-        threshold = calibration.contamination_threshold(train_scores, config.contamination)
-        return threshold, f"a share of {config.contamination:g} of the training scores is above"
+        every = np.concatenate([train_scores, calibration_scores])
+        threshold = calibration.contamination_threshold(every, config.contamination)
+        return threshold, f"a share of {config.contamination:g} of all given samples is above"
     if config.threshold_rule == "radius":
         threshold = calibration.radius_threshold(train_scores, nu)
         return threshold, f"outside the sphere, where a share of {nu:g} of the training may be"

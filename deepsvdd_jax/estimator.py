@@ -25,6 +25,9 @@ from deepsvdd_jax.configs import (
 
 Floats = npt.NDArray[np.float64]
 
+# Wanted where the caller leaves the threshold to us.
+AUTO_ALARM_RATE = 0.01
+
 PREPROCESSING: dict[str, PreprocessingConfig] = {
     "none": PreprocessingConfig(min_max=False),
     "min_max": PreprocessingConfig(),
@@ -49,11 +52,12 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
     nu : float in (0, 1]
         Share of the training samples outside the sphere: of the soft boundary, and of `radius_`.
     contamination : 'auto' or float in (0, 0.5]
-        Share of the training samples that `predict` calls anomalous. 'auto': 1 %, or those outside
-        the sphere for a soft boundary.
+        Share of the given samples that `predict` calls anomalous. 'auto' leaves that to
+        `false_alarm_rate`; without held-out samples it is 1 % of the training samples, or those
+        outside the sphere for a soft boundary, and new samples may raise many more alarms.
     false_alarm_rate : float in (0, 1), optional
-        Sets the threshold from held-out samples instead, so that a normal sample is called
-        anomalous with this probability at most. Needs a `calibration_fraction`.
+        A normal sample is called anomalous with this probability at most, by a threshold from the
+        held-out samples. None: 1 %, or what they are enough for.
     network : 'auto', a name of `deepsvdd_jax.NETWORKS` or a NetworkConfig
         'auto' is dense layers for tables, a LeNet for images.
     rep_dim : int, optional
@@ -65,7 +69,8 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
     preprocessing : 'auto', 'none', 'min_max', 'standardize', 'contrast' or a PreprocessingConfig
         'auto' standardises the columns of a table and normalises the contrast of images.
     calibration_fraction : float in [0, 1)
-        Share of the samples that is held out of training to calibrate `p_values`.
+        Share of the samples that is held out of training to calibrate threshold and `p_values`; 0
+        trains on all.
     n_seeds : int
         Members of an ensemble, trained in one program.
     random_state : int, RandomState or None
@@ -116,7 +121,7 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
         weight_decay: float = 1e-6,
         pretrain_epochs: int = 0,
         preprocessing: str | PreprocessingConfig = "auto",
-        calibration_fraction: float = 0.0,
+        calibration_fraction: float = 0.2,
         n_seeds: int = 1,
         random_state: int | np.random.RandomState | None = 0,
         verbose: bool = False,
@@ -146,7 +151,7 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
           TrainingError: the training diverged.
         """
         images = self._validated(X, reset=True)
-        config = self._detector_config(images.shape[1:])
+        config = self._detector_config(len(images), images.shape[1:])
         names = tuple(str(name) for name in getattr(self, "feature_names_in_", ()))
         with tqdm(disable=not self.verbose, desc="DeepSVDD", unit="epoch") as bar:
 
@@ -193,8 +198,7 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         if not len(self.model_.calibration_scores):
             raise ValueError("p_values need held-out samples: set calibration_fraction above 0")
-        scores = self._anomaly_scores(X)
-        return calibration.conformal_p_values(self.model_.calibration_scores, scores)
+        return calibration.conformal_p_values(self.reference_scores_, self._anomaly_scores(X))
 
     def predict_proba(self, X: Any) -> Floats:
         """Returns `[n, 2]`: p and 1 - p, normal first.
@@ -241,32 +245,29 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
             )
         return images
 
-    def _detector_config(self, shape: tuple[int, ...]) -> DetectorConfig:
-        automatic = self.contamination == "auto"
-        if self.false_alarm_rate is not None and not automatic:
-            raise ConfigError("contamination and false_alarm_rate both set the threshold; give one")
-        rule: Literal["quantile", "contamination", "radius", "conformal"]
-        if self.false_alarm_rate is not None:
-            rule = "conformal"
-        elif not automatic:
-            rule = "contamination"
-        else:
-            rule = "radius" if self.objective == "soft-boundary" else "quantile"
-        defaults = DetectorConfig()
-        return DetectorConfig(
+    def _detector_config(self, count: int, shape: tuple[int, ...]) -> DetectorConfig:
+        """Returns the configuration for a number of samples of a shape."""
+        fraction = _real("calibration_fraction", self.calibration_fraction)
+        config = DetectorConfig(
             run=self._run_config(shape),
             seeds=_seeds(self.random_state, _whole("n_seeds", self.n_seeds, 1)),
-            calibration_fraction=_real("calibration_fraction", self.calibration_fraction),
-            threshold_rule=rule,
-            contamination=(
-                defaults.contamination if automatic else _real("contamination", self.contamination)
-            ),
-            alarm_rate=(
-                defaults.alarm_rate
-                if self.false_alarm_rate is None
-                else _real("false_alarm_rate", self.false_alarm_rate)
-            ),
+            calibration_fraction=fraction,
         )
+        if self.contamination != "auto":
+            if self.false_alarm_rate is not None:
+                raise ConfigError(
+                    "contamination and false_alarm_rate both set the threshold; give one"
+                )
+            share = _real("contamination", self.contamination)
+            return dataclasses.replace(config, threshold_rule="contamination", contamination=share)
+        if self.false_alarm_rate is not None:
+            rate = _real("false_alarm_rate", self.false_alarm_rate)
+        elif fraction:
+            rate = max(AUTO_ALARM_RATE, 1 / (detectors.held_out_count(fraction, count) + 1))
+        else:
+            soft = self.objective == "soft-boundary"
+            return dataclasses.replace(config, threshold_rule="radius" if soft else "quantile")
+        return dataclasses.replace(config, threshold_rule="conformal", alarm_rate=rate)
 
     def _run_config(self, shape: tuple[int, ...]) -> RunConfig:
         recipe = presets.preset("auto", "array", shape)

@@ -6,6 +6,7 @@ loops over its runs, because there a batched convolution gains nothing, a loop s
 and steps that a smaller class does not need, and the result does not depend on the neighbours.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 from deepsvdd_jax import objectives, scoring, training
-from deepsvdd_jax.configs import PhaseConfig, RunConfig
+from deepsvdd_jax.configs import ObjectiveConfig, OptimizerConfig, PhaseConfig, RunConfig
 from deepsvdd_jax.networks import Network, Params, Statistics, build_network
 from deepsvdd_jax.training import (
     EpochInfo,
@@ -596,12 +597,34 @@ def train_runs(
         ]
     )
     shared, runs = share(mesh, pool, test_pool), place_runs(mesh, runs)
+    config = _of_program(config)
     progress = begin_runs(config, network, mesh, shared, runs)
     while not is_over(config, progress):
         progress = continue_runs(config, network, mesh, shared, runs, progress, epochs_per_call)
         if on_progress is not None:
             on_progress(progress)
     return end_runs(config, network, mesh, shared, runs, progress), progress
+
+
+def _of_program(config: RunConfig) -> RunConfig:
+    """Returns a configuration with defaults for all that no program looks at, because it travels as
+    an array or concerns the host: one compiled program then serves all values of these."""
+
+    def plain(phase: PhaseConfig) -> PhaseConfig:
+        return dataclasses.replace(
+            phase,
+            objective=dataclasses.replace(phase.objective, nu=ObjectiveConfig().nu),
+            optimizer=dataclasses.replace(
+                phase.optimizer, learning_rate=OptimizerConfig().learning_rate
+            ),
+            weight_decay=PhaseConfig().weight_decay,
+        )
+
+    return RunConfig(
+        network=config.network,
+        pretraining=None if config.pretraining is None else plain(config.pretraining),
+        training=plain(config.training),
+    )
 
 
 # --- width --------------------------------------------------------------------------------------
