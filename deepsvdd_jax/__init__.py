@@ -5,11 +5,14 @@ arrays to a trained one-class network and anomaly scores.
 
     config = svdd.preset("auto", "digits", (8, 8, 1))
     outcome, progress = svdd.train_runs(keys, config, images, test_images)
+
+or, as a scikit-learn estimator, `svdd.DeepSVDD().fit(X).predict(X_new)`.
 """
 
 from deepsvdd_jax.checkpoints import Model, load_model, save_model
 from deepsvdd_jax.configs import (
     DataConfig,
+    DetectorConfig,
     NetworkConfig,
     ObjectiveConfig,
     OptimizerConfig,
@@ -18,6 +21,8 @@ from deepsvdd_jax.configs import (
     RunConfig,
     SplitConfig,
 )
+from deepsvdd_jax.detectors import fit_detector, score_images
+from deepsvdd_jax.estimator import DeepSVDD
 from deepsvdd_jax.networks import Network, build_network, network_from_module
 from deepsvdd_jax.objectives import hypersphere_loss
 from deepsvdd_jax.presets import NETWORKS, preset
@@ -29,6 +34,8 @@ __all__ = [
     "NETWORKS",
     "Batch",
     "DataConfig",
+    "DeepSVDD",
+    "DetectorConfig",
     "Hyperparameters",
     "Model",
     "Network",
@@ -43,12 +50,14 @@ __all__ = [
     "TrainState",
     "anomaly_scores",
     "build_network",
+    "fit_detector",
     "hypersphere_loss",
     "init_run",
     "load_model",
     "network_from_module",
     "preset",
     "save_model",
+    "score_images",
     "train_runs",
     "train_step",
 ]

@@ -1,7 +1,7 @@
 """Trained models as folders: a readable `model.json` beside `arrays.npz`, written atomically.
 
-No pickle anywhere. The JSON holds the checksum of the arrays, so that a damaged folder is refused
-and not scored with.
+A model is an ensemble: one member for each seed, often a single one. No pickle anywhere. The JSON
+holds the checksum of the arrays, so that a damaged folder is refused and not scored with.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from deepsvdd_jax import configs
 from deepsvdd_jax.configs import ConfigError, RunConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _JSON, _ARRAYS = "model.json", "arrays.npz"
 
 
@@ -29,39 +29,58 @@ class ModelError(ValueError):
 
 
 class Model(NamedTuple):
-    """All that scoring needs; arrays are numpy.
+    """All that scoring needs; arrays are numpy, so that a model has no device.
 
     Attributes:
       config: of the run.
-      image_shape: of one image, `(height, width, channels)` or `(features,)`.
-      params: nested dict.
-      statistics: nested dict, running averages of the batch statistics.
-      center: `[rep_dim]`.
-      squared_radius: R^2.
+      image_shape: of one image, `(height, width, channels)` or `(features,)`: what foreign images
+        are resized and converted to, and what scoring insists on.
+      feature_names: columns of a table, in order; empty where they have no names.
+      params: nested dict, every leaf with a leading axis of members.
+      statistics: nested dict, running averages of the batch statistics, likewise.
+      center: `[members, rep_dim]`.
+      squared_radius: `[members]`, R^2.
+      train_means: `[members]`, mean training distance of each, the unit of its distances in an
+        ensemble.
       shift: network input = (values - shift) * scale, after contrast and whitening.
       scale: see `shift`.
       whitening_mean: `[pixels]`, empty without ZCA.
       whitening_matrix: `[pixels, pixels]`, empty without ZCA.
+      calibration_scores: `[n]`, ascending scores of normals that were held out of training; empty
+        where none were.
       threshold: score above which an image is called anomalous.
-      summary: readable facts about the training, JSON values only.
+      summary: readable facts about the training, JSON values only; `threshold_rule` says where
+        the threshold comes from.
     """
 
     config: RunConfig
     image_shape: tuple[int, ...]
+    feature_names: tuple[str, ...]
     params: dict[str, Any]
     statistics: dict[str, Any]
     center: npt.NDArray[np.float32]
-    squared_radius: float
+    squared_radius: npt.NDArray[np.float32]
+    train_means: npt.NDArray[np.float64]
     shift: npt.NDArray[np.float32]
     scale: npt.NDArray[np.float32]
     whitening_mean: npt.NDArray[np.floating]
     whitening_matrix: npt.NDArray[np.floating]
+    calibration_scores: npt.NDArray[np.floating]
     threshold: float
     summary: dict[str, Any]
 
 
 _TREES = ("params", "statistics")
-_PLAIN_ARRAYS = ("center", "shift", "scale", "whitening_mean", "whitening_matrix")
+_PLAIN_ARRAYS = (
+    "center",
+    "squared_radius",
+    "train_means",
+    "shift",
+    "scale",
+    "whitening_mean",
+    "whitening_matrix",
+    "calibration_scores",
+)
 
 
 def save_model(path: str | os.PathLike[str], model: Model) -> None:
@@ -91,7 +110,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     """Reads a model folder (touches files).
 
     Raises:
-      ModelError: a file is missing or damaged, or was written by a newer version.
+      ModelError: a file is missing or damaged, or was written by another version of the format.
     """
     folder = Path(path)
     described = _read_description(folder)
@@ -102,7 +121,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         return Model(
             config=configs.from_dict(RunConfig, described["config"], f"{folder / _JSON}"),
             image_shape=tuple(int(side) for side in described["image_shape"]),
-            squared_radius=float(described["squared_radius"]),
+            feature_names=tuple(str(name) for name in described["feature_names"]),
             threshold=float(described["threshold"]),
             summary=dict(described["summary"]),
             **fields,
@@ -138,7 +157,8 @@ def _describe(model: Model, arrays: bytes) -> str:
         "format": FORMAT_VERSION,
         "config": configs.to_dict(model.config),
         "image_shape": list(model.image_shape),
-        "squared_radius": model.squared_radius,
+        "feature_names": list(model.feature_names),
+        "members": len(model.center),
         "threshold": model.threshold,
         "summary": model.summary,
         "sha256": hashlib.sha256(arrays).hexdigest(),
@@ -162,6 +182,11 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{folder / _JSON}: format {described['format']} is newer than {FORMAT_VERSION}, the "
             "newest that this version reads; upgrade deepsvdd_jax"
+        )
+    if described["format"] < FORMAT_VERSION:
+        raise ModelError(
+            f"{folder / _JSON}: format {described['format']} is older than {FORMAT_VERSION}, the "
+            "only one that this version reads; train the model again"
         )
     return described
 

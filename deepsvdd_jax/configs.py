@@ -384,6 +384,46 @@ class RunConfig:
         return objective.kind == "reconstruction" or objective.reconstruction_penalty > 0.0
 
 
+@dataclasses.dataclass(frozen=True)
+class DetectorConfig:
+    """A scorer with a threshold: what to train, how often, and from where a score is anomalous.
+
+    Attributes:
+      run: of every member.
+      seeds: one member each; several make an ensemble.
+      calibration_fraction: share of the normals that is held out of training, for p-values and the
+        `conformal` threshold.
+      threshold_rule: `quantile` (`run.threshold_quantile` of the training scores), `contamination`
+        (a share of all given samples lies above), `radius` (outside the sphere: d > R^2, whose nu
+        is the objective's) or `conformal` (a normal lies above with probability `alarm_rate` at
+        most). Where there are few samples for the network, those that it was trained on lie much
+        closer to the center than new ones: `conformal` alone knows about that.
+      contamination: share of the samples that is anomalous, for the rule of that name.
+      alarm_rate: bound of the false-alarm rate, for the rule `conformal`.
+    """
+
+    run: RunConfig = RunConfig()
+    seeds: tuple[int, ...] = (0,)
+    calibration_fraction: float = 0.0
+    threshold_rule: Literal["quantile", "contamination", "radius", "conformal"] = "quantile"
+    contamination: float = 0.1
+    alarm_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check_literals(self)
+        if not self.seeds:
+            raise ConfigError("seeds is empty; give at least one")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ConfigError(f"seeds are {self.seeds}; they must be distinct and not negative")
+        _check_range("calibration_fraction", self.calibration_fraction, 0.0, 1.0, right_open=True)
+        if self.threshold_rule == "conformal" and not self.calibration_fraction:
+            raise ConfigError("threshold_rule conformal needs a calibration_fraction above 0")
+        if not 0.0 < self.contamination <= 0.5:
+            raise ConfigError(f"contamination is {self.contamination}; it must lie in (0, 0.5]")
+        if not 0.0 < self.alarm_rate < 1.0:
+            raise ConfigError(f"alarm_rate is {self.alarm_rate}; it must lie in (0, 1)")
+
+
 # --- JSON ---------------------------------------------------------------------------------------
 
 Config = TypeVar("Config")

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import jax
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +20,8 @@ def initial_weights(
     """Returns the parameters that replace drawn ones, a nested dict, empty if there are none.
 
     Args:
-      config: of the run; `initial_model` and `first_layer` say what is wanted.
+      config: of the run; `initial_model` (of an ensemble its first member) and `first_layer` say
+        what is wanted.
       images: `[n, height, width, channels]`, the run's training images, network input.
       seed: of the run.
 
@@ -44,7 +46,7 @@ def _model_weights(config: RunConfig, path: str) -> dict[str, Any]:
         if theirs != ours:
             raise ConfigError(f"initial_model {path} has {name}={theirs}; this run has {ours}")
     parts = ["encoder"] + ["decoder"] * (config.needs_decoder and "decoder" in model.params)
-    return {part: model.params[part] for part in parts}
+    return {part: jax.tree.map(lambda leaf: leaf[0], model.params[part]) for part in parts}
 
 
 def dictionary_kernel(

@@ -6,6 +6,7 @@ loops over its runs, because there a batched convolution gains nothing, a loop s
 and steps that a smaller class does not need, and the result does not depend on the neighbours.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 from deepsvdd_jax import objectives, scoring, training
-from deepsvdd_jax.configs import PhaseConfig, RunConfig
+from deepsvdd_jax.configs import ObjectiveConfig, OptimizerConfig, PhaseConfig, RunConfig
 from deepsvdd_jax.networks import Network, Params, Statistics, build_network
 from deepsvdd_jax.training import (
     EpochInfo,
@@ -603,7 +604,9 @@ def train_runs(
     test_images: npt.ArrayLike | None = None,
     *,
     data: list[RunData] | None = None,
+    weights: list[Params] | None = None,
     mesh: Mesh | None = None,
+    epochs_per_call: int = MOST_EPOCHS_PER_CALL,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> tuple[Outcome, Progress]:
     """Trains many runs in one program, from weights to scores.
@@ -614,9 +617,11 @@ def train_runs(
       images: float32 `[m, ...]`, the pool of training images; network input unless `data` scales.
       test_images: float32 `[n_test, ...]`, scored in the end; None scores nothing.
       data: which images each run trains on; None trains each on all.
+      weights: of each run, parameters that replace drawn ones; None draws all.
       mesh: devices; None takes all local ones. The number of runs must be a multiple of its size
         unless it is None.
-      on_progress: called after every chunk of epochs.
+      epochs_per_call: epochs of a chunk, `MOST_EPOCHS_PER_CALL` at most.
+      on_progress: called after every chunk.
 
     Returns:
       The outcome, with a leading axis of runs, and the last progress, with the history.
@@ -631,19 +636,43 @@ def train_runs(
     whole = _whole_run(keys[0], config, pool)
     runs = stack_runs(
         [
-            whole._replace(key=key, data=whole.data if data is None else data[number])
+            whole._replace(
+                key=key,
+                data=whole.data if data is None else data[number],
+                weights={} if weights is None else weights[number],
+            )
             for number, key in enumerate(keys)
         ]
     )
     shared, runs = share(mesh, pool, test_pool), place(mesh, runs)
+    config = _of_program(config)
     progress = begin_runs(config, network, mesh, shared, runs)
     while not is_over(config, progress):
-        progress = continue_runs(
-            config, network, mesh, shared, runs, progress, MOST_EPOCHS_PER_CALL
-        )
+        progress = continue_runs(config, network, mesh, shared, runs, progress, epochs_per_call)
         if on_progress is not None:
             on_progress(progress)
     return end_runs(config, network, mesh, shared, runs, progress), progress
+
+
+def _of_program(config: RunConfig) -> RunConfig:
+    """Returns a configuration with defaults for all that no program looks at, because it travels as
+    an array or concerns the host: one compiled program then serves all values of these."""
+
+    def plain(phase: PhaseConfig) -> PhaseConfig:
+        return dataclasses.replace(
+            phase,
+            objective=dataclasses.replace(phase.objective, nu=ObjectiveConfig().nu),
+            optimizer=dataclasses.replace(
+                phase.optimizer, learning_rate=OptimizerConfig().learning_rate
+            ),
+            weight_decay=PhaseConfig().weight_decay,
+        )
+
+    return RunConfig(
+        network=config.network,
+        pretraining=None if config.pretraining is None else plain(config.pretraining),
+        training=plain(config.training),
+    )
 
 
 # --- width --------------------------------------------------------------------------------------

@@ -37,8 +37,23 @@ ROOMS: dict[str, set[str]] = {
     "baselines": {"metrics"},
     "checkpoints": {"configs"},
     "initialization": {"checkpoints", "configs"},
+    "calibration": {"metrics", "configs"},
+    "detectors": {
+        "runs",
+        "scoring",
+        "training",
+        "networks",
+        "preprocessing",
+        "datasets",
+        "metrics",
+        "checkpoints",
+        "initialization",
+        "calibration",
+        "configs",
+    },
+    "estimator": {"detectors", "calibration", "checkpoints", "presets", "configs"},
 }
-WITHOUT_JAX = {"datasets", "preprocessing", "configs", "presets", "metrics"}
+WITHOUT_JAX = {"datasets", "preprocessing", "configs", "presets", "metrics", "calibration"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

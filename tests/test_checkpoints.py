@@ -13,20 +13,23 @@ from deepsvdd_jax.configs import RunConfig
 
 def make_model() -> Model:
     random = np.random.RandomState(0)
-    kernel = random.rand(3, 3, 1, 2).astype(np.float32)
+    kernel = random.rand(2, 3, 3, 1, 2).astype(np.float32)
     return Model(
         config=RunConfig(preset="custom"),
         image_shape=(8, 8, 1),
+        feature_names=(),
         params={"encoder": {"stage0_0": {"kernel": kernel}}},
-        statistics={"encoder": {"stage0_0": {"norm": {"mean": np.zeros(2, np.float32)}}}},
-        center=random.rand(4).astype(np.float32),
-        squared_radius=0.25,
+        statistics={"encoder": {"stage0_0": {"norm": {"mean": np.zeros((2, 2), np.float32)}}}},
+        center=random.rand(2, 4).astype(np.float32),
+        squared_radius=np.array([0.25, 0.5], np.float32),
+        train_means=np.array([0.1, 0.3]),
         shift=np.zeros((1, 1, 1), np.float32),
         scale=np.ones((1, 1, 1), np.float32),
         whitening_mean=np.zeros(0),
         whitening_matrix=np.zeros((0, 0)),
+        calibration_scores=np.array([0.1, 0.2, 0.2], np.float32),
         threshold=0.5,
-        summary={"epochs": 3},
+        summary={"epochs": 3, "threshold_rule": "by hand"},
     )
 
 
@@ -35,13 +38,23 @@ def test_round_trip(tmp_path: Path) -> None:
     checkpoints.save_model(tmp_path / "deep" / "model", model)
     loaded = checkpoints.load_model(tmp_path / "deep" / "model")
     assert loaded.config == model.config and loaded.image_shape == model.image_shape
-    assert (loaded.squared_radius, loaded.threshold, loaded.summary) == (0.25, 0.5, {"epochs": 3})
+    assert (loaded.threshold, loaded.summary) == (model.threshold, model.summary)
+    assert set(loaded.statistics["encoder"]["stage0_0"]["norm"]) == {"mean"}
     np.testing.assert_array_equal(
         loaded.params["encoder"]["stage0_0"]["kernel"],
         model.params["encoder"]["stage0_0"]["kernel"],
     )
-    assert set(loaded.statistics["encoder"]["stage0_0"]["norm"]) == {"mean"}
-    np.testing.assert_array_equal(loaded.center, model.center)
+    for name in ("center", "squared_radius", "train_means", "calibration_scores"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name))
+        assert getattr(loaded, name).dtype == getattr(model, name).dtype
+
+
+def test_column_names_and_members_are_readable(tmp_path: Path) -> None:
+    model = make_model()._replace(image_shape=(2,), feature_names=("größe", "weight / kg"))
+    checkpoints.save_model(tmp_path / "model", model)
+    assert checkpoints.load_model(tmp_path / "model").feature_names == model.feature_names
+    described = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert described["members"] == 2 and described["summary"]["threshold_rule"] == "by hand"
 
 
 def test_saving_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -70,12 +83,15 @@ def test_missing_file_is_named(tmp_path: Path, name: str) -> None:
         checkpoints.load_model(tmp_path / "model")
 
 
-def test_newer_format_and_garbage_are_refused(tmp_path: Path) -> None:
+def test_other_formats_and_garbage_are_refused(tmp_path: Path) -> None:
     checkpoints.save_model(tmp_path / "model", make_model())
     path = tmp_path / "model" / "model.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "format": 99}))
-    with pytest.raises(ModelError, match="newer than 1"):
+    with pytest.raises(ModelError, match="format 99 is newer than 2.*upgrade"):
+        checkpoints.load_model(tmp_path / "model")
+    path.write_text(json.dumps({**values, "format": 1}))
+    with pytest.raises(ModelError, match="format 1 is older than 2.*train the model again"):
         checkpoints.load_model(tmp_path / "model")
     incomplete = {key: value for key, value in values.items() if key != "threshold"}
     for text in ("{", "[]", "{}", json.dumps(incomplete)):

@@ -25,20 +25,27 @@ def test_dictionary_has_the_kernels_shape_norm_and_depends_on_the_seed() -> None
     assert not np.allclose(kernel, other)
 
 
-def test_weights_of_a_saved_model_are_used_and_another_network_refused(tmp_path: Path) -> None:
+def test_weights_of_a_saved_models_first_member_are_used_and_another_network_refused(
+    tmp_path: Path,
+) -> None:
     network = networks.build_network(NETWORK, (8, 8, 1))
     params, statistics = network.init(jax.random.key(0), False)
+    others, _ = network.init(jax.random.key(1), False)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), params, others)
     model = checkpoints.Model(
         config=RunConfig(network=NETWORK),
         image_shape=(8, 8, 1),
-        params=params,
-        statistics=statistics,
-        center=np.zeros(3, np.float32),
-        squared_radius=0.0,
+        feature_names=(),
+        params=stacked,
+        statistics=jax.tree.map(lambda leaf: np.stack([leaf, leaf]), statistics),
+        center=np.zeros((2, 3), np.float32),
+        squared_radius=np.zeros(2, np.float32),
+        train_means=np.ones(2),
         shift=np.zeros((1, 1, 1), np.float32),
         scale=np.ones((1, 1, 1), np.float32),
         whitening_mean=np.zeros(0),
         whitening_matrix=np.zeros((0, 0)),
+        calibration_scores=np.zeros(0, np.float32),
         threshold=0.0,
         summary={},
     )
