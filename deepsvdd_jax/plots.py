@@ -19,6 +19,7 @@ from deepsvdd_jax import metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[Any]
@@ -29,7 +30,7 @@ NORMAL_COLOR, ANOMALOUS_COLOR = "#2f6db3", "#d9641e"
 METHOD_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _GREY = "#666666"
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 8.0,
     "axes.titlesize": 8.5,
     "axes.titleweight": "bold",
@@ -186,10 +187,26 @@ def roc_figure(panels: Mapping[str, Mapping[str, Sequence[Scored]]], layout: Lay
                     alpha=0.7,
                 )
         axis.set(xlim=(-0.02, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        _write_areas(axis, runs, methods)
     _label_outside(figure, "false-positive rate", "true-positive rate")
     colors = {method: _method_color(place) for place, method in enumerate(methods)}
     _legend(figure, colors, layout)
     return figure
+
+
+def _write_areas(axis: Axes, runs: Mapping[str, Sequence[Scored]], methods: Sequence[str]) -> None:
+    """Writes each method's mean area under the curve, in percent, into the empty corner."""
+    scored = [(method, found) for method, found in runs.items() if found]
+    for line, (method, found) in enumerate(reversed(scored)):
+        areas = [metrics.evaluate(run.scores, run.labels, np.inf).auroc for run in found]
+        axis.text(
+            0.97,
+            0.05 + 0.11 * line,
+            f"{100 * float(np.mean(areas)):.1f}",
+            ha="right",
+            color=_method_color(methods.index(method)),
+            fontsize=7.0,
+        )
 
 
 @_styled
@@ -206,7 +223,7 @@ def score_figure(panels: Mapping[str, Scored], layout: Layout) -> Figure:
         if np.isfinite(scored.threshold):
             axis.axvline(scored.threshold, color="black", linewidth=1, linestyle="--")
         axis.set(xscale="log" if is_log else "linear", ylim=(0, None))
-        _fewer_ticks(axis, is_log)
+        _label_ticks(axis.xaxis, is_log)
     _label_outside(figure, "anomaly score", "share of images, %")
     colors = {"normal": NORMAL_COLOR, "anomalous": ANOMALOUS_COLOR, "threshold": "black"}
     _legend(figure, colors, layout, dashed=("threshold",))
@@ -239,6 +256,7 @@ def epoch_figure(
             )
         is_positive = all((curve.values > 0).all() for curve in curves)
         axis.set_yscale("log" if log and is_positive else "linear")
+        _label_ticks(axis.yaxis, log and is_positive)
         _whole_epochs(axis)
     _label_outside(figure, "epoch", quantity)
     return figure
@@ -256,7 +274,9 @@ def quantile_figure(panels: Mapping[str, Quantiles], layout: Layout, quantity: s
                 quantiles.epochs, low, high, color=NORMAL_COLOR, alpha=0.2, linewidth=0
             )
         axis.plot(quantiles.epochs, values[:, middle], color=NORMAL_COLOR)
-        axis.set_yscale("log" if (values > 0).all() else "linear")
+        is_positive = bool((values > 0).all())
+        axis.set_yscale("log" if is_positive else "linear")
+        _label_ticks(axis.yaxis, is_positive)
         _whole_epochs(axis)
     _label_outside(figure, "epoch", quantity)
     return figure
@@ -273,13 +293,15 @@ def embedding_figure(panels: Mapping[str, Embedding], layout: Layout) -> Figure:
             axis.plot(*shown.points[places].T, ".", color=color, markersize=2.2, alpha=0.6)
         if shown.center is not None:
             axis.plot(*shown.center, "+", color="black", markersize=9, markeredgewidth=1.6)
+        axis.set_aspect("equal", adjustable="datalim")
         axis.tick_params(labelbottom=False, labelleft=False, length=0)
-    _label_outside(figure, "first principal component", "second")
+        axis.grid(visible=False)
+    _label_outside(figure, "first principal component", "second principal component")
     _legend(
         figure,
         {"normal": NORMAL_COLOR, "anomalous": ANOMALOUS_COLOR, "center": "black"},
         layout,
-        markers={"center": "+"},
+        markers={"normal": "o", "anomalous": "o", "center": "+"},
     )
     return figure
 
@@ -287,7 +309,10 @@ def embedding_figure(panels: Mapping[str, Embedding], layout: Layout) -> Figure:
 @_styled
 def picture_figure(panels: Mapping[str, Array], layout: Layout) -> Figure:
     """Draws one image a panel, `[height, width, channels]`, without axes."""
-    figure, axes = _panels(tuple(panels), layout)
+    tallest = max(image.shape[0] / image.shape[1] for image in panels.values())
+    title_height = 0.3
+    layout = layout._replace(height=layout.width * tallest + title_height)
+    figure, axes = _panels(tuple(panels), layout, wspace=0.08)
     for axis, image in zip(axes, panels.values(), strict=True):
         _show(axis, image)
         axis.set_axis_off()
@@ -316,7 +341,7 @@ def class_figure(
     figure = _bar_canvas(len(classes), len(methods), is_narrow)
     axis = figure.add_subplot()
     thickness = 0.8 / len(methods)
-    put = axis.barh if is_narrow else axis.bar
+    put: Any = axis.barh if is_narrow else axis.bar
     size = "left" if is_narrow else "bottom"
     for number, (method, runs) in enumerate(methods.items()):
         color = _method_color(number)
@@ -363,18 +388,16 @@ def _mark(axis: Axes, place: float, values: Array, is_narrow: bool, **style: Any
 
 
 def _bar_axes(axis: Axes, classes: Sequence[str], is_narrow: bool) -> None:
-    places = range(len(classes))
-    long = any(len(name) > 6 for name in classes)
+    places, names = range(len(classes)), [_plain(name) for name in classes]
+    long = any(len(name) > 6 for name in names)
     if is_narrow:
-        axis.set_yticks(places, classes)
+        axis.set_yticks(places, names)
         axis.invert_yaxis()
         axis.set_xlabel("AUROC, %")
         axis.grid(visible=False, axis="y")
         axis.axvline(CHANCE, color=_GREY, linewidth=0.8)
     else:
-        axis.set_xticks(
-            places, classes, rotation=45 if long else 0, ha="right" if long else "center"
-        )
+        axis.set_xticks(places, names, rotation=45 if long else 0, ha="right" if long else "center")
         axis.set_ylabel("AUROC, %")
         axis.grid(visible=False, axis="x")
         axis.axhline(CHANCE, color=_GREY, linewidth=0.8)
@@ -396,10 +419,11 @@ def alarm_figure(scores: Array, called: Array, layout: Layout) -> Figure:
     axis = figure.add_subplot()
     edges, is_log = histogram_edges(scores)
     parts = (scores[~called], scores[called])
-    axis.hist(parts, edges, stacked=True, color=[NORMAL_COLOR, ANOMALOUS_COLOR], alpha=0.75)
+    axis.hist(parts, list(edges), stacked=True, color=[NORMAL_COLOR, ANOMALOUS_COLOR], alpha=0.75)
     low = axis.get_ylim()[1] * -0.035
     axis.plot(scores[called], np.full(int(called.sum()), low), "|", color=ANOMALOUS_COLOR)
     axis.set(xscale="log" if is_log else "linear", xlabel="anomaly score", ylabel="rows")
+    _label_ticks(axis.xaxis, is_log)
     names = (f"not called anomalous ({(~called).sum()})", f"called anomalous ({called.sum()})")
     _legend(figure, dict(zip(names, (NORMAL_COLOR, ANOMALOUS_COLOR), strict=True)), layout)
     return figure
@@ -407,7 +431,7 @@ def alarm_figure(scores: Array, called: Array, layout: Layout) -> Figure:
 
 @_styled
 def montage_figure(tiles: Tiles, columns: int = 8) -> Figure:
-    """Draws images row by row; a wrong call has a frame and a cross."""
+    """Draws images row by row; a right call has a tick, a wrong one a frame and a cross."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -431,7 +455,7 @@ def montage_figure(tiles: Tiles, columns: int = 8) -> Figure:
         axis.text(
             left + 0.5,
             top + height / width + 0.2,
-            f"✗ {tiles.captions[number]}" if wrong else tiles.captions[number],
+            f"{'✗' if wrong else '✓'} {_plain(tiles.captions[number], 8)}",
             ha="center",
             va="center",
             fontsize=7.0,
@@ -502,25 +526,30 @@ def principal_components(codes: Array) -> tuple[Array, Array, float]:
 # --- canvas -------------------------------------------------------------------------------------
 
 
-def _panels(titles: Sequence[str], layout: Layout) -> tuple[Figure, list[Axes]]:
-    """Returns a figure with one titled panel a name."""
+def _panels(
+    titles: Sequence[str], layout: Layout, wspace: float = 0.02
+) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with one titled panel a name; `wspace` is the gap as a share of a panel."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = max(1, min(layout.columns, len(titles)))
     rows = max(1, -(-len(titles) // columns))
     width = max(columns * layout.width, 3.2)
-    figure = Figure(figsize=(width, rows * layout.height + 0.4), layout="constrained")
+    engine = ConstrainedLayoutEngine(wspace=wspace)
+    figure = Figure(figsize=(width, rows * layout.height + 0.4), layout=engine)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes[len(titles) :]:
         axis.remove()
     for axis, title in zip(axes, titles, strict=False):
-        axis.set_title(_shortened(title))
+        axis.set_title(_plain(title))
     return figure, axes[: len(titles)]
 
 
-def _shortened(title: str, most: int = 26) -> str:
-    # A dollar sign would start matplotlib's formulas.
-    short = title if len(title) <= most else title[: most - 1] + "…"
+def _plain(text: str, most: int = 26) -> str:
+    """Returns text of at most so many characters that matplotlib writes as it stands."""
+    short = text if len(text) <= most else text[: most - 1] + "…"
+    # A dollar sign would start a formula.
     return short.replace("$", r"\$")
 
 
@@ -546,7 +575,7 @@ def _legend(
                 Line2D([], [], color=color, linestyle="", marker=marker, markerfacecolor="none")
             )
         else:
-            dashes = "--" if name in dashed else "-"
+            dashes: Any = "--" if name in dashed else "-"
             handles.append(Line2D([], [], color=color, linewidth=2.0, linestyle=dashes))
     columns = layout.columns if layout.columns < WIDE.columns else len(handles)
     figure.legend(handles, list(colors), loc="outside upper left", ncols=columns)
@@ -570,11 +599,18 @@ def _show(axis: Axes, image: Array, **keywords: Any) -> None:
     )
 
 
-def _fewer_ticks(axis: Axes, is_log: bool) -> None:
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+def _label_ticks(axis: Axis, is_log: bool) -> None:
+    """Sets a few ticks, written as plain numbers on logarithmic axes too."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-    axis.xaxis.set_major_locator(LogLocator(numticks=4) if is_log else MaxNLocator(4))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    if not is_log:
+        axis.set_major_locator(MaxNLocator(4))
+        return
+    low, high = axis.get_view_interval()
+    between = (1.0, 3.0) if high < 300 * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=between, numticks=6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def _whole_epochs(axis: Axes) -> None:

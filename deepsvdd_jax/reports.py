@@ -28,12 +28,14 @@ class Picture(NamedTuple):
       alt: what it shows, for those who cannot see it.
       narrow: another arrangement for a phone; None shows the same everywhere.
       kind: `plot` (drawn on white, inverted on dark screens) or `photo` (never altered).
+      label: stands above it.
     """
 
     png: bytes
     alt: str
     narrow: bytes | None = None
     kind: str = "plot"
+    label: str = ""
 
 
 class Section(NamedTuple):
@@ -122,10 +124,14 @@ def table(
 def figure(pictures: Sequence[Picture], caption: str, title: str = "") -> Html:
     """Returns pictures side by side, as far as the screen is wide, over one caption."""
     above = f'<p class="title">{text(title)}</p>' if title else ""
-    return Html(
-        f'<figure>{above}<div class="pictures">{"".join(map(_image, pictures))}</div>'
-        f"<figcaption>{text(caption)}</figcaption></figure>"
-    )
+    below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
+    shown = "".join(_labelled(picture) for picture in pictures)
+    return Html(f'<figure>{above}<div class="pictures">{shown}</div>{below}</figure>')
+
+
+def _labelled(picture: Picture) -> str:
+    above = f'<p class="label">{text(picture.label)}</p>' if picture.label else ""
+    return f"<div>{above}{_image(picture)}</div>"
 
 
 def gallery(cards: Sequence[tuple[Picture | None, Mapping[str, str], bool]]) -> Html:
@@ -217,11 +223,13 @@ _STYLE = """
 :root {
   --page: #f4f5f7; --card: #ffffff; --ink: #1c2127; --soft: #5c6670; --line: #dfe3e8;
   --accent: #2f6db3; --alarm: #c4500f; --note: #fff6e5; --note-line: #e9c46a;
+  --shade: #00000033;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #14171a; --card: #1f1f1f; --ink: #e6e8ea; --soft: #a3abb3; --line: #363c42;
     --accent: #7fb2ea; --alarm: #ff9a5c; --note: #2b2618; --note-line: #8a6d1f;
+    --shade: #ffffff33;
   }
   img.plot { filter: invert(.88) hue-rotate(180deg); }
 }
@@ -252,6 +260,8 @@ section { padding: 1.1rem 1.2rem 1.2rem; margin-bottom: 1rem; scroll-margin-top:
 figure { margin: .8rem 0 1.4rem; }
 figcaption { max-width: 48rem; margin-top: .45rem; font-size: .87rem; color: var(--soft); }
 .title { margin: 0 0 .3rem; font-weight: 600; }
+.label { margin: 0 0 .25rem; font-size: .87rem; color: var(--soft); }
+section > :last-child { margin-bottom: 0; }
 .pictures { display: flex; flex-wrap: wrap; gap: .6rem 2rem; align-items: flex-start; }
 img { display: block; max-width: 100%; height: auto; }
 img.photo { border-radius: 3px; }
@@ -265,7 +275,16 @@ img.photo { border-radius: 3px; }
 }
 .tiles dt { font-size: .8rem; color: var(--soft); }
 .tiles dd { margin: 0; font-size: 1.35rem; font-weight: 650; line-height: 1.3; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; }
+.pictures > div { min-width: 0; max-width: 100%; }
+.scroll {
+  overflow-x: auto; border: 1px solid var(--line); border-radius: 8px;
+  background:
+    linear-gradient(to right, var(--card) 60%, transparent) left / 2rem 100% no-repeat local,
+    linear-gradient(to left, var(--card) 60%, transparent) right / 2rem 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) left / .7rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--shade), transparent) right / .7rem 100% no-repeat scroll,
+    var(--card);
+}
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td {
   padding: .32rem .7rem; text-align: left; white-space: nowrap;
@@ -308,6 +327,8 @@ summary { cursor: pointer; font-weight: 600; }
   header { padding-top: 1.3rem; }
   h1 { font-size: 1.5rem; }
   section { padding: .9rem .8rem; }
+  table { font-size: .8rem; }
+  th, td { padding: .3rem .4rem; }
   .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .tiles dd { font-size: 1.15rem; }
   .gallery { grid-template-columns: repeat(2, minmax(0, 1fr)); }

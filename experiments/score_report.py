@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from deepsvdd_jax import plots, reports
 from deepsvdd_jax.datasets import DataError

@@ -1,5 +1,6 @@
 """The page of a sweep's folder: each section from what is there, or a sentence on what is not."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -217,7 +218,7 @@ def _summary(sweep: Sweep, drawn: _Drawn, summary: list[Row]) -> list[Html]:
     preset = _preset(sweep)
     if not summary:
         return [reports.paragraph("No run has a score; see the runs below.")]
-    header, *lines = tables.summary_lines(summary, preset, sweep.split.protocol)
+    header, *lines = _filled(tables.summary_lines(summary, preset, sweep.split.protocol))
     strong = [place for place, line in enumerate(lines) if line[0] == "mean"]
     blocks = [
         *_troubles(sweep),
@@ -230,13 +231,19 @@ def _summary(sweep: Sweep, drawn: _Drawn, summary: list[Row]) -> list[Html]:
 
 _SUMMARY_CAPTION = (
     "AUROC in percent: mean ± standard deviation over seeds. Untrained: of the network before "
-    "training. Ensemble: of the seeds' mean score. Published: Ruff et al. 2018; figures in brackets "
-    "could not be checked against the print."
+    "training. Ensemble: of the seeds' mean score. Published: Ruff et al. 2018; figures in "
+    "brackets could not be checked against the print."
 )
 _BARS_CAPTION = (
     "AUROC in percent for each normal class. Bars run from chance (50 %) to the mean, a dot is a "
     "run, a diamond the published figure where there is one."
 )
+
+
+def _filled(lines: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Leaves out the columns in which nothing but the header stands."""
+    there = [place for place in range(len(lines[0])) if any(line[place] for line in lines[1:])]
+    return [tuple(line[place] for place in there) for line in lines]
 
 
 def _troubles(sweep: Sweep) -> list[Html]:
@@ -304,14 +311,15 @@ def _roc(sweep: Sweep, drawn: _Drawn) -> list[Html]:
         "roc",
         "Receiver operating characteristic of every class",
         len(panels),
-        lambda layout: plots.roc_figure(panels, layout),
+        functools.partial(plots.roc_figure, panels),
     )
     return [reports.figure([picture], _ROC_CAPTION)]
 
 
 _ROC_CAPTION = (
     "Share of anomalies found over the share of normal images called anomalous, as the threshold "
-    "sinks; a line is a run, the dotted diagonal is chance. Panels: the normal class."
+    "sinks; a line is a run, the dotted diagonal is chance. In the corner the mean area below "
+    "(AUROC) in percent. Panels: the normal class."
 )
 
 
@@ -335,7 +343,7 @@ def _scores(sweep: Sweep, drawn: _Drawn) -> list[Html]:
                 f"scores-{method}",
                 f"Histograms of the scores of {method}",
                 len(panels),
-                lambda layout, panels=panels: plots.score_figure(panels, layout),
+                functools.partial(plots.score_figure, panels),
             )
             blocks.append(reports.figure([picture], _SCORE_CAPTIONS[method == "dcae"], method))
     return blocks
@@ -412,8 +420,8 @@ def _histories(
             name,
             f"{quantity.label} by epoch, {method}",
             len(panels),
-            lambda layout, panels=panels, quantity=quantity: plots.epoch_figure(
-                panels, layout, quantity.label, quantity.log
+            functools.partial(
+                plots.epoch_figure, panels, quantity=quantity.label, log=quantity.log
             ),
         )
         yield reports.figure([picture], f"{quantity.caption} A line is a run.")
@@ -433,7 +441,7 @@ def _quantiles(
             f"distances-{method}",
             f"Quantiles of the training distances by epoch, {method}",
             len(panels),
-            lambda layout: plots.quantile_figure(panels, layout, "squared distance"),
+            functools.partial(plots.quantile_figure, panels, quantity="squared distance"),
         )
         yield reports.figure([picture], _QUANTILE_CAPTIONS[method == "dcae"])
 
@@ -491,9 +499,9 @@ def _ranked_images(sweep: Sweep, drawn: _Drawn) -> list[Html]:
 
 
 _IMAGES_TEXT = (
-    "The {count} test images with the lowest and the highest scores of {method}, first seed, each "
-    "in the order of the score, with its true class below. A framed image with a cross was called "
-    "wrongly: the threshold puts it on the other side."
+    "The {count} test images with the lowest and the {count} with the highest scores of {method}, "
+    "first seed, in the order of the score, each with its true class below. A tick: the threshold "
+    "calls it rightly; a frame and a cross: wrongly."
 )
 
 
@@ -504,7 +512,7 @@ def _class_images(sweep: Sweep, data: Dataset, drawn: _Drawn, name: RunName) -> 
     wrong = called != stored["labels"].astype(bool)
     order = np.argsort(stored["scores"], kind="stable")
     order = order[stored["tested"][order]]
-    pictures, counts = [], []
+    pictures = []
     for kind, chosen in (
         ("normal", order[:RANKED_IMAGES]),
         ("anomalous", order[::-1][:RANKED_IMAGES]),
@@ -515,11 +523,13 @@ def _class_images(sweep: Sweep, data: Dataset, drawn: _Drawn, name: RunName) -> 
             [data.class_names[label] for label in data.y_test[places]],
             wrong[chosen],
         )
-        alt = f"The most {kind} test images, normal {sweep.title(name.normal_class)}"
-        pictures.append(drawn.photo(f"most-{kind}-{name.stem}", alt, plots.montage_figure(shown)))
-        counts.append(f"{int(wrong[chosen].sum())} of the {len(chosen)} most {kind}")
-    caption = f"Left the most normal, right the most anomalous. Called wrongly: {_comma(counts)}."
-    return reports.figure(pictures, caption, f"Normal: {sweep.title(name.normal_class)}")
+        title = sweep.title(name.normal_class)
+        alt = f"The {len(chosen)} most {kind} test images, normal: {title}"
+        figure = plots.montage_figure(shown)
+        label = f"most {kind} · {int(wrong[chosen].sum())} of {len(chosen)} called wrongly"
+        picture = drawn.photo(f"most-{kind}-{name.stem}", alt, figure)
+        pictures.append(picture._replace(label=label))
+    return reports.figure(pictures, "", f"Normal: {sweep.title(name.normal_class)}")
 
 
 def _small(images: Array) -> Array:
@@ -666,9 +676,7 @@ _FILTER_CAPTION = (
 
 
 def _photo_panels(drawn: _Drawn, name: str, alt: str, panels: Mapping[str, Array]) -> Picture:
-    picture = drawn.panels(
-        name, alt, len(panels), lambda layout: plots.picture_figure(panels, layout)
-    )
+    picture = drawn.panels(name, alt, len(panels), functools.partial(plots.picture_figure, panels))
     return picture._replace(kind="photo")
 
 
@@ -688,7 +696,7 @@ def _embeddings(
         f"embeddings-{method}",
         f"Test set in two dimensions, {method}",
         len(panels),
-        lambda layout: plots.embedding_figure(panels, layout),
+        functools.partial(plots.embedding_figure, panels),
     )
     caption = (
         "Representations of the test set in the plane of their largest variance (PCA; it holds "
