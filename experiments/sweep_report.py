@@ -24,6 +24,8 @@ _RECONSTRUCTED = 5
 _MOST_FILTERS = 64
 # A montage's tile is drawn at half an inch; larger images only make the page heavier.
 _TILE_SIDE = 64
+# Rows of image pairs are long and low.
+_PAIR_LAYOUTS = (Layout(2, 5.0, 1.4), Layout(1, 3.9, 1.2))
 
 _COMMAND = "python -m experiments.report"
 
@@ -65,6 +67,11 @@ class Sweep(NamedTuple):
         return sorted({name.normal_class for name in self.rows})
 
     @property
+    def seeds(self) -> list[int]:
+        """The seeds with runs."""
+        return sorted({name.seed for name in self.rows})
+
+    @property
     def split(self) -> SplitConfig:
         """How the classes were split."""
         return configs.from_dict(SplitConfig, self.settings["split"], "config.json: split")
@@ -93,11 +100,18 @@ class _Drawn(NamedTuple):
 
     files: dict[str, bytes]
 
-    def panels(self, name: str, alt: str, panels: int, draw: Callable[[Layout], Any]) -> Picture:
+    def panels(
+        self,
+        name: str,
+        alt: str,
+        panels: int,
+        draw: Callable[[Layout], Any],
+        layouts: tuple[Layout, Layout] = (plots.WIDE, plots.NARROW),
+    ) -> Picture:
         """Draws small multiples, anew for narrow screens where they would not fit."""
-        wide = plots.png_bytes(draw(plots.WIDE))
-        fits = panels <= plots.NARROW.columns
-        narrow = None if fits else plots.png_bytes(draw(plots.NARROW))
+        wide = plots.png_bytes(draw(layouts[0]))
+        fits = panels <= layouts[1].columns
+        narrow = None if fits else plots.png_bytes(draw(layouts[1]))
         self.files[f"{name}.png"] = wide
         return Picture(wide, alt, narrow)
 
@@ -201,12 +215,16 @@ def _lead(sweep: Sweep) -> str:
 
 
 def _headline(sweep: Sweep, summary: Sequence[Row]) -> dict[str, str]:
-    tiles = {}
-    for row in summary:
-        if row["normal_class"] == "mean":
-            tiles[f"AUROC, {row['method']}"] = f"{100 * float(row['auroc_mean']):.2f} %"
-            if row["auroc_ensemble"] and len(sweep.rows) > len(sweep.classes):
-                tiles[f"ensemble, {row['method']}"] = f"{100 * float(row['auroc_ensemble']):.2f} %"
+    means = {row["method"]: row for row in summary if row["normal_class"] == "mean"}
+    tiles = {
+        f"mean AUROC, {method}": f"{100 * float(means[method]['auroc_mean']):.2f} %"
+        for method in sweep.methods
+        if method in means
+    }
+    first = means.get(sweep.methods[0])
+    if first is not None and first["auroc_ensemble"] and len(sweep.seeds) > 1:
+        share = 100 * float(first["auroc_ensemble"])
+        tiles[f"ensemble of seeds, {sweep.methods[0]}"] = f"{share:.2f} %"
     seconds = sum(float(row["train_seconds"] or 0) for row in sweep.rows.values())
     return tiles | {"runs": str(len(sweep.rows)), "training time": _duration(seconds)}
 
@@ -217,22 +235,61 @@ def _headline(sweep: Sweep, summary: Sequence[Row]) -> dict[str, str]:
 def _summary(sweep: Sweep, drawn: _Drawn, summary: list[Row]) -> list[Html]:
     preset = _preset(sweep)
     if not summary:
-        return [reports.paragraph("No run has a score; see the runs below.")]
-    header, *lines = _filled(tables.summary_lines(summary, preset, sweep.split.protocol))
-    strong = [place for place, line in enumerate(lines) if line[0] == "mean"]
-    blocks = [
+        return [*_troubles(sweep), reports.paragraph("No run has a score; see the runs below.")]
+    by_method = [
+        _method_table(sweep, [row for row in summary if row["method"] == method], preset)
+        for method in sweep.methods
+        if any(row["method"] == method for row in summary)
+    ]
+    found = reports.joined(by_method)
+    if len(by_method) > 1:
+        found = reports.joined(
+            [_comparison(sweep, summary), reports.details("Every method's table", found)]
+        )
+    itu = tables.itu_lines(sweep.rows, sweep.dataset_name, preset)
+    return [
         *_troubles(sweep),
-        reports.table(header, lines, _SUMMARY_CAPTION, strong),
+        found,
+        *(reports.table(lines[0], lines[1:], title) for title, lines in itu.items()),
         reports.figure([_bars(sweep, drawn, preset)], _BARS_CAPTION),
     ]
-    itu = tables.itu_lines(sweep.rows, sweep.dataset_name, preset)
-    return blocks + [reports.table(found[0], found[1:], title) for title, found in itu.items()]
+
+
+def _method_table(sweep: Sweep, summary: list[Row], preset: str) -> Html:
+    """Returns a method's summary beside the published figures."""
+    header, *lines = _filled(tables.summary_lines(summary, preset, sweep.split.protocol))
+    name = lines[0][1]
+    rows = [(line[0], *line[2:]) for line in lines]
+    caption = _SUMMARY_CAPTION.format(name=name)
+    caption += _ENSEMBLE_CAPTION if len(sweep.seeds) > 1 else ""
+    caption += _PUBLISHED_CAPTION if "published" in header else ""
+    return reports.table((header[0], *header[2:]), rows, caption, strong=[len(rows) - 1])
+
+
+def _comparison(sweep: Sweep, summary: Sequence[Row]) -> Html:
+    """Returns a table with a column a method."""
+    methods = [name for name in sweep.methods if any(row["method"] == name for row in summary)]
+    cells = {(row["normal_class"], row["method"]): _mean_cell(row) for row in summary}
+    labels = [*map(str, sweep.classes), "mean"]
+    rows = [(label, *(cells.get((label, method), "") for method in methods)) for label in labels]
+    caption = "AUROC in percent by normal class: mean ± standard deviation over seeds."
+    return reports.table(("class", *methods), rows, caption, strong=[len(rows) - 1])
+
+
+def _mean_cell(row: Row) -> str:
+    mean = f"{100 * float(row['auroc_mean']):.2f}"
+    is_spread = row["auroc_std"] and float(row["auroc_std"]) > 0
+    return f"{mean} ± {100 * float(row['auroc_std']):.2f}" if is_spread else mean
 
 
 _SUMMARY_CAPTION = (
-    "AUROC in percent: mean ± standard deviation over seeds. Untrained: of the network before "
-    "training. Ensemble: of the seeds' mean score. Published: Ruff et al. 2018; figures in "
-    "brackets could not be checked against the print."
+    "{name}: AUROC in percent by normal class, mean ± standard deviation over seeds. Untrained: of "
+    "the network before training."
+)
+_ENSEMBLE_CAPTION = " Ensemble: of the seeds' mean score."
+_PUBLISHED_CAPTION = (
+    " Published: Ruff et al. 2018, or the ITU report for its preset; figures in brackets could not "
+    "be checked against the print."
 )
 _BARS_CAPTION = (
     "AUROC in percent for each normal class. Bars run from chance (50 %) to the mean, a dot is a "
@@ -331,7 +388,7 @@ def _scored(sweep: Sweep, name: RunName) -> Scored:
 
 
 def _scores(sweep: Sweep, drawn: _Drawn) -> list[Html]:
-    blocks: list[Html] = []
+    blocks = [reports.paragraph(_SCORES_TEXT)]
     for method in sweep.methods:
         panels = {
             sweep.title(label): _scored(sweep, name)
@@ -345,18 +402,27 @@ def _scores(sweep: Sweep, drawn: _Drawn) -> list[Html]:
                 len(panels),
                 functools.partial(plots.score_figure, panels),
             )
-            blocks.append(reports.figure([picture], _SCORE_CAPTIONS[method == "dcae"], method))
+            blocks.append(reports.figure([picture], _score_caption(sweep, method), method))
     return blocks
 
 
-_THRESHOLD = (
-    " Share of each kind of test image in percent, first seed; axes differ between classes and are "
-    "logarithmic where the scores span much. The dashed line is the threshold, a quantile of the "
-    "training scores: what lies right of it is called anomalous."
+_SCORES_TEXT = (
+    "Share of each kind of test image in percent by anomaly score, first seed; higher is more "
+    "anomalous. The dashed line is the threshold, a quantile of the training scores: what lies "
+    "right of it is called anomalous. Axes differ between classes and are logarithmic where the "
+    "scores span much."
 )
+
+
+def _score_caption(sweep: Sweep, method: str) -> str:
+    objectives = {row["objective"] for name, row in sweep.rows.items() if name.method == method}
+    return _SCORE_CAPTIONS.get(next(iter(objectives)), "The method's own score, without a unit.")
+
+
 _SCORE_CAPTIONS = {
-    False: f"Higher is more anomalous; for Deep SVDD a squared distance.{_THRESHOLD}",
-    True: f"Summed squared error of the reconstruction.{_THRESHOLD}",
+    "one-class": "Score: squared distance to the center, d.",
+    "soft-boundary": "Score: squared distance to the center less the squared radius, d − R².",
+    "reconstruction": "Score: summed squared error of the reconstruction.",
 }
 
 
@@ -574,11 +640,24 @@ def _model_sections(sweep: Sweep, drawn: _Drawn) -> list[Section]:
             blocks["reconstructions"] += _reconstructions(sweep, drawn, method, models)
             blocks["filters"] += _filters(sweep, drawn, method, models)
             blocks["embeddings"] += _embeddings(sweep, drawn, method, models)
-    empty = reports.paragraph("None of these methods has any.")
+    nothing = {
+        "reconstructions": _no_decoder(sweep),
+        "filters": reports.paragraph("None of these methods has filters."),
+        "embeddings": reports.paragraph("None of these methods has a representation."),
+    }
     return [
-        Section(title, name, list(dict.fromkeys(blocks[name])) or [empty])
+        Section(title, name, list(dict.fromkeys(blocks[name])) or [nothing[name]])
         for name, title in titles.items()
     ]
+
+
+def _no_decoder(sweep: Sweep) -> Html:
+    command = f"python -m experiments.sweep --dataset={sweep.dataset_name} --methods=dcae"
+    return reports.missing(
+        "None of these methods has a decoder. With the sweep's other flags added, this trains one "
+        "that has:",
+        f"{command} --save_models --out={sweep.folder}",
+    )
 
 
 def _models(sweep: Sweep, method: str) -> tuple[dict[RunName, Model], Html | None]:
@@ -617,12 +696,7 @@ def _reconstructions(
     sweep: Sweep, drawn: _Drawn, method: str, models: Mapping[RunName, Model]
 ) -> list[Html]:
     if not any("decoder" in model.params for model in models.values()):
-        return [
-            reports.missing(
-                f"{method} has no decoder. One that has:",
-                "python -m experiments.sweep --methods=dcae --save_models",
-            )
-        ]
+        return []
     blocked = _no_images(sweep)
     if blocked is not None or sweep.data is None:
         return [blocked or reports.paragraph(sweep.no_data)]
@@ -634,7 +708,9 @@ def _reconstructions(
         outputs = inspection.reconstructions(model, inputs)
         if outputs is not None:
             panels[sweep.title(name.normal_class)] = plots.pair_grid(inputs, outputs)
-    picture = _photo_panels(drawn, f"reconstructions-{method}", "Images, and reconstructed", panels)
+    picture = _photo_panels(
+        drawn, f"reconstructions-{method}", "Images, and reconstructed", panels, _PAIR_LAYOUTS
+    )
     return [reports.figure([picture], _RECONSTRUCTION_CAPTION, method)]
 
 
@@ -675,9 +751,15 @@ _FILTER_CAPTION = (
 )
 
 
-def _photo_panels(drawn: _Drawn, name: str, alt: str, panels: Mapping[str, Array]) -> Picture:
-    picture = drawn.panels(name, alt, len(panels), functools.partial(plots.picture_figure, panels))
-    return picture._replace(kind="photo")
+def _photo_panels(
+    drawn: _Drawn,
+    name: str,
+    alt: str,
+    panels: Mapping[str, Array],
+    layouts: tuple[Layout, Layout] = (plots.WIDE, plots.NARROW),
+) -> Picture:
+    draw = functools.partial(plots.picture_figure, panels)
+    return drawn.panels(name, alt, len(panels), draw, layouts)._replace(kind="photo")
 
 
 def _embeddings(
