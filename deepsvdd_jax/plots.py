@@ -547,8 +547,9 @@ def _panels(
 
 
 def _plain(text: str, most: int = 26) -> str:
-    """Returns text of at most so many characters that matplotlib writes as it stands."""
-    short = text if len(text) <= most else text[: most - 1] + "…"
+    """Returns one line of at most so many characters, which matplotlib writes as it stands."""
+    line = " ".join(text.split())
+    short = line if len(line) <= most else line[: most - 1] + "…"
     # A dollar sign would start a formula.
     return short.replace("$", r"\$")
 

@@ -265,11 +265,9 @@ section > :last-child { margin-bottom: 0; }
 .pictures { display: flex; flex-wrap: wrap; gap: .6rem 2rem; align-items: flex-start; }
 img { display: block; max-width: 100%; height: auto; }
 img.photo { border-radius: 3px; }
-.tiles {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .7rem;
-  margin: 0 0 1rem;
-}
+.tiles { display: flex; flex-wrap: wrap; gap: .7rem; margin: 0 0 1rem; }
 .tiles div {
+  flex: 1 1 10rem; display: flex; flex-direction: column; justify-content: space-between;
   padding: .7rem .9rem; background: var(--card); border: 1px solid var(--line);
   border-radius: 12px;
 }
@@ -314,7 +312,7 @@ summary { cursor: pointer; font-weight: 600; }
 .blank { display: grid; place-items: center; color: var(--soft); font-size: .85rem; }
 .gallery dl { margin: .4rem 0 0; font-size: .8rem; }
 .gallery dl div { display: flex; gap: .5rem; justify-content: space-between; }
-.gallery dt { color: var(--soft); }
+.gallery dt { color: var(--soft); white-space: nowrap; }
 .gallery dd { margin: 0; text-align: right; font-variant-numeric: tabular-nums; min-width: 0; }
 @media (min-width: 68rem) {
   body { display: grid; grid-template-columns: 12rem minmax(0, 1fr); column-gap: 1.5rem; }
@@ -329,7 +327,7 @@ summary { cursor: pointer; font-weight: 600; }
   section { padding: .9rem .8rem; }
   table { font-size: .8rem; }
   th, td { padding: .3rem .4rem; }
-  .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .tiles div { flex-basis: 8rem; }
   .tiles dd { font-size: 1.15rem; }
   .gallery { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }

@@ -169,9 +169,10 @@ def _thumbnail(root: Path, name: str) -> Picture | None:
 
 
 def _table(ranked: Sequence[ScoredRow]) -> Html:
-    lines = [(place, row.name, *_facts(row).values()) for place, row in enumerate(ranked, 1)]
+    # A name may be long: last, it pushes no figure out of sight.
+    lines = [(place, *_facts(row).values(), row.name) for place, row in enumerate(ranked, 1)]
     return reports.table(
-        ("rank", "name", "score", "p-value", "called"),
+        ("rank", "score", "p-value", "called", "name"),
         lines,
         "The highest scores. The p-value is the share of normal data that scores as high.",
         strong=[place for place, row in enumerate(ranked) if row.anomalous],

@@ -36,9 +36,11 @@ ROOMS: dict[str, set[str]] = {
     "metrics": set(),
     "baselines": {"metrics"},
     "checkpoints": {"configs"},
+    "plots": {"metrics"},
+    "reports": set(),
     "initialization": {"checkpoints", "configs"},
 }
-WITHOUT_JAX = {"datasets", "preprocessing", "configs", "presets", "metrics"}
+WITHOUT_JAX = {"datasets", "preprocessing", "configs", "presets", "metrics", "plots", "reports"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
