@@ -4,7 +4,6 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -56,13 +55,17 @@ def reconstructions(model: Model, inputs: Array) -> Array | None:
     if "decoder" not in model.params:
         return None
     network = build_network(model.config.network, model.image_shape)
-    codes = _encode(network, model.params, model.statistics, inputs)
-    return np.asarray(network.decode(model.params, model.statistics, codes))
+    return np.asarray(_reconstruct(network, model.params, model.statistics, inputs))
 
 
 @functools.partial(jax.jit, static_argnames="network")
-def _encode(network: Network, params: Any, statistics: Any, inputs: Array) -> jax.Array:
-    return network.encode(params, statistics, jnp.asarray(inputs))
+def _encode(network: Network, params: Any, statistics: Any, inputs: Any) -> jax.Array:
+    return network.encode(params, statistics, inputs)
+
+
+@functools.partial(jax.jit, static_argnames="network")
+def _reconstruct(network: Network, params: Any, statistics: Any, inputs: Any) -> jax.Array:
+    return network.decode(params, statistics, network.encode(params, statistics, inputs))
 
 
 def first_filters(model: Model) -> Array | None:

@@ -135,8 +135,8 @@ def read_sweep(folder: Path, data_dir: str | None, classes: tuple[int, ...] | No
     """
     settings, rows = results.read_folder(folder)
     for name in ("data", "split"):
-        if name not in settings:
-            raise ResultsError(f"{folder / 'config.json'}: damaged: {name} is missing")
+        if not isinstance(settings.get(name), dict):
+            raise ResultsError(f"{folder / 'config.json'}: damaged: {name} is no object")
     if classes is not None:
         there = sorted({name.normal_class for name in rows})
         unknown = [label for label in classes if label not in there]
@@ -203,14 +203,17 @@ def build_page(sweep: Sweep) -> Page:
 
 
 def _lead(sweep: Sweep) -> str:
-    kind = (
-        "each class in turn is normal and all others are anomalous"
-        if sweep.split.protocol == "one-vs-rest"
-        else "each class in turn is anomalous and all others are normal"
-    )
+    split, titles = sweep.split, [sweep.title(label) for label in sweep.classes]
+    one = titles[0] if len(titles) == 1 else f"each of {len(titles)} classes in turn"
+    rest = "all others"
+    if split.protocol == "rest-vs-one":
+        one, rest = rest, one
+    elif split.anomalous_classes is not None:
+        rest = f"classes {_comma(split.anomalous_classes)}"
+    polluted = f", {100 * split.outlier_fraction:g} % anomalies among them"
     return (
-        f"A sweep over {_count(len(sweep.classes), 'class', 'classes')}: {kind}. Training sees "
-        "normal data only; every figure is of the test set."
+        f"Normal: {one}; anomalous: {rest}. Trained on normal data"
+        f"{polluted if split.outlier_fraction else ' only'}; every figure is of the test set."
     )
 
 
@@ -351,7 +354,8 @@ def _published(sweep: Sweep, preset: str, method: str, label: int) -> float | No
 def _preset(sweep: Sweep) -> str:
     configured = [sweep.settings.get(name) for name in ("deep_svdd", "dcae")]
     found = [config.get("preset") for config in configured if isinstance(config, Mapping)]
-    if not found and sweep.settings.get("shallow", {}).get("recipe") == "itu":
+    shallow = sweep.settings.get("shallow")
+    if not found and isinstance(shallow, Mapping) and shallow.get("recipe") == "itu":
         return "itu"
     return str(found[0]) if found else "auto"
 

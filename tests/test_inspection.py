@@ -20,7 +20,7 @@ from deepsvdd_jax.configs import (
 from deepsvdd_jax.networks import build_network
 from experiments import inspection
 
-SHAPE = (6, 6, 1)
+SHAPE = (4, 4, 1)
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, *SHAPE)).astype(np.uint8)
 
 
@@ -35,9 +35,10 @@ def make_model(
         preprocessing=steps,
         training=PhaseConfig(objective=ObjectiveConfig(kind=kind)),
     )
-    shape = SHAPE if network.stages else (36,)
+    shape = SHAPE if network.stages else (16,)
     with_decoder = kind == "reconstruction"
-    params, statistics = build_network(network, shape).init(jax.random.key(1), with_decoder)
+    init = jax.jit(build_network(network, shape).init, static_argnums=1)
+    params, statistics = init(jax.random.key(1), with_decoder)
     images = IMAGES if network.stages else IMAGES.reshape(12, -1)
     fitted = preprocessing.fit(steps, images)
     whitening = fitted.whitening or preprocessing.Whitening(np.zeros(0), np.zeros((0, 0)))
