@@ -443,6 +443,8 @@ def montage_figure(tiles: Tiles, columns: int = 8) -> Figure:
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set(xlim=(-0.07, columns * across - 0.07), ylim=(rows * down - 0.07, -0.07))
     axis.set_axis_off()
+    # A tile has room for five characters, or for nine small ones.
+    size = 7.0 if max(map(len, tiles.captions), default=0) <= 5 else 5.2
     for number, image in enumerate(tiles.images):
         row, column = divmod(number, columns)
         left, top = column * across, row * down
@@ -455,12 +457,11 @@ def montage_figure(tiles: Tiles, columns: int = 8) -> Figure:
         axis.text(
             left + 0.5,
             top + height / width + 0.2,
-            f"{'✗' if wrong else '✓'} {_plain(tiles.captions[number], 8)}",
+            f"{'✗' if wrong else '✓'} {_plain(tiles.captions[number], 9)}",
             ha="center",
             va="center",
-            fontsize=7.0,
+            fontsize=size,
             color=ANOMALOUS_COLOR if wrong else _GREY,
-            fontweight="bold" if wrong else "normal",
         )
     return figure
 

@@ -264,6 +264,7 @@ def _method_table(sweep: Sweep, summary: list[Row], preset: str) -> Html:
     name = lines[0][1]
     rows = [(line[0], *line[2:]) for line in lines]
     caption = _SUMMARY_CAPTION.format(name=name)
+    caption += _UNTRAINED_CAPTION if "untrained" in header else ""
     caption += _ENSEMBLE_CAPTION if len(sweep.seeds) > 1 else ""
     caption += _PUBLISHED_CAPTION if "published" in header else ""
     return reports.table((header[0], *header[2:]), rows, caption, strong=[len(rows) - 1])
@@ -285,10 +286,8 @@ def _mean_cell(row: Row) -> str:
     return f"{mean} ± {100 * float(row['auroc_std']):.2f}" if is_spread else mean
 
 
-_SUMMARY_CAPTION = (
-    "{name}: AUROC in percent by normal class, mean ± standard deviation over seeds. Untrained: of "
-    "the network before training."
-)
+_SUMMARY_CAPTION = "{name}: AUROC in percent by normal class, mean ± standard deviation over seeds."
+_UNTRAINED_CAPTION = " Untrained: of the network before training."
 _ENSEMBLE_CAPTION = " Ensemble: of the seeds' mean score."
 _PUBLISHED_CAPTION = (
     " Published: Ruff et al. 2018, or the ITU report for its preset; figures in brackets could not "

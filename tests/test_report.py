@@ -240,8 +240,11 @@ def test_bad_input_ends_in_one_line(
     columns = copied(swept, tmp_path / "columns")
     config = json.loads((columns / "config.json").read_text())
     (columns / "config.json").write_text(json.dumps({**config, "data": 3}))
+    history = copied(swept, tmp_path / "history")
+    (history / "history" / "dcae-class0-seed0.csv").write_text("epoch,loss\n1\n")
     cases = {
         (): "out is not given",
+        (f"--out={history}",): "dcae-class0-seed0.csv: damaged",
         (f"--out={tmp_path / 'none'}",): "holds no sweep",
         (f"--out={tmp_path / 'damaged'}",): "damaged",
         (f"--out={tmp_path / 'empty'}",): "no run has ended yet",
