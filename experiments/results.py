@@ -292,15 +292,22 @@ def read_scores(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
         raise ResultsError(f"{path}: damaged: {error}; delete it to run it again") from None
 
 
-def read_history(folder: Path, name: RunName) -> dict[str, list[str]]:
-    """Reads a run's history by columns (touches files); empty where it has none."""
+def read_history(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
+    """Reads a run's history by columns, numbers but for `phase` (touches files); empty where it
+    has none."""
     path = folder / "history" / f"{name.stem}.csv"
     if not path.exists():
         return {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *lines = list(csv.reader(file))
-        return dict(zip(header, map(list, zip(*lines, strict=True)), strict=True)) if lines else {}
+        columns = zip(header, zip(*lines, strict=True), strict=True) if lines else ()
+        return {
+            column: np.array(
+                cells if column == "phase" else [float(cell or "nan") for cell in cells]
+            )
+            for column, cells in columns
+        }
     except OSError as error:
         raise ResultsError(f"{path}: {error.strerror or error}") from None
     except (csv.Error, ValueError) as error:

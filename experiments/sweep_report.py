@@ -18,6 +18,7 @@ from experiments import inspection, published, results, tables
 from experiments.results import ResultsError, Row, RunName
 
 Array = npt.NDArray[Any]
+History = Mapping[str, Array]
 
 RANKED_IMAGES = 32
 _RECONSTRUCTED = 5
@@ -470,7 +471,7 @@ _QUANTITIES = (
 
 
 def _histories(
-    sweep: Sweep, drawn: _Drawn, method: str, histories: Mapping[RunName, dict[str, list[str]]]
+    sweep: Sweep, drawn: _Drawn, method: str, histories: Mapping[RunName, History]
 ) -> Iterator[Html]:
     for quantity in _QUANTITIES:
         panels = {
@@ -498,7 +499,7 @@ def _histories(
 
 
 def _quantiles(
-    sweep: Sweep, drawn: _Drawn, method: str, histories: Mapping[RunName, dict[str, list[str]]]
+    sweep: Sweep, drawn: _Drawn, method: str, histories: Mapping[RunName, History]
 ) -> Iterator[Html]:
     panels: dict[str, Quantiles] = {}
     for name, history in histories.items():
@@ -524,7 +525,7 @@ _QUANTILE_CAPTIONS = {
 }
 
 
-def _curve(history: Mapping[str, list[str]], quantity: _Quantity) -> Curve | None:
+def _curve(history: History, quantity: _Quantity) -> Curve | None:
     if quantity.column not in history:
         return None
     epochs, values = (
@@ -534,7 +535,7 @@ def _curve(history: Mapping[str, list[str]], quantity: _Quantity) -> Curve | Non
     return Curve(epochs[there], quantity.factor * values[there]) if there.any() else None
 
 
-def _distance_quantiles(history: Mapping[str, list[str]]) -> Quantiles | None:
+def _distance_quantiles(history: History) -> Quantiles | None:
     columns = sorted(name for name in history if name.startswith("distance_q"))
     levels = tuple(int(name.removeprefix("distance_q")) / 100 for name in columns)
     if not columns or not len(columns) % 2:
@@ -544,12 +545,9 @@ def _distance_quantiles(history: Mapping[str, list[str]]) -> Quantiles | None:
     return Quantiles(epochs, levels, values) if np.isfinite(values).any() else None
 
 
-def _numbers(history: Mapping[str, list[str]], column: str, phase: str) -> Array:
+def _numbers(history: History, column: str, phase: str) -> Array:
     cells = history[column]
-    phases = history.get("phase", ["training"] * len(cells))
-    return np.array(
-        [float(cell or "nan") for cell, own in zip(cells, phases, strict=True) if own == phase]
-    )
+    return cells[history["phase"] == phase] if "phase" in history else cells
 
 
 # --- images -------------------------------------------------------------------------------------
@@ -588,7 +586,7 @@ def _class_images(sweep: Sweep, data: Dataset, drawn: _Drawn, name: RunName) -> 
     ):
         places = indices[chosen]
         shown = Tiles(
-            _small(data.x_test[places]),
+            _displayable(data.x_test[places]),
             [data.class_names[label] for label in data.y_test[places]],
             wrong[chosen],
         )
@@ -601,12 +599,15 @@ def _class_images(sweep: Sweep, data: Dataset, drawn: _Drawn, name: RunName) -> 
     return reports.figure(pictures, "", f"Normal: {sweep.title(name.normal_class)}")
 
 
-def _small(images: Array) -> Array:
-    if max(images.shape[1:3]) <= _TILE_SIDE:
-        return images
+def _displayable(images: Array) -> Array:
+    """Returns images small enough for tiles, uint8 or in [0, 1]."""
     # Every second, third, ... pixel is enough for a tile of half an inch.
     step = -(-max(images.shape[1:3]) // _TILE_SIDE)
-    return images[:, ::step, ::step]
+    small = images[:, ::step, ::step]
+    if small.dtype == np.uint8 or (small.min() >= 0 and small.max() <= 1):
+        return small
+    low, high = float(small.min()), float(small.max())
+    return (small - low) / ((high - low) or 1.0)
 
 
 def _test_indices(sweep: Sweep, data: Dataset, label: int) -> Array:
@@ -620,6 +621,11 @@ def _no_images(sweep: Sweep) -> Html | None:
         return reports.missing(reason, f"{_COMMAND} --out={sweep.folder} --data_dir=FOLDER")
     if sweep.data.x_test.ndim != 4:
         return reports.paragraph("The data are tables: there are no images to show.")
+    channels = sweep.data.x_test.shape[3]
+    if channels not in (1, 3):
+        return reports.paragraph(
+            f"Images of {channels} channels, neither grey nor RGB, are not shown."
+        )
     return None
 
 

@@ -203,6 +203,22 @@ def test_tables_have_no_images(tmp_path: Path, reporting: Call) -> None:
     assert "None of these methods is trained by epochs" in text
 
 
+@pytest.mark.parametrize(
+    ("channels", "expected"), [(1, "most normal"), (2, "Images of 2 channels")]
+)
+def test_images_of_any_range_and_channels(
+    tmp_path: Path, reporting: Call, channels: int, expected: str
+) -> None:
+    values = np.random.default_rng(0).normal(0, 40, size=(40, 5, 5, channels))
+    labels, path, out = np.arange(40) % 2, tmp_path / "images.npz", tmp_path / "out"
+    np.savez(path, x_train=values, y_train=labels, x_test=values, y_test=labels)
+    with command_of(sweep) as call:
+        data = ("--dataset=npz", f"--data_dir={path}", "--seeds=1", "--normal_classes=0")
+        assert call(*data, "--methods=isolation_forest", f"--out={out}") == 0
+    assert reporting(f"--out={out}") == 0
+    assert expected in text_of(out / "report.html")
+
+
 def test_failed_runs_are_named(swept: Path, tmp_path: Path, reporting: Call) -> None:
     out = copied(swept, tmp_path / "out")
     shutil.rmtree(out / "models")
@@ -242,8 +258,11 @@ def test_bad_input_ends_in_one_line(
     (columns / "config.json").write_text(json.dumps({**config, "data": 3}))
     history = copied(swept, tmp_path / "history")
     (history / "history" / "dcae-class0-seed0.csv").write_text("epoch,loss\n1\n")
+    words = copied(swept, tmp_path / "words")
+    (words / "history" / "dcae-class0-seed0.csv").write_text("epoch,loss\n1,low\n")
     cases = {
         (): "out is not given",
+        (f"--out={words}",): "dcae-class0-seed0.csv: damaged",
         (f"--out={history}",): "dcae-class0-seed0.csv: damaged",
         (f"--out={tmp_path / 'none'}",): "holds no sweep",
         (f"--out={tmp_path / 'damaged'}",): "damaged",
