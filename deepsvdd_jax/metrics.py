@@ -105,6 +105,23 @@ def fpr_at_tpr(scores: npt.ArrayLike, labels: npt.ArrayLike, tpr: float = 0.95) 
     return float(fprs[tprs >= tpr].min())
 
 
+def roc_points(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Corners of the receiver operating characteristic, from (0, 0) to (1, 1).
+
+    Args:
+      scores: `[n_test]`, higher = more anomalous.
+      labels: `[n_test]`, 1 = anomalous, 0 = normal.
+
+    Returns:
+      False- and true-positive rates, `[points]` each; what lies on a straight line is left out.
+
+    Raises:
+      ValueError: as `evaluate`.
+    """
+    fprs, tprs, _ = sk_metrics.roc_curve(*_scores_and_labels(scores, labels)[::-1])
+    return fprs, tprs
+
+
 def training_threshold(train_scores: npt.ArrayLike, quantile: float = 0.99) -> float:
     """The quantile of the training scores above which a test point is called anomalous.
 

@@ -144,6 +144,23 @@ def _owner(folder: Path, process: int) -> str:
         return "another process"
 
 
+def read_folder(folder: Path) -> tuple[dict[str, Any], dict[RunName, Row]]:
+    """Reads a sweep's settings and the rows of its finished runs (touches files).
+
+    Raises:
+      ResultsError: no sweep is there, it is damaged, or no run has ended yet.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise ResultsError(
+            f"{folder} holds no sweep; give the --out of python -m experiments.sweep"
+        )
+    settings, rows = _read_json(path), read_rows(folder)
+    if not rows:
+        raise ResultsError(f"{folder}: no run has ended yet; run python -m experiments.sweep first")
+    return settings, rows
+
+
 def _check_same(path: Path, settings: Mapping[str, Any]) -> None:
     theirs = {name: value for name, value in _read_json(path).items() if name not in _FREE}
     ours = {name: value for name, value in settings.items() if name not in _FREE}
@@ -350,6 +367,28 @@ def read_scores(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
         ) from None
     except (ValueError, KeyError, EOFError) as error:
         raise ResultsError(f"{path}: damaged: {error}; delete it to run it again") from None
+
+
+def read_history(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
+    """Reads a run's history by columns, numbers but for `phase` (touches files); empty where it
+    has none."""
+    path = folder / "history" / f"{name.stem}.csv"
+    if not path.exists():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *lines = list(csv.reader(file))
+        columns = zip(header, zip(*lines, strict=True), strict=True) if lines else ()
+        return {
+            column: np.array(
+                cells if column == "phase" else [float(cell or "nan") for cell in cells]
+            )
+            for column, cells in columns
+        }
+    except OSError as error:
+        raise ResultsError(f"{path}: {error.strerror or error}") from None
+    except (csv.Error, ValueError) as error:
+        raise ResultsError(f"{path}: damaged: {error}; delete it to do without") from None
 
 
 def format_value(value: Any) -> str:

@@ -7,7 +7,12 @@ from experiments.results import Row, RunName
 
 
 def summary_table(summary: list[Row], preset: str, protocol: str) -> str:
-    """Returns the summary beside the published figures, AUROC in percent.
+    """Returns the summary beside the published figures, AUROC in percent."""
+    return _aligned(summary_lines(summary, preset, protocol))
+
+
+def summary_lines(summary: list[Row], preset: str, protocol: str) -> list[tuple[str, ...]]:
+    """Returns the cells of `summary_table`, the header first.
 
     A published figure in brackets was written from memory and could not be checked.
     """
@@ -18,12 +23,21 @@ def summary_table(summary: list[Row], preset: str, protocol: str) -> str:
         known = [_published(row, preset, protocol) for row in of_method[:-1]]
         lines += [_line(row, figure) for row, figure in zip(of_method[:-1], known, strict=True)]
         lines.append(_line(of_method[-1], _mean_published(known)))
-    return _aligned(lines)
+    return lines
 
 
 def itu_tables(rows: Mapping[RunName, Row], dataset: str, preset: str) -> list[str]:
     """Returns the ITU report's figures beside each method's means, for its own digit only."""
-    texts = []
+    return [
+        f"\n{title}\n{_aligned(lines)}" for title, lines in itu_lines(rows, dataset, preset).items()
+    ]
+
+
+def itu_lines(
+    rows: Mapping[RunName, Row], dataset: str, preset: str
+) -> dict[str, list[tuple[str, ...]]]:
+    """Returns the cells of `itu_tables` by title, each with its header first."""
+    found_tables: dict[str, list[tuple[str, ...]]] = {}
     for method in dict.fromkeys(name.method for name in rows):
         for label in sorted({name.normal_class for name in rows if name.method == method}):
             figures = published.itu_figures(dataset, preset, method, label)
@@ -38,9 +52,8 @@ def itu_tables(rows: Mapping[RunName, Row], dataset: str, preset: str) -> list[s
                 mean = sum(found) / len(found)
                 cells = (f"{number:.4f}" for number in (value, mean, min(found), max(found)))
                 lines.append((column, *cells))
-            title = f"\nITU report, digit {label}, {method}, {len(ours)} runs"
-            texts.append(f"{title}\n{_aligned(lines)}")
-    return texts
+            found_tables[f"ITU report, digit {label}, {method}, {len(ours)} runs"] = lines
+    return found_tables
 
 
 def outside_lines(rows: Mapping[RunName, Row]) -> list[str]:

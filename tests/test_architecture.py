@@ -36,6 +36,8 @@ ROOMS: dict[str, set[str]] = {
     "metrics": set(),
     "baselines": {"metrics"},
     "checkpoints": {"configs"},
+    "plots": {"metrics"},
+    "reports": set(),
     "initialization": {"checkpoints", "configs"},
     "calibration": {"metrics", "configs"},
     "detectors": {
@@ -51,9 +53,13 @@ ROOMS: dict[str, set[str]] = {
         "calibration",
         "configs",
     },
+    "exports": {"detectors", "scoring", "training", "networks", "checkpoints"},
     "estimator": {"detectors", "calibration", "checkpoints", "presets", "configs"},
 }
-WITHOUT_JAX = {"datasets", "preprocessing", "configs", "presets", "metrics", "calibration"}
+WITHOUT_JAX = {
+    *("datasets", "preprocessing", "configs", "presets", "metrics", "calibration"),
+    *("plots", "reports"),
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -169,3 +169,16 @@ def test_unusable_input_is_named_in_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_roc_points_by_hand() -> None:
+    # From the highest score down: anomalous, normal, then a tie of both, normal.
+    scores, labels = [0.9, 0.7, 0.5, 0.5, 0.1], [1, 0, 1, 0, 0]
+    fprs, tprs = metrics.roc_points(scores, labels)
+    expected = [(0, 0), (0, 0.5), (1 / 3, 0.5), (2 / 3, 1), (1, 1)]
+    np.testing.assert_allclose(np.stack([fprs, tprs], 1), expected)
+
+
+def test_roc_points_need_both_labels() -> None:
+    with pytest.raises(ValueError, match="both labels"):
+        metrics.roc_points([0.1, 0.2], [1, 1])

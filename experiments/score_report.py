@@ -1,0 +1,179 @@
+"""The page of a model's scores of new data: ranked anomalies with their images."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from deepsvdd_jax import plots, reports
+from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.datasets.images import SUFFIXES, read_image, resize_image
+from deepsvdd_jax.reports import Html, Picture, Section
+from experiments.sweep_report import Page
+
+COLUMNS = ("name", "score", "p_value", "anomalous")
+_CALLED = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_IMAGE_SIDE = 128
+
+
+class ScoredRow(NamedTuple):
+    """A row of a scores file; `p_value` is None where the model gave none."""
+
+    name: str
+    score: float
+    p_value: float | None
+    anomalous: bool
+
+
+def read_scores(path: Path) -> list[ScoredRow]:
+    """Reads a scores file (touches files).
+
+    Raises:
+      DataError: it cannot be read, has no rows, or a cell is not what its column holds.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError(
+                    f"{path}: column {missing[0]} is missing; the columns are {','.join(COLUMNS)}"
+                )
+            rows = [_row(path, reader.line_num, cells) for cells in reader]
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a csv file: {error}") from None
+    if not rows:
+        raise DataError(f"{path}: holds no scores")
+    return rows
+
+
+def _row(path: Path, line: int, cells: dict[str, str | None]) -> ScoredRow:
+    name, score, p_value, called = ((cells[column] or "") for column in COLUMNS)
+    where = f"{path}, line {line}"
+    if called.strip().lower() not in _CALLED:
+        raise DataError(f"{where}: anomalous is {called!r}; expected 1 or 0")
+    chance = None if not p_value.strip() else _number(where, "p_value", p_value)
+    return ScoredRow(name, _number(where, "score", score), chance, _CALLED[called.strip().lower()])
+
+
+def _number(where: str, column: str, cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{where}: {column} is {cell!r}; expected a number")
+    return value
+
+
+def build_page(rows: Sequence[ScoredRow], data_dir: str | None, top: int) -> Page:
+    """Returns the page of the `top` highest scores (touches files: reads their images).
+
+    Args:
+      rows: in any order.
+      data_dir: folder that relative names start from; None takes the working folder.
+      top: how many to show.
+    """
+    ranked = sorted(rows, key=lambda row: -row.score)[:top]
+    called = sum(row.anomalous for row in rows)
+    files: dict[str, bytes] = {}
+    sections = [
+        Section("Scores", "scores", [_histogram(rows, files)]),
+        Section("Ranked anomalies", "ranked", _ranked(ranked, data_dir, called)),
+        Section("Table", "table", [_table(ranked)]),
+    ]
+    shown = {
+        "scored": str(len(rows)),
+        "called anomalous": f"{called} ({100 * called / len(rows):.1f} %)",
+        "highest score": f"{ranked[0].score:.4g}",
+        "median score": f"{np.median([row.score for row in rows]):.4g}",
+    }
+    lead = "New data under a fitted model; a higher score is more anomalous."
+    return Page(reports.page("Anomaly scores", lead, [reports.tiles(shown)], sections), files)
+
+
+def _histogram(rows: Sequence[ScoredRow], files: dict[str, bytes]) -> Html:
+    scores = np.array([row.score for row in rows])
+    called = np.array([row.anomalous for row in rows])
+    wide, narrow = (
+        plots.png_bytes(plots.alarm_figure(scores, called, layout))
+        for layout in (plots.WIDE, plots.NARROW)
+    )
+    files["scores.png"] = wide
+    picture = Picture(wide, "Histogram of the scores, alarms marked", narrow)
+    return reports.figure([picture], _HISTOGRAM_CAPTION)
+
+
+_HISTOGRAM_CAPTION = (
+    "Number of rows by score; alarms are stacked on top of the others, and each has a stroke below "
+    "the axis. The axis is logarithmic where the scores span much."
+)
+
+
+def _ranked(ranked: Sequence[ScoredRow], data_dir: str | None, called: int) -> list[Html]:
+    text = reports.paragraph(
+        f"The {len(ranked)} highest scores, the highest first; framed: called anomalous. "
+        f"{called} rows were called anomalous in all."
+    )
+    if not any(_is_image(row.name) for row in ranked):
+        return [text, reports.paragraph("The names are not those of image files: see the table.")]
+    root = Path(data_dir).expanduser() if data_dir is not None else Path()
+    pictures = [_thumbnail(root, row.name) for row in ranked]
+    cards = [
+        (picture, {f"{place}.": row.name, **_facts(row)}, row.anomalous)
+        for place, (row, picture) in enumerate(zip(ranked, pictures, strict=True), 1)
+    ]
+    blocks = [text]
+    lost = sum(picture is None for picture in pictures)
+    if lost:
+        reason = f"{lost} of {len(ranked)} images cannot be read in {root}. With the right folder:"
+        command = "python -m experiments.report --scores=FILE --data_dir=FOLDER --out=DIR"
+        blocks.append(reports.missing(reason, command))
+    return [*blocks, reports.gallery(cards)]
+
+
+def _facts(row: ScoredRow) -> dict[str, str]:
+    return {
+        "score": f"{row.score:.4g}",
+        "p-value": "—" if row.p_value is None else f"{row.p_value:.3g}",
+        "called": "anomalous" if row.anomalous else "normal",
+    }
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _thumbnail(root: Path, name: str) -> Picture | None:
+    """Returns a small picture of an image file (touches files), None where it cannot be read."""
+    from PIL import Image
+
+    try:
+        image = read_image(root / name)
+    except (DataError, OSError, ValueError):
+        # ValueError: a name with a null character.
+        return None
+    height, width = image.shape[:2]
+    shrink = max(height, width) / _IMAGE_SIDE
+    if shrink > 1:
+        image = resize_image(image, (max(1, round(height / shrink)), max(1, round(width / shrink))))
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, format="PNG")
+    return Picture(buffer.getvalue(), f"Image {name}", kind="photo")
+
+
+def _table(ranked: Sequence[ScoredRow]) -> Html:
+    # A name may be long: last, it pushes no figure out of sight.
+    lines = [(place, *_facts(row).values(), row.name) for place, row in enumerate(ranked, 1)]
+    return reports.table(
+        ("rank", "score", "p-value", "called", "name"),
+        lines,
+        "The highest scores. The p-value is the share of normal data that scores as high.",
+        strong=[place for place, row in enumerate(ranked) if row.anomalous],
+    )

@@ -1,0 +1,150 @@
+"""What a saved model shows, beside the network and the preprocessing themselves."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+
+from deepsvdd_jax import checkpoints, preprocessing
+from deepsvdd_jax.checkpoints import Model
+from deepsvdd_jax.configs import (
+    NetworkConfig,
+    ObjectiveConfig,
+    PhaseConfig,
+    PreprocessingConfig,
+    RunConfig,
+)
+from deepsvdd_jax.networks import build_network
+from experiments import inspection
+
+SHAPE = (4, 4, 1)
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, *SHAPE)).astype(np.uint8)
+
+
+@functools.cache
+def make_model(
+    kind: str = "one-class", whiten: bool = False, network: NetworkConfig | None = None
+) -> Model:
+    network = network or NetworkConfig(stages=((4,),), rep_dim=3, kernel_size=3)
+    steps = PreprocessingConfig(contrast="l1", zca=whiten)
+    config = RunConfig(
+        network=network,
+        preprocessing=steps,
+        training=PhaseConfig(objective=ObjectiveConfig(kind=kind)),
+    )
+    shape = SHAPE if network.stages else (16,)
+    with_decoder = kind == "reconstruction"
+    init = jax.jit(build_network(network, shape).init, static_argnums=1)
+    params, statistics = init(jax.random.key(1), with_decoder)
+    images = IMAGES if network.stages else IMAGES.reshape(12, -1)
+    fitted = preprocessing.fit(steps, images)
+    whitening = fitted.whitening or preprocessing.Whitening(np.zeros(0), np.zeros((0, 0)))
+    return Model(
+        config=config,
+        image_shape=shape,
+        params=jax.device_get(params),
+        statistics=jax.device_get(statistics),
+        center=np.array([1.0, -2.0, 0.5], np.float32),
+        squared_radius=0.7,
+        shift=fitted.scaling.shift,
+        scale=fitted.scaling.scale,
+        whitening_mean=whitening.mean,
+        whitening_matrix=whitening.matrix,
+        threshold=1.0,
+        summary={},
+    )
+
+
+def codes_of(model: Model, inputs: np.ndarray) -> np.ndarray:
+    network = build_network(model.config.network, model.image_shape)
+    return np.asarray(network.encode(model.params, model.statistics, inputs))
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_inputs_are_those_of_the_training(whiten: bool) -> None:
+    model = make_model(whiten=whiten)
+    expected = preprocessing.apply(
+        preprocessing.fit(model.config.preprocessing, IMAGES), IMAGES[:5]
+    )
+    np.testing.assert_array_equal(inspection.network_inputs(model, IMAGES[:5]), expected)
+
+
+def test_representations_are_the_networks_over_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    inputs = inspection.network_inputs(model, IMAGES)
+    monkeypatch.setattr(inspection, "BATCH_SIZE", 5)
+    found = inspection.representations(model, inputs)
+    np.testing.assert_allclose(found, codes_of(model, inputs), rtol=1e-5, atol=1e-6)
+
+
+def test_reconstructions_are_the_decoders() -> None:
+    model = make_model("reconstruction")
+    inputs = inspection.network_inputs(model, IMAGES[:3])
+    network = build_network(model.config.network, SHAPE)
+    expected = network.decode(model.params, model.statistics, codes_of(model, inputs))
+    found = inspection.reconstructions(model, inputs)
+    assert found is not None and found.shape == (3, *SHAPE)
+    np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_without_a_decoder_reconstructs_nothing() -> None:
+    model = make_model()
+    assert inspection.reconstructions(model, IMAGES[:1].astype(np.float32)) is None
+
+
+def test_filters_are_the_first_kernel() -> None:
+    model = make_model()
+    found = inspection.first_filters(model)
+    np.testing.assert_array_equal(found, model.params["encoder"]["stage0_0"]["kernel"])
+    dense = make_model(network=NetworkConfig(stages=(), hidden=(5,), rep_dim=3))
+    assert inspection.first_filters(dense) is None
+
+
+def test_embedding_keeps_distances_to_the_center_within_the_plane() -> None:
+    model = make_model()
+    inputs = inspection.network_inputs(model, IMAGES)
+    embedding, share = inspection.embed(model, inputs, np.zeros(12))
+    codes = codes_of(model, inputs).astype(np.float64)
+    values, directions = np.linalg.eigh(np.cov(codes, rowvar=False))
+    assert share == pytest.approx(values[-2:].sum() / values.sum(), rel=1e-4)
+    # What the smallest direction takes is missing in the plane, nothing else.
+    away = codes - model.center
+    expected = np.square(away).sum(1) - np.square(away @ directions[:, 0])
+    assert embedding.center is not None
+    found = np.square(embedding.points - embedding.center).sum(1)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_an_autoencoder_has_no_center() -> None:
+    model = make_model("reconstruction")
+    inputs = inspection.network_inputs(model, IMAGES)
+    assert inspection.embed(model, inputs, np.zeros(12))[0].center is None
+
+
+def test_first_member_of_an_ensemble() -> None:
+    one = make_model("reconstruction")
+    stacked = one._replace(
+        params=jax.tree.map(lambda leaf: np.stack([leaf, 0 * leaf]), one.params),
+        statistics=jax.tree.map(lambda leaf: np.stack([leaf, 0 * leaf]), one.statistics),
+        center=np.stack([one.center, 0 * one.center]),
+        squared_radius=np.array([0.7, 9.0]),
+    )
+    assert inspection.first_member(one) is one
+    found = inspection.first_member(stacked)
+    jax.tree.map(np.testing.assert_array_equal, found.params, one.params)
+    jax.tree.map(np.testing.assert_array_equal, found.statistics, one.statistics)
+    np.testing.assert_array_equal(found.center, one.center)
+    assert found.squared_radius == 0.7
+
+
+def test_a_saved_model_shows_the_same(tmp_path) -> None:
+    model = make_model("reconstruction")
+    checkpoints.save_model(tmp_path / "model", model)
+    loaded = inspection.first_member(checkpoints.load_model(tmp_path / "model"))
+    inputs = inspection.network_inputs(loaded, IMAGES)
+    np.testing.assert_array_equal(
+        inspection.representations(loaded, inputs), inspection.representations(model, inputs)
+    )

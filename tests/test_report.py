@@ -1,0 +1,465 @@
+"""The report command on a small real sweep, and on scores of new data; the page in a browser."""
+
+import contextlib
+import csv
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+
+from deepsvdd_jax import datasets, reports
+from deepsvdd_jax.configs import DataConfig
+from experiments import environment, report, score_report, sweep
+
+Call = Callable[..., int]
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@contextlib.contextmanager
+def command_of(module: ModuleType) -> Iterator[Call]:
+    """Gives a command's `main` the process's one table of flags to itself."""
+    defined_by = flags.FLAGS.find_module_defining_flag
+    kept = {
+        name: flags.FLAGS[name]
+        for name in list(flags.FLAGS)
+        if not str(defined_by(name)).startswith("absl")
+    }
+    for name in kept:
+        delattr(flags.FLAGS, name)
+    before = set(flags.FLAGS)
+    module.define_flags()
+
+    def call(*arguments: str) -> int:
+        flags.FLAGS.unparse_flags()
+        for name in flags.FLAGS:
+            flags.FLAGS[name].unparse()
+        try:
+            rest = environment.parse_flags([module.__name__, "--compilation_cache=", *arguments])
+        except SystemExit as stop:
+            return int(str(stop.code))
+        return environment.exit_code(module.main, rest)
+
+    try:
+        yield call
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
+        for name, flag in kept.items():
+            flags.FLAGS[name] = flag
+
+
+@pytest.fixture(scope="module")
+def swept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep's folder with its report."""
+    out = tmp_path_factory.mktemp("report") / "digits"
+    # Programs that run for a second are compiled for longer than that.
+    jax.config.update("jax_disable_most_optimizations", True)
+    request.addfinalizer(lambda: jax.config.update("jax_disable_most_optimizations", False))
+    with command_of(sweep) as call:
+        methods = "--methods=deep_svdd,dcae,isolation_forest"
+        small = ("--normal_classes=0,1", "--seeds=2", "--epochs=2", "--milestones=1")
+        assert call(*small, methods, "--save_models", f"--out={out}") == 0
+    with command_of(report) as call:
+        assert call(f"--out={out}") == 0
+    return out
+
+
+@pytest.fixture
+def reporting() -> Iterator[Call]:
+    with command_of(report) as call:
+        yield call
+
+
+def text_of(page: Path) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", " ", page.read_text().split("</style>")[1]))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def copied(swept: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(swept, folder, ignore=shutil.ignore_patterns("report*")))
+
+
+# --- a sweep ------------------------------------------------------------------------------------
+
+
+def test_page_holds_the_summary_and_every_section(swept: Path) -> None:
+    page = (swept / "report.html").read_text()
+    text = text_of(swept / "report.html")
+    assert "Normal: each of 2 classes in turn; anomalous: all others." in text
+    for row in rows_of(swept / "summary.csv"):
+        assert f"{100 * float(row['auroc_mean']):.2f}" in text
+        assert f"{100 * float(row['auroc_ensemble']):.2f}" in text
+    for row in rows_of(swept / "runs.csv"):
+        assert f"{100 * float(row['average_precision']):.2f}" in text
+    anchors = re.findall(r'<section id="([\w-]+)"', page)
+    assert anchors == [
+        *("summary", "roc", "scores", "training", "images"),
+        *("reconstructions", "filters", "embeddings", "runs", "settings"),
+    ]
+    assert re.findall(r'<a href="#([\w-]+)"', page) == anchors
+    versions = json.loads((swept / "config.json").read_text())["versions"]
+    assert "versions.jax" in text and versions["jax"] in text
+    assert "missing" not in re.sub("<style>.*</style>", "", page, flags=re.DOTALL)
+
+
+def test_pictures_are_files_too(swept: Path) -> None:
+    files = {path.name for path in (swept / "report").iterdir()}
+    stems = {re.sub(r"-class\d-seed\d", "", name).removesuffix(".png") for name in files}
+    deep = {"training-loss", "training-parameter-norm", "distances", "scores", "filters"}
+    assert stems == {
+        *("classes", "roc", "scores-isolation_forest", "reconstructions-dcae"),
+        *("most-normal-deep_svdd", "most-anomalous-deep_svdd"),
+        *(f"{name}-{method}" for name in deep for method in ("deep_svdd", "dcae")),
+        *(f"embeddings-{method}" for method in ("deep_svdd", "dcae")),
+    }
+    embedded = (swept / "report.html").read_text().count("<img ")
+    assert embedded == len(files) == 4 + 2 * 2 + 2 * len(deep) + 2
+    for path in (swept / "report").iterdir():
+        assert min(reports.png_size(path.read_bytes())) > 50
+    assert (swept / "report.html").stat().st_size < 2e6
+
+
+def test_wrong_calls_are_counted(swept: Path) -> None:
+    data = datasets.load(DataConfig("digits"))
+    for label in (0, 1):
+        stored = np.load(swept / "scores" / f"deep_svdd-class{label}-seed0.npz")
+        (row,) = (
+            row
+            for row in rows_of(swept / "runs.csv")
+            if (row["method"], row["normal_class"], row["seed"]) == ("deep_svdd", str(label), "0")
+        )
+        is_anomalous = data.y_test != label
+        wrong = (stored["scores"] > float(row["threshold"])) != is_anomalous
+        order = np.argsort(stored["scores"])
+        for kind, chosen in (("normal", order[:32]), ("anomalous", order[-32:])):
+            expected = f"most {kind} · {wrong[chosen].sum()} of 32 called wrongly"
+            assert expected in text_of(swept / "report.html")
+
+
+def test_what_is_missing_is_said(swept: Path, tmp_path: Path, reporting: Call) -> None:
+    """No models, data that are gone, one class; and histories with the AUROC of every epoch."""
+    out = copied(swept, tmp_path / "out")
+    shutil.rmtree(out / "models")
+    config = json.loads((out / "config.json").read_text())
+    config["data"]["name"], config["data_dir"] = "npz", str(tmp_path / "gone.npz")
+    (out / "config.json").write_text(json.dumps(config))
+    for path in (out / "history").glob("deep_svdd*.csv"):
+        lines = path.read_text().splitlines()
+        cells = ["test_auroc", "0.75", "0.875"]
+        path.write_text("\n".join(map(",".join, zip(lines, cells, strict=True))) + "\n")
+    assert reporting(f"--out={out}", "--normal_classes=1") == 0
+    text = text_of(out / "report.html")
+    assert "gone.npz" in text and f"python -m experiments.report --out={out} --data_dir=" in text
+    assert "without --save_models" in text and "--save_models --out=" in text
+    names = {path.name for path in (out / "report").iterdir()}
+    assert "training-test-auroc-deep_svdd.png" in names
+    assert not any(name.startswith(("most", "filters", "embeddings", "recon")) for name in names)
+    assert "Normal: class 1; anomalous: all others." in text and "6 runs" in text
+
+
+def test_other_data_are_not_shown_as_the_sweeps(
+    swept: Path, tmp_path: Path, reporting: Call
+) -> None:
+    out = copied(swept, tmp_path / "out")
+    shutil.rmtree(out / "models")
+    images, labels = np.zeros((30, 8, 8, 1), np.float32), np.arange(30) % 3
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    config = json.loads((out / "config.json").read_text())
+    config["data"]["name"] = "npz"
+    (out / "config.json").write_text(json.dumps(config))
+    assert reporting(f"--out={out}", f"--data_dir={tmp_path / 'x.npz'}", "--normal_classes=0") == 0
+    assert "are not those that the sweep has scored" in text_of(out / "report.html")
+
+
+def test_tables_have_no_images(tmp_path: Path, reporting: Call) -> None:
+    values, labels = np.random.default_rng(0).normal(size=(80, 4)), np.arange(80) % 2
+    path, out = tmp_path / "table.npz", tmp_path / "out"
+    np.savez(path, x_train=values, y_train=labels, x_test=values, y_test=labels)
+    with command_of(sweep) as call:
+        data = ("--dataset=npz", f"--data_dir={path}", "--seeds=1", "--normal_classes=0")
+        assert call(*data, "--methods=isolation_forest", f"--out={out}") == 0
+    assert reporting(f"--out={out}") == 0
+    text = text_of(out / "report.html")
+    assert "there are no images to show" in text
+    assert "None of these methods is trained by epochs" in text
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"), [(1, "most normal"), (2, "Images of 2 channels")]
+)
+def test_images_of_any_range_and_channels(
+    tmp_path: Path, reporting: Call, channels: int, expected: str
+) -> None:
+    values = np.random.default_rng(0).normal(0, 40, size=(40, 5, 5, channels))
+    labels, path, out = np.arange(40) % 2, tmp_path / "images.npz", tmp_path / "out"
+    np.savez(path, x_train=values, y_train=labels, x_test=values, y_test=labels)
+    with command_of(sweep) as call:
+        data = ("--dataset=npz", f"--data_dir={path}", "--seeds=1", "--normal_classes=0")
+        assert call(*data, "--methods=isolation_forest", f"--out={out}") == 0
+    assert reporting(f"--out={out}") == 0
+    assert expected in text_of(out / "report.html")
+
+
+def test_failed_runs_are_named(swept: Path, tmp_path: Path, reporting: Call) -> None:
+    out = copied(swept, tmp_path / "out")
+    shutil.rmtree(out / "models")
+    rows = [row for row in rows_of(out / "runs.csv") if row["method"] == "isolation_forest"]
+    for row in rows:
+        if (row["normal_class"], row["seed"]) == ("1", "0"):
+            row |= {"auroc": "", "threshold": "", "failed_epoch": "1"}
+    with (out / "runs.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert reporting(f"--out={out}", "--normal_classes=1") == 0
+    assert "1 run diverged: isolation_forest-class1-seed0." in text_of(out / "report.html")
+
+
+def test_a_damaged_model_is_named(swept: Path, tmp_path: Path, reporting: Call) -> None:
+    out = copied(swept, tmp_path / "out")
+    (out / "models" / "deep_svdd-class1-seed0" / "arrays.npz").write_bytes(b"broken")
+    rows = (out / "runs.csv").read_text().splitlines(keepends=True)
+    (out / "runs.csv").write_text("".join([rows[0], *(r for r in rows if ",deep_svdd," in r)]))
+    assert reporting(f"--out={out}", "--normal_classes=1") == 0
+    assert re.search(r"arrays\.npz: damaged", text_of(out / "report.html"))
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+def test_bad_input_ends_in_one_line(
+    swept: Path, tmp_path: Path, reporting: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text("{}")
+    columns = copied(swept, tmp_path / "columns")
+    config = json.loads((columns / "config.json").read_text())
+    (columns / "config.json").write_text(json.dumps({**config, "data": 3}))
+    history = copied(swept, tmp_path / "history")
+    (history / "history" / "dcae-class0-seed0.csv").write_text("epoch,loss\n1\n")
+    words = copied(swept, tmp_path / "words")
+    (words / "history" / "dcae-class0-seed0.csv").write_text("epoch,loss\n1,low\n")
+    cases = {
+        (): "out is not given",
+        (f"--out={words}",): "dcae-class0-seed0.csv: damaged",
+        (f"--out={history}",): "dcae-class0-seed0.csv: damaged",
+        (f"--out={tmp_path / 'none'}",): "holds no sweep",
+        (f"--out={tmp_path / 'damaged'}",): "damaged",
+        (f"--out={tmp_path / 'empty'}",): "no run has ended yet",
+        (f"--out={columns}",): "config.json: damaged: data is no object",
+        (f"--out={swept}", "--normal_classes=7"): "has runs of 0, 1",
+        (f"--out={swept}", "--normal_classes=x"): "whole numbers",
+        (f"--out={tmp_path}", f"--scores={tmp_path / 'none.csv'}"): "none.csv",
+        (f"--out={tmp_path}", "--top=0"): "top",
+    }
+    for arguments, expected in cases.items():
+        assert reporting(*arguments) == 2, arguments
+        message = capsys.readouterr().err
+        assert expected in message and message.count("\n") == 1, message
+    assert not (tmp_path / "none").exists()
+
+
+def test_missing_matplotlib_ends_in_the_install_command(
+    swept: Path,
+    reporting: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
+    assert reporting(f"--out={swept}") == 2
+    message = capsys.readouterr().err
+    assert "pip install -e '.[report]'" in message and message.count("\n") == 1
+
+
+# --- scores of new data -------------------------------------------------------------------------
+
+
+HOSTILE = "x\"><script>document.title='taken'</script>\n<b onload='y'>.png"
+
+
+def write_scores(path: Path, rows: list[tuple[Any, ...]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("name", "score", "p_value", "anomalous"))
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a report of scores: images, one gone, one with a hostile name."""
+    folder = tmp_path_factory.mktemp("scores")
+    images = folder / "images"
+    (images / "deep").mkdir(parents=True)
+    Image.new("L", (8, 8), 200).save(images / "small.png")
+    Image.new("RGB", (300, 200), (9, 90, 200)).save(images / "deep" / "large.jpg")
+    Image.new("L", (5, 5)).save(folder / "absolute.png")
+    rows = [
+        ("small.png", 0.5, 0.4, 0),
+        ("deep/large.jpg", 7.5, 0.01, 1),
+        ("gone.png", 3.25, "", 1),
+        (HOSTILE, 9.0, 0.001, 1),
+        (folder / "absolute.png", 0.25, 0.9, 0),
+    ]
+    write_scores(folder / "scores.csv", rows)
+    with command_of(report) as call:
+        arguments = (f"--scores={folder / 'scores.csv'}", f"--data_dir={images}")
+        assert call(*arguments, f"--out={folder / 'out'}", "--top=4") == 0
+    return folder
+
+
+def test_scores_are_ranked_with_their_images(scored: Path) -> None:
+    page = (scored / "out" / "report.html").read_text()
+    cards = re.findall(r"<li(?: class=\"marked\")?>(?:<picture|<span).*?</li>", page, re.DOTALL)
+    assert len(cards) == 4
+    assert ["<img" in card for card in cards] == [False, True, False, True]
+    assert ['class="marked"' in card for card in cards] == [True, True, True, False]
+    assert [re.findall(r"<dd>(.*?)</dd>", card, re.DOTALL)[1] for card in cards] == [
+        *("9", "7.5", "3.25", "0.5")
+    ]
+    assert "absolute.png" not in page
+    assert "3 (60.0 %)" in text_of(scored / "out" / "report.html")
+    assert (scored / "out" / "report" / "scores.png").exists()
+
+
+def test_hostile_names_are_harmless(scored: Path) -> None:
+    page = (scored / "out" / "report.html").read_text()
+    assert "<script" not in page and "<b onload" not in page
+    assert html.escape(HOSTILE) in page
+
+
+def test_large_images_become_small_and_absolute_names_are_found(scored: Path) -> None:
+    rows = score_report.read_scores(scored / "scores.csv")
+    found = score_report.build_page(rows, str(scored / "images"), 64)
+    assert "absolute.png" in found.html and found.html.count("<img ") == 1 + 3
+    widths = sorted(
+        int(width) for width in re.findall(r'<img class="photo".*?width="(\d+)"', found.html)
+    )
+    assert widths[-1] == round(128 / reports.PIXEL_RATIO)
+
+
+def test_rows_of_tables_have_a_table_only(tmp_path: Path, reporting: Call) -> None:
+    path = write_scores(tmp_path / "scores.csv", [(f"row {n}", n / 7, "", 0) for n in range(9)])
+    assert reporting(f"--scores={path}", f"--out={tmp_path / 'out'}") == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<img ") == 1 and "see the table" in page
+    assert re.findall(r"<td>(row \d)</td>", page) == [f"row {n}" for n in range(8, -1, -1)]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("name,score\na,1\n", "column p_value is missing"),
+        ("name,score,p_value,anomalous\n", "holds no scores"),
+        ("name,score,p_value,anomalous\na,high,,1\n", "line 2: score is 'high'"),
+        ("name,score,p_value,anomalous\na,nan,,1\n", "score is 'nan'"),
+        ("name,score,p_value,anomalous\na,1,?,1\n", "p_value is '?'"),
+        ("name,score,p_value,anomalous\na,1,,maybe\n", "anomalous is 'maybe'"),
+        ("name,score,p_value,anomalous\na\n", "anomalous is ''"),
+        (b"\xff\xfe\x00", "not a csv file"),
+    ],
+)
+def test_damaged_scores_are_named(
+    tmp_path: Path,
+    reporting: Call,
+    capsys: pytest.CaptureFixture[str],
+    content: str | bytes,
+    expected: str,
+) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert reporting(f"--scores={path}", f"--out={tmp_path / 'out'}") == 2
+    message = capsys.readouterr().err
+    assert expected in message and "scores.csv" in message and message.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+# --- in a browser -------------------------------------------------------------------------------
+
+_PROBE = """
+<iframe id="page" width="{width}" height="800" srcdoc="{page}"></iframe><pre id="found"></pre>
+<script>
+onload = () => {{
+  const page = document.getElementById("page").contentDocument;
+  const images = [...page.images];
+  const found = {{
+    title: page.title,
+    widths: images.map(image => image.naturalWidth),
+    shown: images.map(image => image.currentSrc.length),
+    overflowing: images.filter(image => image.getBoundingClientRect().right > {width}).length,
+    tables: [...page.querySelectorAll("table")].map(table => table.rows.length),
+    scroll: page.documentElement.scrollWidth,
+  }};
+  document.getElementById("found").textContent = JSON.stringify(found);
+}};
+</script>
+"""
+
+
+def looked_at(page: Path, width: int, folder: Path) -> dict[str, Any]:
+    """Opens a page in a frame of so many pixels: a window cannot be as narrow as a phone."""
+    probe = folder / "probe.html"
+    probe.write_text(_PROBE.format(width=width, page=html.escape(page.read_text())))
+    arguments = ("--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000")
+    profile = f"--user-data-dir={folder / 'profile'}"
+    assert BROWSER is not None
+    ended = subprocess.run(
+        [BROWSER, *arguments, profile, "--window-size=1400,900", "--dump-dom", probe.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = re.search(r'<pre id="found">(.*?)</pre>', ended.stdout, re.DOTALL)
+    assert found and found[1], ended.stderr[-2000:]
+    return dict(json.loads(html.unescape(found[1])))
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_in_a_browser(swept: Path, scored: Path, tmp_path: Path, width: int) -> None:
+    for page, tables in ((swept / "report.html", 7), (scored / "out" / "report.html", 1)):
+        found = looked_at(page, width, tmp_path)
+        text = page.read_text()
+        assert len(found["widths"]) == text.count("<img ") and min(found["widths"]) > 0
+        assert len(found["tables"]) == tables == text.count("<table>")
+        assert min(found["tables"]) > 1
+        assert found["scroll"] <= width and found["overflowing"] == 0
+        assert found["title"] == re.findall("<title>(.*)</title>", text)[0]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome")
+def test_the_browser_test_sees_what_it_is_to_find(tmp_path: Path) -> None:
+    page = tmp_path / "bad.html"
+    broken = '<img src="data:image/png;base64,AAAA"><div style="width:900px">wide</div>'
+    page.write_text(f"<!DOCTYPE html><title>bad</title>{broken}")
+    found = looked_at(page, 390, tmp_path)
+    assert found["widths"] == [0] and found["scroll"] > 390 and found["tables"] == []
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome")
+def test_phones_get_the_narrow_variant(scored: Path, tmp_path: Path) -> None:
+    page = scored / "out" / "report.html"
+    wide, narrow = (looked_at(page, width, tmp_path)["widths"][0] for width in (1280, 390))
+    assert narrow < wide
