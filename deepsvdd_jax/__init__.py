@@ -9,6 +9,7 @@ arrays to a trained one-class network and anomaly scores.
 or, as a scikit-learn estimator, `svdd.DeepSVDD().fit(X).predict(X_new)`.
 """
 
+from deepsvdd_jax.calibration import conformal_p_values
 from deepsvdd_jax.checkpoints import Model, load_model, save_model
 from deepsvdd_jax.configs import (
     DataConfig,
@@ -23,6 +24,7 @@ from deepsvdd_jax.configs import (
 )
 from deepsvdd_jax.detectors import fit_detector, score_images
 from deepsvdd_jax.estimator import DeepSVDD
+from deepsvdd_jax.exports import export_model
 from deepsvdd_jax.networks import Network, build_network, network_from_module
 from deepsvdd_jax.objectives import hypersphere_loss
 from deepsvdd_jax.presets import NETWORKS, preset
@@ -31,13 +33,13 @@ from deepsvdd_jax.scoring import anomaly_scores
 from deepsvdd_jax.training import Batch, Hyperparameters, RunData, TrainState, train_step
 
 __all__ = [
-    "NETWORKS",
     "Batch",
     "DataConfig",
     "DeepSVDD",
     "DetectorConfig",
     "Hyperparameters",
     "Model",
+    "NETWORKS",
     "Network",
     "NetworkConfig",
     "ObjectiveConfig",
@@ -50,6 +52,8 @@ __all__ = [
     "TrainState",
     "anomaly_scores",
     "build_network",
+    "conformal_p_values",
+    "export_model",
     "fit_detector",
     "hypersphere_loss",
     "init_run",

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax import Array
+from jax.sharding import PartitionSpec as Spec
 
 from deepsvdd_jax import (
     calibration,
@@ -332,28 +333,42 @@ def member_distances(model: Model, images: npt.ArrayLike) -> Scores:
         raise DataError(
             f"samples of shape {values.shape[1:]}; this model was trained on {model.image_shape}"
         )
-    fitted, states = _preprocessing(model), jax.device_put(states_of(model))
+    fitted, states = preprocessing_of(model), states_of(model)
     network = build_network(model.config.network, model.image_shape)
     objective = model.config.training.objective
-    parts = [np.zeros((len(model.center), 0), np.float32)]
-    for start in range(0, len(values), BATCH_SIZE):
-        batch = values[start : start + BATCH_SIZE]
-        missing = BATCH_SIZE - len(batch)
-        filled = np.pad(batch, ((0, missing), *((0, 0),) * (batch.ndim - 1)))
+    # Every device works on batches of one size: how many there are changes no score.
+    devices = min(jax.local_device_count(), max(1, -(-len(values) // BATCH_SIZE)))
+    size = devices * BATCH_SIZE
+    parts = []
+    for start in range(0, len(values), size):
+        batch = values[start : start + size]
+        filled = np.pad(batch, ((0, size - len(batch)), *((0, 0),) * (batch.ndim - 1)))
         scaled = preprocessing.apply(fitted, filled)
-        parts.append(np.asarray(_distances(states, scaled, network, objective))[:, : len(batch)])
-    return np.concatenate(parts, axis=1)
+        # Not waited for: the host prepares the next batch meanwhile.
+        parts.append(_distances(states, scaled, network, objective, devices))
+    found = [np.zeros((len(model.center), 0), np.float32), *map(np.asarray, parts)]
+    return np.concatenate(found, axis=1)[:, : len(values)]
 
 
-@functools.partial(jax.jit, static_argnames=("network", "objective"))
+@functools.partial(jax.jit, static_argnames=("network", "objective", "devices"))
 def _distances(
-    states: TrainState, images: Array, network: Network, objective: ObjectiveConfig
+    states: TrainState, images: Array, network: Network, objective: ObjectiveConfig, devices: int
 ) -> Array:
     def of_member(images: Array, state: TrainState) -> Array:
         return scoring.batch_distances(state, images, network, objective)
 
     single = runs.make_mesh(jax.local_devices()[:1])
-    return runs.map_runs(of_member, single)(images, states)
+    of_all = runs.map_runs(of_member, single)
+    if devices == 1:
+        return of_all(images, states)
+    mesh = runs.make_mesh(jax.local_devices()[:devices])
+    return jax.shard_map(
+        of_all,
+        mesh=mesh,
+        in_specs=(Spec("run"), Spec()),
+        out_specs=Spec(None, "run"),
+        check_vma=False,
+    )(images, states)
 
 
 def states_of(model: Model) -> TrainState:
@@ -372,7 +387,8 @@ def states_of(model: Model) -> TrainState:
     )
 
 
-def _preprocessing(model: Model) -> Preprocessing:
+def preprocessing_of(model: Model) -> Preprocessing:
+    """Returns what maps raw images to network input."""
     whitening = Whitening(model.whitening_mean, model.whitening_matrix)
     return Preprocessing(
         model.config.preprocessing.contrast,

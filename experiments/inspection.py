@@ -7,37 +7,28 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax import plots, preprocessing
+from deepsvdd_jax import detectors, plots, preprocessing
 from deepsvdd_jax.checkpoints import Model
 from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.plots import Embedding
-from deepsvdd_jax.preprocessing import Preprocessing, Scaling, Whitening
 from deepsvdd_jax.scoring import BATCH_SIZE
 
 Array = npt.NDArray[Any]
 
 
 def first_member(model: Model) -> Model:
-    """Returns one network's model: the first member where arrays lead with an axis of members."""
-    if np.ndim(model.center) < 2:
-        return model
+    """Returns one network's model, without the leading axis of members."""
     return model._replace(
         params=jax.tree.map(lambda leaf: leaf[0], model.params),
         statistics=jax.tree.map(lambda leaf: leaf[0], model.statistics),
         center=model.center[0],
-        squared_radius=np.asarray(model.squared_radius).reshape(-1)[0],
+        squared_radius=model.squared_radius[0],
     )
 
 
 def network_inputs(model: Model, images: Array) -> Array:
     """Returns what the network is given for raw images `[n, ...]`, float32."""
-    whitening = Whitening(model.whitening_mean, model.whitening_matrix)
-    fitted = Preprocessing(
-        model.config.preprocessing.contrast,
-        whitening if model.whitening_matrix.size else None,
-        Scaling(model.shift, model.scale),
-    )
-    return preprocessing.apply(fitted, images)
+    return preprocessing.apply(detectors.preprocessing_of(model), images)
 
 
 def representations(model: Model, inputs: Array) -> Array:

@@ -12,6 +12,7 @@ from absl import flags
 
 from deepsvdd_jax import configs, presets
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
+from deepsvdd_jax.datasets import Dataset
 
 # Flag, where its setting lives in a `RunConfig`, and what it does. The type follows from there.
 _SETTINGS: tuple[tuple[str, str, str], ...] = (
@@ -240,6 +241,20 @@ def seed_list(text: str) -> tuple[int, ...]:
     if not numbers or any(seed < 0 or seed >= 2**31 for seed in numbers):
         raise ConfigError(f"seeds is {text!r}; seeds lie between 0 and 2147483647")
     return tuple(dict.fromkeys(numbers))
+
+
+def class_list(text: str, dataset: Dataset) -> tuple[int, ...]:
+    """Parses classes of a data set: `all` that have training images, or a list as 0,3,8."""
+    there = tuple(range(len(dataset.class_names)))
+    if text == "all":
+        return tuple(label for label in there if (dataset.y_train == label).any())
+    classes = tuple(dict.fromkeys(integer_list("normal_classes", text)))
+    unknown = [label for label in classes if label not in there]
+    if unknown or not classes:
+        raise ConfigError(
+            f"normal_classes is {text!r}; {dataset.name} has the classes 0 to {there[-1]}, or all"
+        )
+    return classes
 
 
 def integer_list(name: str, text: str) -> tuple[int, ...]:

@@ -129,7 +129,9 @@ def plan(values: flags.FlagValues) -> Sweep:
     data = settings.data_config(values)
     split = settings.split_config(values)
     dataset = datasets.load(data)
-    return plan_on(values, data, split, dataset, _classes(values.normal_classes, dataset))
+    return plan_on(
+        values, data, split, dataset, settings.class_list(values.normal_classes, dataset)
+    )
 
 
 def plan_on(
@@ -212,19 +214,6 @@ def _methods(text: str) -> tuple[str, ...]:
     if unknown or not methods:
         raise ConfigError(f"methods is {text!r}; allowed: any of {','.join(METHODS)}")
     return methods
-
-
-def _classes(text: str, dataset: Dataset) -> tuple[int, ...]:
-    there = tuple(range(len(dataset.class_names)))
-    if text == "all":
-        return tuple(label for label in there if (dataset.y_train == label).any())
-    classes = tuple(dict.fromkeys(settings.integer_list("normal_classes", text)))
-    unknown = [label for label in classes if label not in there]
-    if unknown or not classes:
-        raise ConfigError(
-            f"normal_classes is {text!r}; {dataset.name} has the classes 0 to {there[-1]}, or all"
-        )
-    return classes
 
 
 def method_config(method: str, base: RunConfig) -> RunConfig:

@@ -8,7 +8,7 @@ from experiments.results import Row, RunName
 
 def summary_table(summary: list[Row], preset: str, protocol: str) -> str:
     """Returns the summary beside the published figures, AUROC in percent."""
-    return _aligned(summary_lines(summary, preset, protocol))
+    return aligned(summary_lines(summary, preset, protocol))
 
 
 def summary_lines(summary: list[Row], preset: str, protocol: str) -> list[tuple[str, ...]]:
@@ -29,7 +29,7 @@ def summary_lines(summary: list[Row], preset: str, protocol: str) -> list[tuple[
 def itu_tables(rows: Mapping[RunName, Row], dataset: str, preset: str) -> list[str]:
     """Returns the ITU report's figures beside each method's means, for its own digit only."""
     return [
-        f"\n{title}\n{_aligned(lines)}" for title, lines in itu_lines(rows, dataset, preset).items()
+        f"\n{title}\n{aligned(lines)}" for title, lines in itu_lines(rows, dataset, preset).items()
     ]
 
 
@@ -114,7 +114,8 @@ def _percent(cell: str) -> str:
     return f"{100 * float(cell):.2f}" if cell else ""
 
 
-def _aligned(lines: list[tuple[str, ...]]) -> str:
+def aligned(lines: list[tuple[str, ...]]) -> str:
+    """Returns a header and lines as columns, the first two to the left, the others to the right."""
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
     texts = [
         "  ".join(

@@ -5,15 +5,16 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import training
-from benchmarks.training import Case, Layer, Measured, PeerRow, Row, Settings
+from benchmarks import subjects, training
+from benchmarks.subjects import Layer
+from benchmarks.training import Case, Measured, PeerRow, Row, Settings
 from deepsvdd_jax.networks import build_network
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
 )
 
-MNIST = training.SUBJECTS["mnist_lenet"]
+MNIST = subjects.SUBJECTS["mnist_lenet"]
 MACHINE = {
     "processor": "Some CPU",
     "system": "Some system",
@@ -46,15 +47,15 @@ def test_first_layer_has_no_gradient_of_its_input():
 
 
 def test_operations_of_mnist_lenet_by_hand():
-    layers = training.encoder_layers(MNIST.config, MNIST.shape)
+    layers = subjects.encoder_layers(MNIST.config, MNIST.shape)
     first = second = 2 * 25 * 8 * 28**2
     assert second == 2 * 25 * 8 * 4 * 14**2
     assert training.training_flops(layers) == 2 * first + 3 * second + 3 * 2 * 196 * 32
 
 
 def test_valid_convolutions_shrink_the_map():
-    subject = training.SUBJECTS["itu_cnn"]
-    layers = training.encoder_layers(subject.config, subject.shape)
+    subject = subjects.SUBJECTS["itu_cnn"]
+    layers = subjects.encoder_layers(subject.config, subject.shape)
     assert [layer.side for layer in layers] == [26, 11, 1]
     assert layers[-1].inputs == 5 * 5 * 64
 
@@ -62,7 +63,7 @@ def test_valid_convolutions_shrink_the_map():
 # --- the peer's network is ours ------------------------------------------------------------------
 
 
-def our_kernel_sizes(subject: training.Subject, objective: str) -> list[int]:
+def our_kernel_sizes(subject: subjects.Subject, objective: str) -> list[int]:
     network = build_network(subject.config, subject.shape)
     key = jax.random.key(0)
     params, _ = jax.eval_shape(lambda: network.init(key, objective == "autoencoder"))
@@ -79,7 +80,7 @@ def our_kernel_sizes(subject: training.Subject, objective: str) -> list[int]:
     ],
 )
 def test_layers_have_the_kernels_of_our_network(name, objective):
-    subject = training.SUBJECTS[name]
+    subject = subjects.SUBJECTS[name]
     layers = training.network_layers(subject.config, subject.shape, objective)
     sizes = [
         layer.kernel**2 * layer.inputs * layer.outputs
@@ -117,7 +118,7 @@ def test_peer_trains(torch_peer, name, objective):
     trainer = torch_peer.answer(None, {"task": task})
     before = [value.detach().clone() for value in trainer.network.parameters()]
     outputs = trainer.network(trainer.images)
-    subject = training.SUBJECTS[name]
+    subject = subjects.SUBJECTS[name]
     wanted = task["shape"] if objective == "autoencoder" else [subject.config.rep_dim]
     assert list(outputs.shape[1:]) == wanted
     torch_peer.answer(trainer, {"epochs": 1})
@@ -205,7 +206,7 @@ def test_cases_of_the_defaults():
     assert training.cases_of(["mnist_lenet", "cifar10_lenet"], [], None) == (
         Case("mnist_lenet", "one-class", 6000),
         Case("mnist_lenet", "autoencoder", 6000),
-        Case("cifar10_lenet", "one-class", training.SUBJECTS["cifar10_lenet"].images),
+        Case("cifar10_lenet", "one-class", subjects.SUBJECTS["cifar10_lenet"].images),
     )
 
 

@@ -45,10 +45,13 @@ def make_model(
     return Model(
         config=config,
         image_shape=shape,
+        feature_names=(),
+        train_means=np.ones(1),
+        calibration_scores=np.zeros(0, np.float32),
         params=jax.device_get(params),
         statistics=jax.device_get(statistics),
         center=np.array([1.0, -2.0, 0.5], np.float32),
-        squared_radius=0.7,
+        squared_radius=np.float32(0.7),
         shift=fitted.scaling.shift,
         scale=fitted.scaling.scale,
         whitening_mean=whitening.mean,
@@ -124,25 +127,29 @@ def test_an_autoencoder_has_no_center() -> None:
     assert inspection.embed(model, inputs, np.zeros(12))[0].center is None
 
 
-def test_first_member_of_an_ensemble() -> None:
-    one = make_model("reconstruction")
-    stacked = one._replace(
+def ensemble_of(one: Model) -> Model:
+    """Returns a model of two members, the second of which is nothing but zeros."""
+    return one._replace(
         params=jax.tree.map(lambda leaf: np.stack([leaf, 0 * leaf]), one.params),
         statistics=jax.tree.map(lambda leaf: np.stack([leaf, 0 * leaf]), one.statistics),
         center=np.stack([one.center, 0 * one.center]),
-        squared_radius=np.array([0.7, 9.0]),
+        squared_radius=np.array([one.squared_radius, 9.0], np.float32),
+        train_means=np.ones(2),
     )
-    assert inspection.first_member(one) is one
-    found = inspection.first_member(stacked)
+
+
+def test_first_member_of_an_ensemble() -> None:
+    one = make_model("reconstruction")
+    found = inspection.first_member(ensemble_of(one))
     jax.tree.map(np.testing.assert_array_equal, found.params, one.params)
     jax.tree.map(np.testing.assert_array_equal, found.statistics, one.statistics)
     np.testing.assert_array_equal(found.center, one.center)
-    assert found.squared_radius == 0.7
+    assert found.squared_radius == one.squared_radius
 
 
 def test_a_saved_model_shows_the_same(tmp_path) -> None:
     model = make_model("reconstruction")
-    checkpoints.save_model(tmp_path / "model", model)
+    checkpoints.save_model(tmp_path / "model", ensemble_of(model))
     loaded = inspection.first_member(checkpoints.load_model(tmp_path / "model"))
     inputs = inspection.network_inputs(loaded, IMAGES)
     np.testing.assert_array_equal(

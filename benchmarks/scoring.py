@@ -1,0 +1,150 @@
+"""Images scored a second, beside PyTorch in the same call.
+
+    python -m benchmarks.scoring                 # 60,000 random images of MNIST's size
+    python -m benchmarks.scoring --network=cifar10_lenet --images=10000
+
+One network, float32, evaluation mode; ours with its preprocessing left out on both sides: from
+network input in memory to distances in memory. PyTorch runs `torch.inference_mode` at its best
+batch size and number of threads. Rounds take turns; the fastest counts.
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import numpy.typing as npt
+from absl import app, flags
+
+from benchmarks import subjects
+from deepsvdd_jax import detectors
+from deepsvdd_jax.checkpoints import Model
+from deepsvdd_jax.configs import PreprocessingConfig, RunConfig
+from deepsvdd_jax.networks import build_network
+
+_NETWORK = flags.DEFINE_enum("network", "mnist_lenet", list(subjects.SUBJECTS), "Network.")
+_IMAGES = flags.DEFINE_integer("images", 60_000, "Images to score.", lower_bound=1)
+_MEMBERS = flags.DEFINE_integer("members", 1, "Networks of the ensemble.", lower_bound=1)
+_REPEATS = flags.DEFINE_integer("repeats", 3, "Rounds, of which the fastest counts.", lower_bound=1)
+_JSON = flags.DEFINE_string("json", None, "File to write the rows to.")
+
+TORCH_BATCHES = (64, 250, 1000)
+
+Images = npt.NDArray[np.float32]
+Scorer = Callable[[Images], Any]
+
+
+class Row(NamedTuple):
+    """A way to score, and how many images it scores in a second."""
+
+    name: str
+    images_per_second: float
+
+
+def make_model(network_name: str, members: int) -> Model:
+    """Returns a model of untrained networks whose preprocessing does nothing."""
+    subject = subjects.SUBJECTS[network_name]
+    network = build_network(subject.config, subject.shape)
+    keys = jax.random.split(jax.random.key(0), members)
+    params, statistics = jax.device_get(jax.vmap(lambda key: network.init(key, False))(keys))
+    ones = (1,) * len(subject.shape)
+    config = RunConfig(network=subject.config, preprocessing=PreprocessingConfig(min_max=False))
+    return Model(
+        config=config,
+        image_shape=subject.shape,
+        feature_names=(),
+        params=params,
+        statistics=statistics,
+        center=np.ones((members, network.rep_dim), np.float32),
+        squared_radius=np.zeros(members, np.float32),
+        train_means=np.ones(members),
+        shift=np.zeros(ones, np.float32),
+        scale=np.ones(ones, np.float32),
+        whitening_mean=np.zeros(0),
+        whitening_matrix=np.zeros((0, 0)),
+        calibration_scores=np.zeros(0, np.float32),
+        threshold=0.0,
+        summary={},
+    )
+
+
+def torch_scorer(network_name: str, threads: int, batch_size: int) -> Scorer:
+    """Returns a scorer of one network in PyTorch."""
+    import torch
+
+    from benchmarks import torch_peer
+
+    subject = subjects.SUBJECTS[network_name]
+    layers = [layer._asdict() for layer in subjects.encoder_layers(subject.config, subject.shape)]
+    module = torch_peer.build_module(layers).eval()
+    center = torch.ones(subject.config.rep_dim)
+
+    def score(images: Images) -> Any:
+        torch.set_num_threads(threads)
+        pool = torch.from_numpy(images)
+        channels_first = pool.permute(0, 3, 1, 2) if pool.ndim == 4 else pool
+        with torch.inference_mode():
+            parts = [
+                (module(channels_first[start : start + batch_size]) - center).square().sum(1)
+                for start in range(0, len(images), batch_size)
+            ]
+            return torch.cat(parts).numpy()
+
+    return score
+
+
+def scorers(network_name: str, members: int) -> dict[str, Scorer]:
+    """Returns what is measured, by name."""
+    model = make_model(network_name, members)
+    found: dict[str, Scorer] = {
+        f"ours, {members} member(s)": lambda images: detectors.member_distances(model, images)
+    }
+    if subjects.torch_version() is not None:
+        for threads in sorted({1, subjects.cores()}):
+            for batch in TORCH_BATCHES:
+                name = f"PyTorch, {threads} thread(s), batch {batch}"
+                found[name] = torch_scorer(network_name, threads, batch)
+    return found
+
+
+def measure(found: dict[str, Scorer], images: Images, repeats: int) -> list[Row]:
+    """Returns the best rate of each scorer; all take turns."""
+    best = dict.fromkeys(found, float("inf"))
+    for score in found.values():
+        score(images[:2000])
+    for _ in range(repeats):
+        for name, score in found.items():
+            seconds = subjects.timed(lambda score=score: score(images))  # type: ignore[misc]
+            best[name] = min(best[name], seconds)
+    return [Row(name, len(images) / seconds) for name, seconds in best.items()]
+
+
+def report(rows: list[Row]) -> str:
+    """Returns the table, and the ratio to PyTorch's best."""
+    lines = [(row.name, "", f"{row.images_per_second:,.0f}") for row in rows]
+    text = subjects.format_table(("what", "", "images / s"), lines)
+    if len(rows) > 1:
+        ratio = rows[0].images_per_second / max(row.images_per_second for row in rows[1:])
+        text += f"\nours / PyTorch's best: {ratio:.2f}"
+    return text
+
+
+def main(arguments: list[str]) -> None:
+    """Measures what the flags say and prints it."""
+    if arguments[1:]:
+        sys.exit(f"benchmarks.scoring: {arguments[1]!r} is no flag")
+    jax.config.update("jax_num_cpu_devices", subjects.cores())
+    shape = subjects.SUBJECTS[_NETWORK.value].shape
+    images = np.random.default_rng(0).random((_IMAGES.value, *shape), np.float32)
+    rows = measure(scorers(_NETWORK.value, _MEMBERS.value), images, _REPEATS.value)
+    print(report(rows))
+    if _JSON.value is not None:
+        described = [row._asdict() for row in rows]
+        pathlib.Path(_JSON.value).write_text(json.dumps(described, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

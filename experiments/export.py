@@ -1,0 +1,44 @@
+"""Exports a saved model as one file that jax alone runs.
+
+python -m experiments.export --model=parts.model --out=scorer.jaxexport
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from deepsvdd_jax import checkpoints, exports
+from deepsvdd_jax.configs import ConfigError
+from experiments import environment, results
+
+
+def define_flags() -> None:
+    """Defines all flags of the command."""
+    environment.define_flags()
+    flags.DEFINE_string("model", None, "folder of a saved model")
+    flags.DEFINE_string("out", "scorer.jaxexport", "file to write")
+    flags.DEFINE_list("platforms", list(exports.PLATFORMS), "what it is to run on")
+
+
+def main() -> None:
+    """Reads the flags, exports, says what the file takes and gives."""
+    values = flags.FLAGS
+    environment.use_platform(values.platform, values.compilation_cache)
+    if not values.model:
+        raise ConfigError("--model is not given; it names the folder of a saved model")
+    unknown = [name for name in values.platforms if name not in exports.PLATFORMS]
+    if unknown or not values.platforms:
+        raise ConfigError(f"platforms is {values.platforms}; any of {','.join(exports.PLATFORMS)}")
+    model = checkpoints.load_model(Path(values.model).expanduser())
+    data = exports.export_model(model, tuple(values.platforms))
+    results.write_bytes(Path(values.out), data)
+    shape = ", ".join(map(str, model.image_shape))
+    print(
+        f"{values.out}: {len(data) / 1e6:.2f} MB for {', '.join(values.platforms)}; float32 "
+        f"[n, {shape}] to scores [n]; anomalous above {model.threshold:.6g}"
+    )
+
+
+if __name__ == "__main__":
+    define_flags()
+    environment.run_command(main)

@@ -1,0 +1,182 @@
+"""Scores new data with a saved model.
+
+    python -m experiments.score --model=parts.model --data_dir=new_parts --out=scores.csv
+
+`--data_dir` is a folder of images, an npz file (array `x`, or `x_test`) or a csv file. Images are
+read, resized as the training images were, and scored in batches: a folder may be larger than
+memory. Writes `name,score,p_value,anomalous`, one row a sample, in the order of names or rows:
+higher scores are more anomalous; a normal sample has a p-value of at most a with probability a; it
+is empty where no data were held out in training. The file appears when it is whole.
+"""
+
+import csv
+import io
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from absl import flags
+
+from deepsvdd_jax import calibration, checkpoints, datasets, detectors
+from deepsvdd_jax.checkpoints import Model
+from deepsvdd_jax.configs import ConfigError, DataConfig
+from deepsvdd_jax.datasets import DataError
+from experiments import environment, results, sweep
+
+COLUMNS = ("name", "score", "p_value", "anomalous")
+_ROWS_AT_ONCE = 4096
+
+Batches = Iterator[tuple[list[str], npt.NDArray[Any]]]
+
+
+class Source(NamedTuple):
+    """Samples to score: how many there are, and batches of names and samples."""
+
+    total: int
+    batches: Batches
+
+
+def define_flags() -> None:
+    """Defines all flags of the command."""
+    environment.define_flags()
+    flags.DEFINE_string("model", None, "folder of a saved model")
+    flags.DEFINE_string("data_dir", None, "folder of images, npz file or csv file")
+    flags.DEFINE_string("out", "scores.csv", "file to write")
+    flags.DEFINE_bool(
+        "skip_unreadable", False, "leave out image files that cannot be read, and list them"
+    )
+
+
+def main() -> None:
+    """Reads the flags, scores, writes the file, says how many are anomalous."""
+    values = flags.FLAGS
+    environment.use_platform(values.platform, values.compilation_cache)
+    for name in ("model", "data_dir"):
+        if not values[name].value:
+            raise ConfigError(f"--{name} is not given")
+    model = checkpoints.load_model(Path(values.model).expanduser())
+    source = open_source(Path(values.data_dir).expanduser(), model, values.skip_unreadable)
+    scored, alarms = write_scores(Path(values.out), model, source)
+    skipped = source.total - scored
+    print(
+        f"{values.out}: {scored} samples, {alarms} anomalous (score above {model.threshold:.6g})"
+        + (f", {skipped} unreadable files left out" if skipped else "")
+    )
+
+
+def open_source(path: Path, model: Model, skip_unreadable: bool) -> Source:
+    """Finds the samples of a path (touches files).
+
+    Raises:
+      DataError: nothing is there, or it does not suit the model.
+    """
+    if path.is_dir():
+        return _open_folder(path, model, skip_unreadable)
+    if path.suffix == ".npz":
+        data = datasets.load(DataConfig("npz", str(path)))
+        samples = data.x_test if len(data.x_test) else data.x_train
+        return Source(len(samples), _rows(samples))
+    if ".csv" in path.suffixes:
+        return _open_csv(path, model)
+    raise DataError(f"{path}: no folder of images, npz file or csv file is there")
+
+
+def _open_folder(path: Path, model: Model, skip_unreadable: bool) -> Source:
+    if len(model.image_shape) != 3:
+        raise DataError(f"{path}: a folder of images, but the model was trained on a table")
+    paths = datasets.image_files(path)
+    if not paths:
+        raise DataError(f"{path}: no images in it")
+    made_alike = model.summary.get("data", {})
+    height, width, _ = model.image_shape
+    size = (height, width) if made_alike.get("image_size") else None
+    batches = datasets.iter_images(
+        paths, size, made_alike.get("channels"), skip_unreadable=skip_unreadable
+    )
+    return Source(len(paths), _checked(batches, path, model))
+
+
+def _checked(batches: Batches, root: Path, model: Model) -> Batches:
+    for names, images in batches:
+        if images.shape[1:] != model.image_shape:
+            raise DataError(
+                f"{names[0]}: an image of shape {images.shape[1:]}, but the model was trained on "
+                f"{model.image_shape}; fit with --image_size (and --channels) to have all resized"
+            )
+        yield [Path(name).relative_to(root).as_posix() for name in names], images
+
+
+def _open_csv(path: Path, model: Model) -> Source:
+    rows, names, _ = datasets.read_csv(path)
+    if model.feature_names and names != model.feature_names:
+        raise DataError(
+            f"{path}: columns {', '.join(names)}; the model was trained on "
+            f"{', '.join(model.feature_names)}"
+        )
+    return Source(len(rows), _rows(rows))
+
+
+def _rows(samples: npt.NDArray[Any]) -> Batches:
+    for start in range(0, len(samples), _ROWS_AT_ONCE):
+        part = samples[start : start + _ROWS_AT_ONCE]
+        yield [str(row) for row in range(start, start + len(part))], part
+
+
+def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
+    """Scores and writes batch by batch into a draft, renamed in the end (touches files).
+
+    Returns:
+      How many samples were scored, and how many of them are anomalous.
+
+    Raises:
+      DataError: a sample that cannot be read or does not suit the model; nothing is written.
+      WriteError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    except OSError as error:
+        raise results.ResultsError(f"cannot write {path}: {error.strerror or error}") from None
+    try:
+        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
+            counts = _write_rows(file, model, source)
+        os.replace(draft, path)
+    except OSError as error:
+        raise results.WriteError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        Path(draft).unlink(missing_ok=True)
+    return counts
+
+
+def _write_rows(file: io.TextIOBase | Any, model: Model, source: Source) -> tuple[int, int]:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    scored = alarms = 0
+    with sweep.progress_bar("score", source.total, "sample") as bar:
+        for names, samples in source.batches:
+            scores = detectors.score_images(model, samples)
+            anomalous = scores > model.threshold
+            cells = (names, scores.tolist(), _p_values(model, scores), anomalous.astype(int))
+            writer.writerows(zip(*cells, strict=True))
+            scored, alarms = scored + len(scores), alarms + int(anomalous.sum())
+            bar.update(len(scores))
+    return scored, alarms
+
+
+def _p_values(model: Model, scores: npt.NDArray[np.float32]) -> list[str]:
+    if not len(model.calibration_scores):
+        return [""] * len(scores)
+    values = calibration.conformal_p_values(model.calibration_scores, scores)
+    return [f"{value:.6g}" for value in values]
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    define_flags()
+    environment.run_command(main)

@@ -1,0 +1,258 @@
+"""From a folder of one's own to a table of scores: the commands fit, score and export."""
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepsvdd_jax import calibration, checkpoints, detectors
+from experiments import export, fit, score
+
+Call = Callable[..., int]
+Calling = Callable[[ModuleType], AbstractContextManager[Call]]
+
+QUICK = ("--epochs=3", "--milestones=2", "--seeds=2", "--batch_size=16")
+
+
+@pytest.fixture
+def commands(calling: Calling) -> Iterator[SimpleNamespace]:
+    def call_one(module: ModuleType) -> Call:
+        def call(*arguments: str) -> int:
+            with calling(module) as command:
+                return command(*arguments)
+
+        return call
+
+    with ExitStack():
+        yield SimpleNamespace(fit=call_one(fit), score=call_one(score), export=call_one(export))
+
+
+def write_images(folder: Path, count: int, seed: int, size: int = 12, odd: bool = False) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.RandomState(seed)
+    for number in range(count):
+        pixels = np.full((size, size, 3), 60) + random.randint(0, 30, (size, size, 3))
+        pixels[:, size // 2 :] += 0 if odd else 120
+        name = f"{'odd' if odd else 'part'}{number:03d}.png"
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("parts")
+    write_images(root / "good", 40, 0)
+    write_images(root / "new", 6, 1)
+    write_images(root / "new" / "belt", 4, 2, odd=True)
+    return root
+
+
+@pytest.fixture
+def model(commands: SimpleNamespace, parts: Path) -> Path:
+    path = parts / "model"
+    if not path.exists():
+        rate = "--false_alarm_rate=0.2"
+        assert commands.fit(f"--data_dir={parts / 'good'}", f"--model={path}", rate, *QUICK) == 0
+    return path
+
+
+def test_a_folder_is_fitted_and_scored(
+    commands: SimpleNamespace, parts: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    out = parts / "scores.csv"
+    assert commands.score(f"--model={model}", f"--data_dir={parts / 'new'}", f"--out={out}") == 0
+    rows = read(out)
+    assert list(rows[0]) == ["name", "score", "p_value", "anomalous"]
+    assert [row["name"] for row in rows] == [
+        *(f"belt/odd{number:03d}.png" for number in range(4)),
+        *(f"part{number:03d}.png" for number in range(6)),
+    ]
+    loaded = checkpoints.load_model(model)
+    images = np.stack([np.array(Image.open(parts / "new" / row["name"])) for row in rows])
+    scores = detectors.score_images(loaded, images)
+    np.testing.assert_array_equal([float(row["score"]) for row in rows], scores)
+    p_values = calibration.conformal_p_values(loaded.calibration_scores, scores)
+    np.testing.assert_allclose([float(row["p_value"]) for row in rows], p_values, rtol=1e-5)
+    assert [row["anomalous"] for row in rows] == [str(int(s > loaded.threshold)) for s in scores]
+    # A part without its bright half is far from all that was seen.
+    assert [row["anomalous"] for row in rows[:4]] == ["1"] * 4
+    assert "10 samples" in capsys.readouterr().out
+    assert loaded.summary["calibration_samples"] == 8 and len(loaded.center) == 2
+
+
+def test_scoring_batches_do_not_matter(
+    commands: SimpleNamespace, parts: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (f"--model={model}", f"--data_dir={parts / 'new'}")
+    assert commands.score(*arguments, f"--out={parts / 'whole.csv'}") == 0
+    whole = score.datasets.iter_images
+
+    def small(*given: object, **named: object) -> object:
+        return whole(*given, **named, batch_size=3)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(score.datasets, "iter_images", small)
+    assert commands.score(*arguments, f"--out={parts / 'parts.csv'}") == 0
+    assert (parts / "parts.csv").read_bytes() == (parts / "whole.csv").read_bytes()
+
+
+def test_images_are_resized_as_in_training(
+    commands: SimpleNamespace, parts: Path, tmp_path: Path
+) -> None:
+    arguments = ("--image_size=8,8", "--channels=1", "--calibration_fraction=0")
+    path = tmp_path / "model"
+    good = f"--data_dir={parts / 'good'}"
+    assert commands.fit(good, f"--model={path}", "--threshold=quantile", *arguments, *QUICK) == 0
+    write_images(tmp_path / "large", 3, 5, size=20)
+    out = tmp_path / "s.csv"
+    large = f"--data_dir={tmp_path / 'large'}"
+    assert commands.score(f"--model={path}", large, f"--out={out}") == 0
+    assert [row["p_value"] for row in read(out)] == [""] * 3
+    assert checkpoints.load_model(path).image_shape == (8, 8, 1)
+
+
+def test_tables_are_fitted_and_scored(commands: SimpleNamespace, tmp_path: Path) -> None:
+    random = np.random.RandomState(0)
+    normal = random.randn(80, 3)
+    header = "flow,heat,noise"
+    np.savetxt(tmp_path / "normal.csv", normal, delimiter=",", header=header, comments="")
+    new = np.concatenate([random.randn(5, 3), np.full((2, 3), 9.0)])
+    np.savetxt(tmp_path / "new.csv", new, delimiter=",", header=header, comments="")
+    path, out = tmp_path / "model", tmp_path / "scores.csv"
+    table = ("--dataset=csv", f"--data_dir={tmp_path / 'normal.csv'}")
+    assert commands.fit(*table, f"--model={path}", "--false_alarm_rate=0.1", *QUICK) == 0
+    data = f"--data_dir={tmp_path / 'new.csv'}"
+    assert commands.score(f"--model={path}", data, f"--out={out}") == 0
+    rows = read(out)
+    assert [row["name"] for row in rows] == [str(number) for number in range(7)]
+    assert [row["anomalous"] for row in rows[5:]] == ["1", "1"]
+    assert checkpoints.load_model(path).feature_names == ("flow", "heat", "noise")
+
+
+def test_labelled_data_are_fitted_on_one_class_and_tried(
+    commands: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model"
+    arguments = ("--dataset=digits", "--normal_class=3", "--false_alarm_rate=0.05")
+    assert commands.fit(*arguments, f"--model={path}", *QUICK) == 0
+    printed = capsys.readouterr().out
+    assert "of 37 normals raise an alarm" in printed and "AUROC" in printed
+    assert "0.05 asked for" in printed
+
+
+def test_unreadable_files(
+    commands: SimpleNamespace,
+    parts: Path,
+    model: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_images(tmp_path / "in", 2, 3)
+    (tmp_path / "in" / "broken.png").write_bytes(b"\x89PNG nothing")
+    out = tmp_path / "scores.csv"
+    arguments = (f"--model={model}", f"--data_dir={tmp_path / 'in'}", f"--out={out}")
+    assert commands.score(*arguments) == 2
+    message = capsys.readouterr().err
+    assert "broken.png" in message and not out.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert commands.score(*arguments, "--skip_unreadable") == 0
+    assert len(read(out)) == 2 and "broken.png" in caplog.text
+    assert "1 unreadable files left out" in capsys.readouterr().out
+
+
+def bad_inputs(parts: Path, model: Path, tmp_path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
+    write_images(tmp_path / "large", 2, 3, size=20)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "hole.csv").write_text("a,b\n1,2\n3,\n")
+    Image.new("L", (12, 12)).save(tmp_path / "one.png")
+    lone = tmp_path / "lone"
+    lone.mkdir()
+    Image.new("RGB", (12, 12)).save(lone / "a.png")
+    equal = tmp_path / "equal"
+    equal.mkdir()
+    for number in range(4):
+        Image.new("RGB", (12, 12)).save(equal / f"{number}.png")
+    good = f"--data_dir={parts / 'good'}"
+    fresh = f"--model={tmp_path / 'fresh'}"
+    return {
+        "no --model": ("fit", (good,)),
+        "trained on (12, 12, 3)": ("score", (f"--model={model}", f"--data_dir={tmp_path}/large")),
+        "no images in it": ("score", (f"--model={model}", f"--data_dir={tmp_path}/empty")),
+        "nowhere": ("score", (f"--model={model}", f"--data_dir={tmp_path}/nowhere")),
+        "--data_dir is not given": ("score", (f"--model={model}",)),
+        "model.json": ("score", (f"--model={tmp_path}/no", good)),
+        "at least 2": ("fit", (fresh, f"--data_dir={lone}", *QUICK)),
+        "are equal": (
+            "fit",
+            (
+                fresh,
+                f"--data_dir={equal}",
+                "--calibration_fraction=0.5",
+                "--false_alarm_rate=0.4",
+                *QUICK,
+            ),
+        ),
+        "needs at least 99": ("fit", (fresh, good, *QUICK)),
+        "line 3": ("fit", (fresh, "--dataset=csv", f"--data_dir={tmp_path}/hole.csv", *QUICK)),
+        "alarm_rate is 1.5": ("fit", (fresh, good, "--false_alarm_rate=1.5", *QUICK)),
+        "platforms": ("export", (f"--model={model}", "--platforms=abacus")),
+    }
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(
+    commands: SimpleNamespace,
+    parts: Path,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for expected, (command, arguments) in bad_inputs(parts, model, tmp_path).items():
+        out = () if command == "fit" else (f"--out={tmp_path / 'out'}",)
+        capsys.readouterr()
+        assert getattr(commands, command)(*arguments, *out) == 2, expected
+        lines = capsys.readouterr().err.splitlines()
+        wanted = expected.removeprefix("no --")
+        assert wanted in lines[-1], (expected, lines)
+        assert not any("Traceback" in line for line in lines)
+        assert not (tmp_path / "fresh").exists() and not (tmp_path / "out").exists()
+
+
+def test_a_damaged_model_is_refused(
+    commands: SimpleNamespace,
+    parts: Path,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, damage in (("arrays.npz", b"?"), ("model.json", b"{")):
+        path = tmp_path / name
+        path.mkdir()
+        for file in model.iterdir():
+            data = file.read_bytes()
+            (path / file.name).write_bytes(
+                data[:100] + damage + data[101:] if file.name == name else data
+            )
+        data = f"--data_dir={parts / 'new'}"
+        assert commands.score(f"--model={path}", data, f"--out={tmp_path / 's.csv'}") == 2
+        message = capsys.readouterr().err
+        assert name in message and "damaged" in message and message.count("\n") == 1
+
+
+def test_export_writes_what_exports_makes(
+    commands: SimpleNamespace, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    out = tmp_path / "scorer"
+    assert commands.export(f"--model={model}", f"--out={out}", "--platforms=cpu") == 0
+    assert "float32 [n, 12, 12, 3] to scores [n]" in capsys.readouterr().out
+    assert out.stat().st_size > 1000
