@@ -25,16 +25,19 @@ from deepsvdd_jax.checkpoints import Model
 from deepsvdd_jax.configs import PreprocessingConfig, RunConfig
 from deepsvdd_jax.networks import build_network
 
-_NETWORK = flags.DEFINE_enum("network", "mnist_lenet", list(subjects.SUBJECTS), "Network.")
-_IMAGES = flags.DEFINE_integer("images", 60_000, "Images to score.", lower_bound=1)
-_MEMBERS = flags.DEFINE_integer("members", 1, "Networks of the ensemble.", lower_bound=1)
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Rounds, of which the fastest counts.", lower_bound=1)
-_JSON = flags.DEFINE_string("json", None, "File to write the rows to.")
-
 TORCH_BATCHES = (64, 250, 1000)
 
 Images = npt.NDArray[np.float32]
 Scorer = Callable[[Images], Any]
+
+
+def define_flags() -> None:
+    """Defines all flags of the command."""
+    flags.DEFINE_enum("network", "mnist_lenet", list(subjects.SUBJECTS), "Network.")
+    flags.DEFINE_integer("images", 60_000, "Images to score.", lower_bound=1)
+    flags.DEFINE_integer("members", 1, "Networks of the ensemble.", lower_bound=1)
+    flags.DEFINE_integer("repeats", 3, "Rounds, of which the fastest counts.", lower_bound=1)
+    flags.DEFINE_string("json", None, "File to write the rows to.")
 
 
 class Row(NamedTuple):
@@ -136,15 +139,17 @@ def main(arguments: list[str]) -> None:
     """Measures what the flags say and prints it."""
     if arguments[1:]:
         sys.exit(f"benchmarks.scoring: {arguments[1]!r} is no flag")
+    values = flags.FLAGS
     jax.config.update("jax_num_cpu_devices", subjects.cores())
-    shape = subjects.SUBJECTS[_NETWORK.value].shape
-    images = np.random.default_rng(0).random((_IMAGES.value, *shape), np.float32)
-    rows = measure(scorers(_NETWORK.value, _MEMBERS.value), images, _REPEATS.value)
+    shape = subjects.SUBJECTS[values.network].shape
+    images = np.random.default_rng(0).random((values.images, *shape), np.float32)
+    rows = measure(scorers(values.network, values.members), images, values.repeats)
     print(report(rows))
-    if _JSON.value is not None:
+    if values.json is not None:
         described = [row._asdict() for row in rows]
-        pathlib.Path(_JSON.value).write_text(json.dumps(described, indent=2) + "\n")
+        pathlib.Path(values.json).write_text(json.dumps(described, indent=2) + "\n")
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

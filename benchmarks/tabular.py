@@ -32,11 +32,6 @@ from sklearn.metrics import roc_auc_score
 
 from deepsvdd_jax import DeepSVDD, detectors
 
-_DATASETS = flags.DEFINE_list("datasets", "breast_cancer,wine,digits", "Data sets to measure.")
-_SEEDS = flags.DEFINE_integer("seeds", 10, "Seeds of each detector.", lower_bound=1)
-_DEVICES = flags.DEFINE_integer("devices", 2, "CPU devices, and threads of PyOD.", lower_bound=1)
-_JSON = flags.DEFINE_string("json", None, "File to write the rows to.")
-
 INSTALL = "PyOD is not installed: pip install 'deepsvdd_jax[tabular]'"
 TRAINING_SHARE = 0.6
 
@@ -48,6 +43,14 @@ NORMAL_CLASSES: dict[str, tuple[int, ...] | None] = {
 }
 
 Table = npt.NDArray[np.float64]
+
+
+def define_flags() -> None:
+    """Defines all flags of the command."""
+    flags.DEFINE_list("datasets", "breast_cancer,wine,digits", "Data sets to measure.")
+    flags.DEFINE_integer("seeds", 10, "Seeds of each detector.", lower_bound=1)
+    flags.DEFINE_integer("devices", 2, "CPU devices, and threads of PyOD.", lower_bound=1)
+    flags.DEFINE_string("json", None, "File to write the rows to.")
 
 
 class BenchmarkError(ValueError):
@@ -253,17 +256,18 @@ def main(arguments: list[str]) -> None:
     try:
         if arguments[1:]:
             raise BenchmarkError(f"{arguments[1]!r} is no flag")
-        peer = import_pyod(_DEVICES.value)
-        jax.config.update("jax_num_cpu_devices", _DEVICES.value)
-        rows = measure(_DATASETS.value, _SEEDS.value, peer)
+        peer = import_pyod(flags.FLAGS.devices)
+        jax.config.update("jax_num_cpu_devices", flags.FLAGS.devices)
+        rows = measure(flags.FLAGS.datasets, flags.FLAGS.seeds, peer)
     except BenchmarkError as error:
         print(f"benchmarks.tabular: {error}", file=sys.stderr)
         sys.exit(2)
     print(format_rows([*rows, *group_means(rows)]))
-    if _JSON.value is not None:
+    if flags.FLAGS.json is not None:
         text = json.dumps([[row.problem, row.ours._asdict(), row.theirs._asdict()] for row in rows])
-        pathlib.Path(_JSON.value).write_text(text + "\n")
+        pathlib.Path(flags.FLAGS.json).write_text(text + "\n")
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

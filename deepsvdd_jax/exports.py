@@ -1,4 +1,6 @@
-"""A model's scorer as one StableHLO artifact that jax alone runs, without this package.
+"""A model's scorer as one StableHLO artifact that jax runs without this package.
+
+Writing and reading one takes flatbuffers, an extra: `pip install 'deepsvdd_jax[export]'`.
 
 import jax, numpy as np
 
@@ -6,6 +8,8 @@ with open("scorer.jaxexport", "rb") as file:
     scorer = jax.export.deserialize(bytearray(file.read()))
 scores = scorer.call(np.zeros((3, 28, 28, 1), np.float32))  # [3], higher = more anomalous
 """
+
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +36,16 @@ def export_model(model: Model, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
     Args:
       model: fitted or loaded.
       platforms: what it can run on.
+
+    Raises:
+      ImportError: flatbuffers is missing; one line that says how to install it.
     """
+    try:
+        importlib.import_module("flatbuffers")
+    except ImportError:
+        raise ImportError(
+            "an export needs flatbuffers: pip install 'deepsvdd_jax[export]'"
+        ) from None
     (count,) = jax.export.symbolic_shape("n")
     images = jax.ShapeDtypeStruct((count, *model.image_shape), jnp.float32)
     exported = jax.export.export(jax.jit(lambda x: scores(model, x)), platforms=platforms)(images)

@@ -30,7 +30,10 @@ def main() -> None:
     if unknown or not values.platforms:
         raise ConfigError(f"platforms is {values.platforms}; any of {','.join(exports.PLATFORMS)}")
     model = checkpoints.load_model(Path(values.model).expanduser())
-    data = exports.export_model(model, tuple(values.platforms))
+    try:
+        data = exports.export_model(model, tuple(values.platforms))
+    except ImportError as error:
+        raise ConfigError(str(error)) from None
     results.write_bytes(Path(values.out), data)
     shape = ", ".join(map(str, model.image_shape))
     print(

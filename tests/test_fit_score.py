@@ -1,6 +1,7 @@
 """From a folder of one's own to a table of scores: the commands fit, score and export."""
 
 import csv
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepsvdd_jax import calibration, checkpoints, detectors
+from deepsvdd_jax import calibration, checkpoints, datasets, detectors
+from deepsvdd_jax.configs import DataConfig
 from experiments import export, fit, score
 
 Call = Callable[..., int]
@@ -145,7 +147,8 @@ def test_labelled_data_are_fitted_on_one_class_and_tried(
     arguments = ("--dataset=digits", "--normal_class=3", "--false_alarm_rate=0.05")
     assert commands.fit(*arguments, f"--model={path}", *QUICK) == 0
     printed = capsys.readouterr().out
-    assert "of 37 normals raise an alarm" in printed and "AUROC" in printed
+    normals = (datasets.load(DataConfig("digits")).y_test == 3).sum()
+    assert f"of {normals} normals raise an alarm" in printed and "AUROC" in printed
     assert "0.05 asked for" in printed
 
 
@@ -246,6 +249,20 @@ def test_a_damaged_model_is_refused(
         assert commands.score(f"--model={path}", data, f"--out={tmp_path / 's.csv'}") == 2
         message = capsys.readouterr().err
         assert name in message and "damaged" in message and message.count("\n") == 1
+
+
+def test_a_missing_extra_of_the_export_is_one_line(
+    commands: SimpleNamespace,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    capsys.readouterr()
+    assert commands.export(f"--model={model}", f"--out={tmp_path / 'scorer'}") == 2
+    message = capsys.readouterr().err
+    assert "pip install 'deepsvdd_jax[export]'" in message and message.count("\n") == 1
 
 
 def test_export_writes_what_exports_makes(
