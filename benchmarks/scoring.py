@@ -74,27 +74,29 @@ def make_model(network_name: str, members: int) -> Model:
     )
 
 
-def torch_scorer(network_name: str, threads: int, batch_size: int) -> Scorer:
-    """Returns a scorer of one network in PyTorch."""
+def torch_scorer(network_name: str, members: int, threads: int, batch_size: int) -> Scorer:
+    """Returns a scorer of so many networks in PyTorch."""
     import torch
 
     from benchmarks import torch_peer
 
     subject = subjects.SUBJECTS[network_name]
     layers = [layer._asdict() for layer in subjects.encoder_layers(subject.config, subject.shape)]
-    module = torch_peer.build_module(layers).eval()
+    modules = [torch_peer.build_module(layers).eval() for _ in range(members)]
     center = torch.ones(subject.config.rep_dim)
 
     def score(images: Images) -> Any:
         torch.set_num_threads(threads)
         pool = torch.from_numpy(images)
         channels_first = pool.permute(0, 3, 1, 2) if pool.ndim == 4 else pool
+        batches = channels_first.split(batch_size)
         with torch.inference_mode():
-            parts = [
-                (module(channels_first[start : start + batch_size]) - center).square().sum(1)
-                for start in range(0, len(images), batch_size)
-            ]
-            return torch.cat(parts).numpy()
+            return torch.stack(
+                [
+                    torch.cat([(module(batch) - center).square().sum(1) for batch in batches])
+                    for module in modules
+                ]
+            ).numpy()
 
     return score
 
@@ -109,7 +111,7 @@ def scorers(network_name: str, members: int) -> dict[str, Scorer]:
         for threads in sorted({1, subjects.cores()}):
             for batch in TORCH_BATCHES:
                 name = f"PyTorch, {threads} thread(s), batch {batch}"
-                found[name] = torch_scorer(network_name, threads, batch)
+                found[name] = torch_scorer(network_name, members, threads, batch)
     return found
 
 

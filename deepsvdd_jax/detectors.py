@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax import Array
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 from deepsvdd_jax import (
@@ -39,9 +40,9 @@ History = dict[str, dict[str, npt.NDArray[Any]]]
 """By phase and name of `training.EpochInfo`: `[members, epochs, ...]`; where `ran` is False, a
 member had stopped and the other values mean nothing."""
 
-# Images scored at once. The last batch is filled up, so that there is one program for all of them
-# and an image's score does not depend on its neighbours.
-BATCH_SIZE = 256
+# Of one call that scores: steps of a device, and bytes of its images.
+_MOST_BATCHES_PER_CALL = 16
+_BYTES_PER_CALL = 1 << 25
 
 # Epochs between two calls of `on_progress`.
 _EPOCHS_PER_REPORT = 5
@@ -333,42 +334,76 @@ def member_distances(model: Model, images: npt.ArrayLike) -> Scores:
         raise DataError(
             f"samples of shape {values.shape[1:]}; this model was trained on {model.image_shape}"
         )
-    fitted, states = preprocessing_of(model), states_of(model)
+    fitted = preprocessing_of(model)
     network = build_network(model.config.network, model.image_shape)
     objective = model.config.training.objective
-    # Every device works on batches of one size: how many there are changes no score.
-    devices = min(jax.local_device_count(), max(1, -(-len(values) // BATCH_SIZE)))
-    size = devices * BATCH_SIZE
+    # Every device works on batches of one size: how many devices there are changes no score.
+    devices = min(jax.local_device_count(), max(1, -(-len(values) // _batch_size())))
+    size = devices * _batch_size() * _batches_per_call(model.image_shape)
+    mesh = runs.make_mesh(jax.local_devices()[:devices])
+    states = jax.device_put(states_of(model), NamedSharding(mesh, Spec()))
     parts = []
     for start in range(0, len(values), size):
-        batch = values[start : start + size]
-        filled = np.pad(batch, ((0, size - len(batch)), *((0, 0),) * (batch.ndim - 1)))
-        scaled = preprocessing.apply(fitted, filled)
-        # Not waited for: the host prepares the next batch meanwhile.
-        parts.append(_distances(states, scaled, network, objective, devices))
+        batch = preprocessing.apply_unscaled(fitted, values[start : start + size])
+        missing = size - len(batch)
+        if missing:
+            batch = np.pad(batch, ((0, missing), *((0, 0),) * (batch.ndim - 1)))
+        count = np.int32(size - missing)
+        # Not waited for: the host prepares the next call meanwhile.
+        parts.append(_distances(states, fitted.scaling, batch, count, network, objective, mesh))
     found = [np.zeros((len(model.center), 0), np.float32), *map(np.asarray, parts)]
     return np.concatenate(found, axis=1)[:, : len(values)]
 
 
-@functools.partial(jax.jit, static_argnames=("network", "objective", "devices"))
+def _batch_size() -> int:
+    """Returns how many images a step takes: a CPU's caches like few."""
+    return 64 if jax.default_backend() == "cpu" else 512
+
+
+def _batches_per_call(image_shape: tuple[int, ...]) -> int:
+    """Returns how many steps a device takes in one call; bounds the memory of large images."""
+    batch_bytes = 4 * _batch_size() * int(np.prod(image_shape))
+    return max(1, min(_MOST_BATCHES_PER_CALL, _BYTES_PER_CALL // batch_bytes))
+
+
+@functools.partial(jax.jit, static_argnames=("network", "objective", "mesh"))
 def _distances(
-    states: TrainState, images: Array, network: Network, objective: ObjectiveConfig, devices: int
+    states: TrainState,
+    scaling: Scaling,
+    images: Array,
+    count: Array,
+    network: Network,
+    objective: ObjectiveConfig,
+    mesh: Mesh,
 ) -> Array:
+    """Returns the distances `[members, n]` of unscaled images `[n, ...]`, those of the first
+    `count` of them at least."""
+    size = _batch_size()
+
     def of_member(images: Array, state: TrainState) -> Array:
         return scoring.batch_distances(state, images, network, objective)
 
-    single = runs.make_mesh(jax.local_devices()[:1])
-    of_all = runs.map_runs(of_member, single)
-    if devices == 1:
-        return of_all(images, states)
-    mesh = runs.make_mesh(jax.local_devices()[:devices])
+    of_members = runs.map_runs(of_member, runs.make_mesh(jax.local_devices()[:1]))
+
+    def of_device(images: Array, count: Array, states: TrainState, scaling: Scaling) -> Array:
+        mine = jnp.clip(count - jax.lax.axis_index("run") * len(images), 0, len(images))
+
+        def step(index: Array, found: Array) -> Array:
+            batch = jax.lax.dynamic_slice_in_dim(images, index * size, size)
+            scaled = (batch - scaling.shift[None]) * scaling.scale[None]
+            distances = of_members(scaled, states)
+            return jax.lax.dynamic_update_slice_in_dim(found, distances, index * size, 1)
+
+        nothing = jnp.zeros((states.center.shape[0], len(images)))
+        return jax.lax.fori_loop(0, (mine + size - 1) // size, step, nothing)
+
     return jax.shard_map(
-        of_all,
+        of_device,
         mesh=mesh,
-        in_specs=(Spec("run"), Spec()),
+        in_specs=(Spec("run"), Spec(), Spec(), Spec()),
         out_specs=Spec(None, "run"),
         check_vma=False,
-    )(images, states)
+    )(images, count, states, scaling)
 
 
 def states_of(model: Model) -> TrainState:
@@ -425,9 +460,13 @@ def network_values(images: npt.ArrayLike) -> Images:
         raise DataError(f"samples of type {values.dtype}; they must be numbers")
     if values.ndim == 4 and values.dtype == np.uint8:
         return values
-    scale = np.float32(255 if values.ndim == 4 and values.dtype.kind in "ui" else 1)
-    with np.errstate(over="ignore"):
-        numbers = values.astype(np.float32) / scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = values.astype(np.float32, copy=False)
+        if values.ndim == 4 and values.dtype.kind in "ui":
+            numbers = numbers / np.float32(255)
+        # The sum is finite if all values are, and less work than asking each of them.
+        if np.isfinite(numbers.sum(dtype=np.float64)):
+            return numbers
     bad = ~np.isfinite(numbers.reshape(len(numbers), numbers[:1].size)).all(axis=1)
     if np.any(bad):
         raise DataError(

@@ -44,7 +44,7 @@ def unit_range(images: npt.NDArray[np.generic]) -> Floats:
     """Returns float32 images, uint8 pixels divided by 255."""
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
-    return images.astype(np.float32)
+    return images.astype(np.float32, copy=False)
 
 
 def normalize_contrast(images: Floats, kind: str) -> Floats:

@@ -161,7 +161,7 @@ def test_images_of_any_type_and_a_saved_model(tmp_path: Any) -> None:
     assert json.loads(json.dumps(loaded.summary)) == model.summary
     # By the parts, in float64 where it is numpy's turn.
     fitted = preprocessing.fit(IMAGE_RUN.preprocessing, PIXELS)
-    state = jax.tree.map(lambda leaf: leaf[0], detectors._states(model))
+    state = jax.tree.map(lambda leaf: leaf[0], detectors.states_of(model))
     expected = scoring.anomaly_scores(
         IMAGE_RUN, state, jnp.asarray(preprocessing.apply(fitted, PIXELS))
     )

@@ -38,7 +38,7 @@ def test_every_scorer_is_measured_and_compared() -> None:
 def test_pytorch_scores_distances(network: str) -> None:
     shape = subjects.SUBJECTS[network].shape
     images = np.random.default_rng(0).random((7, *shape), np.float32)
-    whole = scoring.torch_scorer(network, 1, 100)(images)
-    parts = scoring.torch_scorer(network, 1, 3)
-    assert whole.shape == (7,) and (whole > 0).all()
-    assert parts(images).shape == (7,)
+    whole = scoring.torch_scorer(network, 2, 1, 100)(images)
+    parts = scoring.torch_scorer(network, 2, 1, 3)
+    assert whole.shape == (2, 7) and (whole > 0).all()
+    assert parts(images).shape == (2, 7)
