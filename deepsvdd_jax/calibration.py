@@ -126,7 +126,7 @@ def _rank(count: int, alarm_rate: float) -> int:
     if above < 1:
         needed = math.ceil(1.0 / alarm_rate - 1.0 - _ROUNDING)
         raise ConfigError(
-            f"alarm_rate {alarm_rate:g} needs at least {needed} calibration scores; "
-            f"there are {count}"
+            f"false-alarm rate {alarm_rate:g} needs at least {needed} calibration scores; there "
+            f"are {count}: hold out more (calibration_fraction), or ask for a higher rate"
         )
     return count + 1 - above

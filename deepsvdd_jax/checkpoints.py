@@ -1,4 +1,4 @@
-"""Trained models as folders: a readable `model.json` beside `arrays.npz`, written atomically.
+"""Trained models as folders: a readable `model.json` beside its arrays, written atomically.
 
 A model is an ensemble: one member for each seed, often a single one. No pickle anywhere. The JSON
 holds the checksum of the arrays, so that a damaged folder is refused and not scored with.
@@ -8,8 +8,7 @@ import hashlib
 import io
 import json
 import os
-import shutil
-import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from deepsvdd_jax import configs
 from deepsvdd_jax.configs import ConfigError, RunConfig
 
 FORMAT_VERSION = 2
-_JSON, _ARRAYS = "model.json", "arrays.npz"
+_JSON = "model.json"
 
 
 class ModelError(ValueError):
@@ -84,26 +83,52 @@ _PLAIN_ARRAYS = (
 
 
 def save_model(path: str | os.PathLike[str], model: Model) -> None:
-    """Writes a model folder (touches files); a folder that is there is replaced whole.
+    """Writes a model folder (touches files); a model that is there is replaced.
+
+    The arrays come first, under a name of their own; the JSON that names them is what makes the
+    folder a model, so that a crash leaves the old one or the new one.
 
     Raises:
-      ModelError: the folder cannot be written; what was there before stays.
+      ModelError: the folder cannot be written, or holds something else; what was there stays.
+    """
+    folder = Path(path)
+    check_target(folder)
+    arrays = _array_bytes(model)
+    name = _arrays_name(arrays)
+    try:
+        write_bytes(folder / name, arrays)
+        write_bytes(folder / _JSON, _describe(model, arrays).encode("utf-8"))
+        for old in folder.glob(_arrays_name(None)):
+            if old.name != name:
+                old.unlink()
+    except OSError as error:
+        raise ModelError(f"cannot write model {folder}: {error.strerror or error}") from None
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Refuses a path that no model can be written to (touches files, leaves nothing).
+
+    Raises:
+      ModelError: a file, a folder of other things, or one that cannot be written.
     """
     folder = Path(path)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        missing = [part for part in (folder, *folder.parents) if not part.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        others = [file.name for file in folder.iterdir()]
+        for part in missing:
+            part.rmdir()
     except OSError as error:
         raise ModelError(f"cannot write model {folder}: {error.strerror or error}") from None
-    try:
-        arrays = _array_bytes(model)
-        (draft / _ARRAYS).write_bytes(arrays)
-        (draft / _JSON).write_text(_describe(model, arrays), encoding="utf-8")
-        _swap(draft, folder)
-    except OSError as error:
-        raise ModelError(f"cannot write model {folder}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    if others and _JSON not in others:
+        raise ModelError(f"{folder} holds other files and no model; give another folder")
+    if not missing and not os.access(folder, os.W_OK):
+        raise ModelError(f"cannot write model {folder}: permission denied")
+
+
+def _arrays_name(arrays: bytes | None) -> str:
+    """Returns the name of a file of arrays, or the pattern of all such names."""
+    return f"arrays-{'*' if arrays is None else hashlib.sha256(arrays).hexdigest()[:12]}.npz"
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:
@@ -114,7 +139,10 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     """
     folder = Path(path)
     described = _read_description(folder)
-    arrays = _read_arrays(folder / _ARRAYS, described.get("sha256"))
+    name = str(described.get("arrays"))
+    if Path(name).name != name:
+        raise ModelError(f"{folder / _JSON}: arrays are named {name!r}, not a file beside it")
+    arrays = _read_arrays(folder / name, described.get("sha256"))
     try:
         fields: dict[str, Any] = {name: arrays[name] for name in _PLAIN_ARRAYS}
         fields |= {name: _unflatten(arrays, name) for name in _TREES}
@@ -130,17 +158,6 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         raise ModelError(str(error)) from None
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder}: not a complete model: {error!r}") from None
-
-
-def _swap(draft: Path, folder: Path) -> None:
-    """Puts a finished folder in the place of another; a crash leaves one of the two."""
-    if folder.exists():
-        old = draft.with_name(draft.name + "-old")
-        os.replace(folder, old)
-        os.replace(draft, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.replace(draft, folder)
 
 
 def _array_bytes(model: Model) -> bytes:
@@ -161,9 +178,15 @@ def _describe(model: Model, arrays: bytes) -> str:
         "members": len(model.center),
         "threshold": model.threshold,
         "summary": model.summary,
+        "arrays": _arrays_name(arrays),
         "sha256": hashlib.sha256(arrays).hexdigest(),
     }
-    return json.dumps(values, indent=2)
+    return json.dumps({**values, "digest": _digest(values)}, indent=2)
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """Returns a checksum of a description, however it is laid out."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -188,6 +211,9 @@ def _read_description(folder: Path) -> dict[str, Any]:
             f"{folder / _JSON}: format {described['format']} is older than {FORMAT_VERSION}, the "
             "only one that this version reads; train the model again"
         )
+    digest = described.pop("digest", None)
+    if digest != _digest(described):
+        raise ModelError(f"{folder / _JSON}: damaged or edited: its digest is not that of its text")
     return described
 
 
@@ -272,13 +298,18 @@ def write_bytes(path: Path, data: bytes) -> None:
       OSError: it cannot be written; what was there before stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    draft = draft_of(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with draft.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
     except BaseException:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
+
+
+def draft_of(path: Path) -> Path:
+    """Returns a hidden name beside a path that no other process or thread writes to."""
+    return path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")

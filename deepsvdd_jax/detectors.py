@@ -94,6 +94,7 @@ def fit_detector(
     values = network_values(images)
     _check_trainable(values)
     train, held_out = _split(config, values)
+    runs.check_image_count(config.run, len(train))
     fitted = preprocessing.fit(config.run.preprocessing, train)
     outcome, progress = _train(config, preprocessing.apply(fitted, train), on_progress)
     _check_outcome(config, outcome)
@@ -181,10 +182,7 @@ def _epochs_done(config: RunConfig, progress: runs.Progress) -> int:
 def _check_outcome(config: DetectorConfig, outcome: runs.Outcome) -> None:
     seeds = np.array(config.seeds)
     failure = np.asarray(outcome.state.failure)
-    for code, reason in (
-        (training.NON_FINITE, "the loss was not finite; lower the learning rate"),
-        (training.NO_RADIUS, "the radius of the soft boundary vanished; raise nu or batch size"),
-    ):
+    for code, reason in training.FAILURES.items():
         if np.any(failure == code):
             raise TrainingError(f"training failed for {_named(seeds[failure == code])}: {reason}")
     if config.run.training.objective.kind == "reconstruction":
@@ -259,6 +257,8 @@ def _with_threshold(
     )
     train_scores = combine_distances(model, distances)
     model = model._replace(calibration_scores=np.sort(score_images(model, held_out)))
+    if not (np.isfinite(train_scores).all() and np.isfinite(model.calibration_scores).all()):
+        raise TrainingError("scores are not finite; lower the learning rate")
     threshold, rule = _threshold(config, train_scores, model.calibration_scores)
     ran = np.asarray(progress.history["training"].ran).sum(axis=1)
     return model._replace(
@@ -461,13 +461,13 @@ def network_values(images: npt.ArrayLike) -> Images:
     if values.ndim == 4 and values.dtype == np.uint8:
         return values
     with np.errstate(over="ignore", invalid="ignore"):
-        numbers = values.astype(np.float32, copy=False)
+        numbers: Images = values.astype(np.float32, copy=False)
         if values.ndim == 4 and values.dtype.kind in "ui":
             numbers = numbers / np.float32(255)
         # The sum is finite if all values are, and less work than asking each of them.
         if np.isfinite(numbers.sum(dtype=np.float64)):
             return numbers
-    bad = ~np.isfinite(numbers.reshape(len(numbers), numbers[:1].size)).all(axis=1)
+    bad = np.array([not np.isfinite(number).all() for number in numbers])
     if np.any(bad):
         raise DataError(
             f"{np.sum(bad)} of {len(bad)} samples hold NaN, infinity or a value too large for "

@@ -24,7 +24,7 @@ from deepsvdd_jax.training import TrainState
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 # As in `preprocessing.normalize_contrast`: below it an image is constant but for rounding.
-_LEAST_CONTRAST = 1e-6
+_LEAST_CONTRAST = 1e-8
 
 
 def export_model(model: Model, platforms: tuple[str, ...] = PLATFORMS) -> bytes:

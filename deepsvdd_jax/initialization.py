@@ -1,23 +1,31 @@
 """Weights that a run starts from instead of drawing them: host steps between compiled programs."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax.checkpoints import load_model
+from deepsvdd_jax.checkpoints import Model, load_model
 from deepsvdd_jax.configs import ConfigError, RunConfig
 
 # Images and patches that the dictionary is learned from; the Theano code's own numbers.
 _DICTIONARY_IMAGES = 500
 
+# What a network must share with the one whose weights it takes.
+_SAME = (
+    *("stages", "hidden", "hidden_style", "rep_dim", "kernel_size", "padding", "activation"),
+    *("bias", "affine", "batch_norm"),
+)
+
 
 def initial_weights(
     config: RunConfig, images: npt.NDArray[np.floating], seed: int
 ) -> dict[str, Any]:
-    """Returns the parameters that replace drawn ones, a nested dict, empty if there are none.
+    """Returns the parameters that replace drawn ones, a nested dict, empty if there are none; under
+    `statistics` the running batch statistics of a saved model.
 
     Args:
       config: of the run; `initial_model` (of an ensemble its first member) and `first_layer` say
@@ -26,11 +34,11 @@ def initial_weights(
       seed: of the run.
 
     Raises:
-      ConfigError: a saved model whose network is another one.
-      ModelError: a saved model that cannot be read.
+      ConfigError, ModelError: as `check_start`.
     """
+    check_start(config, tuple(images.shape[1:]))
     if config.initial_model is not None:
-        return _model_weights(config, config.initial_model)
+        return _model_weights(config, load_model(Path(config.initial_model).expanduser()))
     if config.first_layer == "dictionary":
         network = config.network
         kernel = dictionary_kernel(images, network.kernel_size, network.stages[0][0], seed)
@@ -38,15 +46,46 @@ def initial_weights(
     return {}
 
 
-def _model_weights(config: RunConfig, path: str) -> dict[str, Any]:
-    model = load_model(path)
-    same = ("stages", "hidden", "rep_dim", "kernel_size", "padding", "bias", "affine", "batch_norm")
-    for name in same:
+def check_start(config: RunConfig, image_shape: tuple[int, ...]) -> None:
+    """Refuses a start that does not suit a run's network or images (reads the saved model).
+
+    Raises:
+      ConfigError: a saved model of another network or image shape, or a dictionary without a
+        convolution or of patches larger than the images.
+      ModelError: a saved model that cannot be read.
+    """
+    network = config.network
+    if config.initial_model is not None:
+        _check_model(config, load_model(Path(config.initial_model).expanduser()), image_shape)
+    elif config.first_layer == "dictionary" and (
+        network.is_dense or min(image_shape[:2]) < network.kernel_size
+    ):
+        raise ConfigError(
+            "first_layer dictionary needs a convolution no larger than the images: kernel_size is "
+            f"{network.kernel_size}, the images are {image_shape}"
+        )
+
+
+def _check_model(config: RunConfig, model: Model, image_shape: tuple[int, ...]) -> None:
+    path = config.initial_model
+    if image_shape != model.image_shape:
+        raise ConfigError(
+            f"initial_model {path} was trained on images of shape {model.image_shape}; these have "
+            f"{image_shape}"
+        )
+    for name in _SAME:
         theirs, ours = getattr(model.config.network, name), getattr(config.network, name)
         if theirs != ours:
             raise ConfigError(f"initial_model {path} has {name}={theirs}; this run has {ours}")
+
+
+def _model_weights(config: RunConfig, model: Model) -> dict[str, Any]:
     parts = ["encoder"] + ["decoder"] * (config.needs_decoder and "decoder" in model.params)
-    return {part: jax.tree.map(lambda leaf: leaf[0], model.params[part]) for part in parts}
+
+    def first(tree: dict[str, Any]) -> dict[str, Any]:
+        return {part: jax.tree.map(lambda leaf: leaf[0], tree[part]) for part in parts}
+
+    return {**first(model.params), "statistics": first(model.statistics)}
 
 
 def dictionary_kernel(

@@ -20,7 +20,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 from deepsvdd_jax import objectives, scoring, training
-from deepsvdd_jax.configs import ObjectiveConfig, OptimizerConfig, PhaseConfig, RunConfig
+from deepsvdd_jax.configs import (
+    ConfigError,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    RunConfig,
+)
 from deepsvdd_jax.networks import Network, Params, Statistics, build_network
 from deepsvdd_jax.training import (
     EpochInfo,
@@ -106,11 +112,27 @@ def phase_config(config: RunConfig, name: str) -> PhaseConfig:
 # --- one run ------------------------------------------------------------------------------------
 
 
+def check_image_count(config: RunConfig, count: int) -> None:
+    """Refuses too few training images: a run needs two for its statistics, a phase of whole
+    batches one batch.
+
+    Raises:
+      ConfigError: says how many there are and how many are needed.
+    """
+    for phase in (config.pretraining, config.training):
+        least = phase.batch_size if phase is not None and phase.whole_batches else 2
+        if count < least:
+            raise ConfigError(f"{count} training images; at least {least} are needed")
+
+
 def init_params(config: RunConfig, network: Network, run: Run) -> tuple[Params, Statistics]:
-    """Draws a run's weights; `run.weights` replaces what it names."""
+    """Draws a run's weights; `run.weights` replaces what it names, under `statistics` running
+    statistics."""
     key_init = jax.random.fold_in(run.key, 0)
     params, statistics = network.init(key_init, config.needs_decoder)
-    return _replace_leaves(params, run.weights), statistics
+    weights = {name: value for name, value in run.weights.items() if name != "statistics"}
+    kept = run.weights.get("statistics", {})
+    return _replace_leaves(params, weights), _replace_leaves(statistics, kept)
 
 
 def _replace_leaves(params: Params, replacements: Params) -> Params:
@@ -370,6 +392,11 @@ def end_run(
     """
     train_distances, test_distances = evaluate_run(config, network, "training", shared, run, state)
     valid = _valid(run.data)
+    finite = jnp.all(jnp.isfinite(train_distances) | ~valid) & jnp.all(jnp.isfinite(test_distances))
+    lost = (state.failure == training.NOT_FAILED) & (run.data.count > 0) & ~finite
+    # The last step may blow up what all losses before it did not show.
+    failure = jnp.where(lost, training.NON_FINITE, state.failure)
+    state = state._replace(failure=failure.astype(jnp.int32))
     over = (train_distances > state.squared_radius).astype(jnp.float32)
     outside = objectives.masked_mean(over, valid)
     radius = objectives.exact_squared_radius(train_distances, run.training.nu, valid)

@@ -21,6 +21,10 @@ STATISTICS_MOMENTUM = 0.9
 
 # Why a run was stopped for good: `TrainState.failure`.
 NOT_FAILED, NON_FINITE, NO_RADIUS = 0, 1, 2
+FAILURES = {
+    NON_FINITE: "the loss was not finite; lower the learning rate",
+    NO_RADIUS: "the radius of the soft boundary vanished; raise nu or the batch size",
+}
 
 
 class Hyperparameters(NamedTuple):

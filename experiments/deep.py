@@ -431,6 +431,7 @@ def _finish(
     )
     if int(state.failure) != training.NOT_FAILED:
         row["failed_epoch"] = len(history["epoch"])
+        row["failure"] = training.FAILURES[int(state.failure)]
         return finished
     train = np.asarray(outcome.train_distances)[number][: len(job.split.train_indices)]
     test = np.asarray(outcome.test_distances)[number][job.split.test_indices]

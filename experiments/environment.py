@@ -20,7 +20,10 @@ from absl import app, flags
 from deepsvdd_jax.checkpoints import ModelError
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.detectors import TrainingError
 from experiments.results import ResultsError, WriteError
+
+_HELP = frozenset(("--help", "-help", "--helpfull", "-helpfull", "-h", "-?"))
 
 PACKAGES = ("deepsvdd_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 
@@ -66,7 +69,7 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
         main()
     except (ConfigError, DataError, ModelError, ResultsError) as error:
         return _explain(2, error)
-    except (Failure, WriteError) as error:
+    except (Failure, WriteError, TrainingError) as error:
         return _explain(1, error)
     except Interrupted as error:
         return _explain(1, f"stopped by {error}; the same command goes on where it was")
@@ -113,11 +116,25 @@ def stop_signals() -> Iterator[Callable[[], None]]:
 
 
 def parse_flags(arguments: list[str]) -> list[str]:
-    """Parses the command line; leaves with exit code 2 and one line if it is wrong."""
+    """Parses the command line; leaves with exit code 2 and one line if it is wrong, and with 0
+    after an explanation of every flag where `--help` asks for it."""
+    if _HELP.intersection(arguments[1:]):
+        print(explain_flags(arguments[0]))
+        sys.exit(0)
     try:
         return flags.FLAGS(arguments)
     except flags.Error as error:
         sys.exit(_explain(2, error))
+
+
+def explain_flags(program: str) -> str:
+    """Returns what a command does and what each of its flags means."""
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith("experiments") or module == program:
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module(program, flag)
+    about = sys.modules["__main__"].__doc__ or ""
+    return f"{about}\n{flags.FLAGS.module_help(program)}"
 
 
 def _explain(code: int, reason: object) -> int:

@@ -34,7 +34,7 @@ def main() -> None:
         data = exports.export_model(model, tuple(values.platforms))
     except ImportError as error:
         raise ConfigError(str(error)) from None
-    results.write_bytes(Path(values.out), data)
+    results.write_bytes(Path(values.out).expanduser(), data)
     shape = ", ".join(map(str, model.image_shape))
     print(
         f"{values.out}: {len(data) / 1e6:.2f} MB for {', '.join(values.platforms)}; float32 "

@@ -10,6 +10,8 @@ rate that was asked for.
 """
 
 import dataclasses
+import logging
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +48,14 @@ def define_flags() -> None:
     settings.define_run_flags()
     environment.define_flags()
     flags.DEFINE_string("model", None, "folder to write the model to")
-    flags.DEFINE_integer("normal_class", 0, "class that is normal, of labelled data")
+    flags.DEFINE_integer(
+        "normal_class",
+        None,
+        "class that is normal, of labelled data (default: the one named good or normal, else 0)",
+    )
+    flags.DEFINE_bool(
+        "skip_unreadable", False, "leave out image files that cannot be read, and list them"
+    )
     flags.DEFINE_string("seeds", "5", "members of the ensemble: a count, or a list as 0,1,7")
     flags.DEFINE_float(
         "calibration_fraction", 0.2, "share that is held out for threshold and p-values"
@@ -68,29 +77,49 @@ def main() -> None:
     environment.use_platform(values.platform, values.compilation_cache)
     if not values.model:
         raise ConfigError("--model is not given; it names the folder to write the model to")
+    target = Path(values.model).expanduser()
     data_config = settings.data_config(values)
-    data = load_normal(data_config, values.normal_class)
+    data = load_normal(data_config, values.normal_class, values.skip_unreadable)
     config = detector_config(values, data)
+    # Before the training: a model that cannot be written would be lost.
+    checkpoints.check_target(target)
     with sweep.progress_bar("fit", _epochs(config), "epoch") as bar:
-        model, _ = fit(config, data, lambda done, _: bar.update(done - bar.n))
-    model = model._replace(summary={**model.summary, **_summary(config, data_config)})
-    checkpoints.save_model(Path(values.model), model)
+        model, _ = detectors.fit_detector(
+            config,
+            data.images,
+            feature_names=data.feature_names,
+            on_progress=lambda done, _: bar.update(done - bar.n),
+        )
+    model = model._replace(summary={**model.summary, **_summary(config, data_config, model)})
+    checkpoints.save_model(target, model)
     print(describe(model))
     if len(data.test_images):
         print(describe_test(model, data))
 
 
-def load_normal(config: DataConfig, normal_class: int) -> NormalData:
+def load_normal(
+    config: DataConfig, normal_class: int | None, skip_unreadable: bool = False
+) -> NormalData:
     """Loads what a scorer is trained on (touches files).
 
+    Args:
+      config: where it is.
+      normal_class: of labelled data; None takes the class named good or normal, else 0.
+      skip_unreadable: of a plain folder: leave out files that cannot be read.
     Raises:
       DataError: no such data, or no such class.
     """
     if config.name == "folder" and config.data_dir is not None:
         root = Path(config.data_dir).expanduser()
         if root.is_dir() and not (root / "train").is_dir():
-            return _plain_folder(root, config)
+            return _plain_folder(root, config, skip_unreadable)
+    if skip_unreadable:
+        raise ConfigError("--skip_unreadable is for a plain folder of images")
     dataset = datasets.load(config)
+    if normal_class is None:
+        names = [name for name in datasets.NORMAL_NAMES if name in dataset.class_names]
+        normal_class = dataset.class_names.index(names[0]) if names else 0
+    print(f"normal: class {normal_class}, {_name(dataset, normal_class)}", file=sys.stderr)
     split = datasets.one_class_split(dataset, normal_class, require_test=False)
     return NormalData(
         dataset.x_train[split.train_indices],
@@ -100,12 +129,21 @@ def load_normal(config: DataConfig, normal_class: int) -> NormalData:
     )
 
 
-def _plain_folder(root: Path, config: DataConfig) -> NormalData:
+def _name(dataset: Dataset, label: int) -> str:
+    return dataset.class_names[label] if 0 <= label < len(dataset.class_names) else "unknown"
+
+
+def _plain_folder(root: Path, config: DataConfig, skip_unreadable: bool) -> NormalData:
     paths = datasets.image_files(root)
     if not paths:
         raise DataError(f"{root}: no images in it; put the normal images there, or into train/")
-    parts = datasets.iter_images(paths, config.image_size, config.channels)
-    images = np.concatenate([batch for _, batch in parts])
+    parts = datasets.iter_images(
+        paths, config.image_size, config.channels, skip_unreadable=skip_unreadable
+    )
+    batches = [batch for _, batch in parts]
+    if not batches:
+        raise DataError(f"{root}: none of its {len(paths)} images can be read")
+    images = np.concatenate(batches)
     return NormalData(images, images[:0], np.zeros(0, np.uint8))
 
 
@@ -132,32 +170,21 @@ def detector_config(values: flags.FlagValues, data: NormalData) -> DetectorConfi
     return dataclasses.replace(config, alarm_rate=values.false_alarm_rate) if conformal else config
 
 
-def fit(config: DetectorConfig, data: NormalData, on_progress: Any) -> tuple[Model, Any]:
-    """Trains a model; see `detectors.fit_detector`.
-
-    Raises:
-      Failure: a member failed.
-    """
-    try:
-        return detectors.fit_detector(
-            config, data.images, feature_names=data.feature_names, on_progress=on_progress
-        )
-    except detectors.TrainingError as error:
-        raise environment.Failure(str(error)) from None
-
-
 def _epochs(config: DetectorConfig) -> int:
     before = config.run.pretraining.epochs if config.run.pretraining else 0
     return before + config.run.training.epochs
 
 
-def _summary(config: DetectorConfig, data: DataConfig) -> dict[str, Any]:
+def _summary(config: DetectorConfig, data: DataConfig, model: Model) -> dict[str, Any]:
     """Returns the alarm rate that was asked for, and how images are made alike before scoring."""
     conformal = config.threshold_rule == "conformal"
     return {
         "alarm_rate": config.alarm_rate if conformal else None,
         "data": {
-            "image_size": list(data.image_size) if data.image_size else None,
+            # The loader of traffic signs resizes them without being told.
+            "image_size": list(model.image_shape[:2])
+            if data.image_size or data.name == "gtsrb"
+            else None,
             "channels": data.channels,
         },
     }
@@ -177,9 +204,12 @@ def describe_test(model: Model, data: NormalData) -> str:
     """Returns lines on the test part: alarms among its normals, and how well anomalies are told."""
     scores = detectors.score_images(model, data.test_images)
     normal = data.test_labels == 0
+    if not normal.any():
+        found = int((scores > model.threshold).sum())
+        return f"test part: {found} of {len(scores)} anomalies raise an alarm"
     alarms = int((scores[normal] > model.threshold).sum())
     lines = [f"test part: {alarms} of {normal.sum()} normals raise an alarm"]
-    if normal.any() and not normal.all():
+    if not normal.all():
         found = int((scores[~normal] > model.threshold).sum())
         auroc = metrics.evaluate(scores, data.test_labels, model.threshold).auroc
         lines[0] += f", {found} of {(~normal).sum()} anomalies do; AUROC {100 * auroc:.2f}"
@@ -196,5 +226,6 @@ def describe_test(model: Model, data: NormalData) -> str:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
     define_flags()
     environment.run_command(main)

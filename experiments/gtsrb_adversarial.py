@@ -22,7 +22,7 @@ from absl import flags
 
 from deepsvdd_jax import datasets
 from deepsvdd_jax.configs import ConfigError, DataConfig, SplitConfig
-from deepsvdd_jax.datasets import Dataset
+from deepsvdd_jax.datasets import DataError, Dataset
 from experiments import adversarial, environment, results, sweep
 from experiments.adversarial import Adversarials, AttackConfig, ClassifierConfig
 
@@ -69,13 +69,15 @@ def main() -> None:
         "classifier": dataclasses.asdict(classifier_config),
         "attack": dataclasses.asdict(attack_config) | {"start": values.start},
     }
-    with results.locked(planned.out), environment.stop_signals() as stop_if_asked:
+    with results.locked(planned.out):
         rows = results.open_folder(planned.out, settings)
         found = adversarials_in(planned.out, classifier_config, attack_config, signs, values.start)
         print(describe(found), file=sys.stderr)
         dataset = stop_problem(signs, found)
         splits = sweep.make_splits(dataset, planned.split, planned.classes, planned.seeds)
-        sweep.run(planned._replace(dataset=dataset, splits=splits), rows, stop_if_asked)
+        complete = planned._replace(dataset=dataset, splits=splits)
+        with environment.stop_signals() as stop_if_asked:
+            sweep.run(complete, rows, stop_if_asked)
 
 
 def read_configs(values: flags.FlagValues) -> tuple[ClassifierConfig, AttackConfig]:
@@ -197,6 +199,21 @@ def stop_problem(signs: Dataset, found: Adversarials | None) -> Dataset:
         ).astype(np.int64),
         class_names=(*signs.class_names, "adversarial stop"),
     )
+
+
+def with_adversarials(signs: Dataset, folder: Path) -> Dataset:
+    """Returns the problem of a results folder that holds adversarials (reads them), else the data
+    as they are.
+
+    Raises:
+      DataError: a file of adversarials that is damaged.
+    """
+    if not _arrays_path(folder).exists():
+        return signs
+    try:
+        return stop_problem(signs, adversarial.load_adversarials(_arrays_path(folder).parent))
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def describe(found: Adversarials) -> str:

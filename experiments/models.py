@@ -13,8 +13,11 @@ from experiments.deep import Finished
 def save_run(folder: Path, config: RunConfig, finished: Finished) -> None:
     """Writes a run's model, an ensemble of one member (touches files)."""
     assert finished.scores is not None, "a failed run has no model"
+    # Without the time it took, so that equal runs leave equal models.
     summary = {
-        name: value for name, value in finished.row.items() if isinstance(value, (int, float, str))
+        name: value
+        for name, value in finished.row.items()
+        if isinstance(value, (int, float, str)) and name != "train_seconds"
     }
     rule = f"quantile {config.threshold_quantile:g} of the training scores"
     states = jax.tree.map(lambda leaf: np.asarray(leaf)[None], finished.state)

@@ -29,7 +29,7 @@ RUN_COLUMNS = (
     *("auroc", "average_precision", "fpr95", "auroc_untrained"),
     *("threshold", "accuracy", "precision", "recall", "f1"),
     *("epochs", "train_seconds", "collapsed"),
-    *("failed_epoch", "selection"),
+    *("failed_epoch", "failure", "selection"),
     *("test_minimum", "test_maximum", "test_mean", "test_median"),
     *("train_minimum", "train_maximum", "outside"),
 )

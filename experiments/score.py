@@ -2,11 +2,12 @@
 
     python -m experiments.score --model=parts.model --data_dir=new_parts --out=scores.csv
 
-`--data_dir` is a folder of images, an npz file (array `x`, or `x_test`) or a csv file. Images are
-read, resized as the training images were, and scored in batches: a folder may be larger than
-memory. Writes `name,score,p_value,anomalous`, one row a sample, in the order of names or rows:
-higher scores are more anomalous; a normal sample has a p-value of at most a with probability a; it
-is empty where no data were held out in training. The file appears when it is whole.
+`--data_dir` is a folder of images, an npz file (array `x`, else `x_test`, else `x_train`) or a csv
+file. Images are read, resized as the training images were, and scored in batches: a folder may be
+larger than memory. Writes `name,score,p_value,anomalous`, one row a sample, in the order of names
+or rows: higher scores are more anomalous; a normal sample has a p-value of at most a with
+probability a; it is empty where no data were held out in training. The file appears when it is
+whole.
 """
 
 import csv
@@ -14,7 +15,6 @@ import io
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from absl import flags
 
 from deepsvdd_jax import calibration, checkpoints, datasets, detectors
 from deepsvdd_jax.checkpoints import Model
-from deepsvdd_jax.configs import ConfigError, DataConfig
+from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
 from experiments import environment, results, sweep
 
@@ -62,7 +62,7 @@ def main() -> None:
             raise ConfigError(f"--{name} is not given")
     model = checkpoints.load_model(Path(values.model).expanduser())
     source = open_source(Path(values.data_dir).expanduser(), model, values.skip_unreadable)
-    scored, alarms = write_scores(Path(values.out), model, source)
+    scored, alarms = write_scores(Path(values.out).expanduser(), model, source)
     skipped = source.total - scored
     print(
         f"{values.out}: {scored} samples, {alarms} anomalous (score above {model.threshold:.6g})"
@@ -79,8 +79,7 @@ def open_source(path: Path, model: Model, skip_unreadable: bool) -> Source:
     if path.is_dir():
         return _open_folder(path, model, skip_unreadable)
     if path.suffix == ".npz":
-        data = datasets.load(DataConfig("npz", str(path)))
-        samples = data.x_test if len(data.x_test) else data.x_train
+        samples = datasets.read_samples(path)
         return Source(len(samples), _rows(samples))
     if ".csv" in path.suffixes:
         return _open_csv(path, model)
@@ -138,19 +137,20 @@ def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
       DataError: a sample that cannot be read or does not suit the model; nothing is written.
       WriteError: the file cannot be written.
     """
+    draft = checkpoints.draft_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        file = draft.open("w", newline="", encoding="utf-8")
     except OSError as error:
         raise results.ResultsError(f"cannot write {path}: {error.strerror or error}") from None
     try:
-        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
+        with file:
             counts = _write_rows(file, model, source)
         os.replace(draft, path)
     except OSError as error:
         raise results.WriteError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
     return counts
 
 

@@ -65,6 +65,8 @@ _SETTINGS: tuple[tuple[str, str, str], ...] = (
     ("pretrain_learning_rate", "pretraining.optimizer.learning_rate", "autoencoder: rate"),
     ("pretrain_milestones", "pretraining.optimizer.milestones", "autoencoder: milestones"),
     ("pretrain_drop_factor", "pretraining.optimizer.drop_factor", "autoencoder: drop factor"),
+    ("pretrain_momentum", "pretraining.optimizer.momentum", "autoencoder: momentum"),
+    ("pretrain_rho", "pretraining.optimizer.rho", "autoencoder: of rmsprop and adadelta"),
     (
         "pretrain_decay_after_epoch",
         "pretraining.optimizer.decay_after_epoch",
@@ -192,6 +194,17 @@ def run_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int, .
     if error is not None and config.pretraining is not None:
         config = configs.replace_at(config, "pretraining.objective.reconstruction_error", error)
     return config
+
+
+def given_in(values: flags.FlagValues, part: str) -> list[str]:
+    """Returns the flags that were given and whose setting lies in a part of a `RunConfig`."""
+    return [
+        name
+        for name, path, _ in _SETTINGS
+        if path.startswith(part)
+        and values[name].value is not None
+        and name != "reconstruction_error"
+    ]
 
 
 def _base_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int, ...]) -> RunConfig:

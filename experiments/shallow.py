@@ -14,7 +14,7 @@ from absl import flags
 from deepsvdd_jax import baselines, preprocessing
 from deepsvdd_jax.configs import ConfigError, PreprocessingConfig, RunConfig
 from deepsvdd_jax.datasets import OneClassSplit
-from experiments import deep, environment, results
+from experiments import deep, results
 from experiments.results import RunName
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def method_config(method: str, config: ShallowConfig) -> baselines.BaselineConfi
 
 def score_missing(
     sweep: "Sweep", rows: dict[RunName, results.Row], stop_if_asked: Callable[[], None]
-) -> list[RunName]:
-    """Scores the baselines that are missing, in threads; returns those that failed."""
+) -> None:
+    """Scores the baselines that are missing, in threads; a row says of one that failed why."""
     from joblib import Parallel, delayed
 
     missing = [name for name in wanted_runs(sweep) if name not in rows]
@@ -152,7 +152,6 @@ def score_missing(
             results.write_runs(sweep.out, rows)
             bar.update()
             stop_if_asked()
-    return []
 
 
 def _announce(sweep: "Sweep", method: str, count: int) -> None:
@@ -169,7 +168,7 @@ def _announce(sweep: "Sweep", method: str, count: int) -> None:
 
 def _score(
     sweep: "Sweep", name: RunName
-) -> tuple[RunName, dict[str, Any], dict[str, npt.NDArray[Any]]]:
+) -> tuple[RunName, dict[str, Any], dict[str, npt.NDArray[Any]] | None]:
     split = sweep.splits[name.normal_class, name.seed]
     started = time.perf_counter()
     train, test = method_features(sweep, name.method, split)
@@ -179,7 +178,7 @@ def _score(
             method_config(name.method, sweep.shallow), train, test, seed, split.test_labels
         )
     except ValueError as error:
-        raise environment.Failure(f"{name.stem}: {error}") from None
+        return name, {"failure": " ".join(str(error).split())}, None
     row: dict[str, Any] = deep.evaluate_scores(
         result.test_scores, split.test_labels, result.train_scores, 0.99, result.test_indices
     )

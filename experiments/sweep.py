@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from tqdm import tqdm
 
-from deepsvdd_jax import configs, datasets, presets
+from deepsvdd_jax import configs, datasets, initialization, presets, runs
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 from deepsvdd_jax.networks import build_network, check_image_shape
@@ -101,17 +101,18 @@ def run(sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[
     print(
         f"{sweep.out}: {len(rows)} runs are there, {_missing(sweep, rows)} to go", file=sys.stderr
     )
-    failed = train_deep(sweep, rows, stop_if_asked)
-    failed += shallow.score_missing(sweep, rows, stop_if_asked)
+    train_deep(sweep, rows, stop_if_asked)
+    shallow.score_missing(sweep, rows, stop_if_asked)
     summary = results.write_summary(sweep.out, rows)
     print(tables.summary_table(summary, sweep.preset, sweep.split.protocol))
     for text in tables.itu_tables(rows, sweep.dataset.name, sweep.preset):
         print(text)
     for line in tables.outside_lines(rows):
         print(line)
+    failed = [name for name in _wanted(sweep) if rows[name]["failure"]]
     if failed:
-        names = ", ".join(name.stem for name in failed[:3])
-        raise environment.Failure(f"{len(failed)} runs failed: {names}; see runs.csv")
+        reasons = "; ".join(f"{name.stem}: {rows[name]['failure']}" for name in failed[:3])
+        raise environment.Failure(f"{len(failed)} runs failed, see runs.csv; {reasons}")
 
 
 # --- what is asked for --------------------------------------------------------------------------
@@ -161,9 +162,11 @@ def plan_on(
     base = settings.run_config(values, data.name, shape)
     shallow_config = shallow.read_config(values, base)
     shallow.check(shallow_config, methods)
+    _check_dcae(values, base, methods)
     run_configs = {name: method_config(name, base) for name in DEEP_METHODS if name in methods}
     for config in run_configs.values():
         check_network(config, shape)
+        initialization.check_start(config, shape)
     splits = make_splits(dataset, split, classes, seeds, require_test)
     _check_batches(run_configs, splits)
     return Sweep(
@@ -180,8 +183,16 @@ def plan_on(
         values.runs_per_program,
         values.evaluate_every,
         values.save_models,
-        Path(values.out or f"results/{dataset.name}-{values.preset}"),
+        Path(values.out or f"results/{dataset.name}-{values.preset}").expanduser(),
     )
+
+
+def _check_dcae(values: flags.FlagValues, base: RunConfig, methods: tuple[str, ...]) -> None:
+    """Refuses settings of a phase that no chosen method has: a DCAE is the autoencoder phase."""
+    if base.pretraining is None or {"dcae"} != set(methods) & set(DEEP_METHODS):
+        return
+    for name in settings.given_in(values, "training."):
+        raise ConfigError(f"--{name} is not of the autoencoder: dcae takes --pretrain_{name}")
 
 
 def make_splits(
@@ -247,16 +258,12 @@ def check_network(config: RunConfig, shape: tuple[int, ...]) -> None:
 def _check_batches(
     run_configs: dict[str, RunConfig], splits: dict[tuple[int, int], OneClassSplit]
 ) -> None:
-    """A phase of whole batches needs one; a run needs two images for its statistics."""
     for config in run_configs.values():
-        for phase in (config.pretraining, config.training):
-            for (label, _), split in splits.items():
-                count = len(split.train_indices)
-                least = phase.batch_size if phase is not None and phase.whole_batches else 2
-                if count < least:
-                    raise ConfigError(
-                        f"class {label} has {count} training images; at least {least} are needed"
-                    )
+        for (label, _), split in splits.items():
+            try:
+                runs.check_image_count(config, len(split.train_indices))
+            except ConfigError as error:
+                raise ConfigError(f"class {label} has {error}") from None
 
 
 def describe(sweep: Sweep) -> dict[str, Any]:
@@ -288,9 +295,8 @@ def _as_dict(config: RunConfig | None) -> dict[str, Any] | None:
 
 def train_deep(
     sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[[], None]
-) -> list[RunName]:
-    """Trains the deep runs that are missing; returns those that failed."""
-    failed: list[RunName] = []
+) -> None:
+    """Trains the deep runs that are missing."""
     keeper = flights.Keeper(sweep.out)
     for method, config in sweep.configs.items():
         wanted = {
@@ -313,13 +319,12 @@ def train_deep(
         )
         with progress_bar(method, len(jobs) * deep.total_epochs(config), "epoch") as bar:
             watch = deep.Watch(
-                _writer(sweep, rows, config, failed),
+                _writer(sweep, rows, config),
                 bar.update,
                 _saver(keeper, stop_if_asked),
                 keeper.drop,
             )
             deep.train_jobs(config, sweep.dataset, jobs, schedule, watch, lefts)
-    return failed
 
 
 def _goes_on(
@@ -345,14 +350,12 @@ def _saver(
 
 
 def _writer(
-    sweep: Sweep, rows: dict[RunName, results.Row], config: RunConfig, failed: list[RunName]
+    sweep: Sweep, rows: dict[RunName, results.Row], config: RunConfig
 ) -> Callable[[deep.Finished], None]:
     def write(finished: deep.Finished) -> None:
         name = finished.job.name
         values = identity(sweep, name) | finished.row
-        if finished.scores is None:
-            failed.append(name)
-        elif sweep.save_models:
+        if finished.scores is not None and sweep.save_models:
             from experiments.models import save_run
 
             save_run(sweep.out / "models" / name.stem, config, finished)
@@ -393,13 +396,16 @@ def progress_bar(what: str, total: int, unit: str) -> tqdm:
 
 
 def _missing(sweep: Sweep, rows: dict[RunName, results.Row]) -> int:
-    wanted = [
+    return sum(name not in rows for name in _wanted(sweep))
+
+
+def _wanted(sweep: Sweep) -> list[RunName]:
+    return [
         RunName(method, label, seed)
         for method in sweep.configs
         for label in sweep.classes
         for seed in sweep.seeds
     ] + shallow.wanted_runs(sweep)
-    return sum(name not in rows for name in wanted)
 
 
 if __name__ == "__main__":

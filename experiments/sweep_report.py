@@ -14,7 +14,7 @@ from deepsvdd_jax.configs import ConfigError, DataConfig, SplitConfig
 from deepsvdd_jax.datasets import DataError, Dataset
 from deepsvdd_jax.plots import Curve, Layout, Quantiles, Scored, Tiles
 from deepsvdd_jax.reports import Html, Picture, Section
-from experiments import inspection, published, results, tables
+from experiments import gtsrb_adversarial, inspection, published, results, tables
 from experiments.results import ResultsError, Row, RunName
 
 Array = npt.NDArray[Any]
@@ -155,7 +155,7 @@ def _with_data(sweep: Sweep, data_dir: str | None) -> Sweep:
     values = {**sweep.settings["data"], "data_dir": where, "prepare": False}
     config = configs.from_dict(DataConfig, values, "config.json: data")
     try:
-        data = datasets.load(config)
+        data = gtsrb_adversarial.with_adversarials(datasets.load(config), sweep.folder)
         for label in sweep.classes:
             _check_labels(sweep, data, label, where)
     except DataError as error:
@@ -307,11 +307,13 @@ def _filled(lines: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 def _troubles(sweep: Sweep) -> list[Html]:
-    failed = [name.stem for name, row in sweep.rows.items() if row["failed_epoch"]]
+    failed = [
+        f"{name.stem} ({row['failure']})" for name, row in sweep.rows.items() if row["failure"]
+    ]
     collapsed = [name.stem for name, row in sweep.rows.items() if row["collapsed"] == "1"]
     blocks = []
     if failed:
-        blocks.append(f"{_count(len(failed), 'run', 'runs')} diverged: {_comma(failed)}.")
+        blocks.append(f"{_count(len(failed), 'run', 'runs')} failed: {_comma(failed)}.")
     if collapsed:
         blocks.append(
             f"{_count(len(collapsed), 'run', 'runs')} collapsed, all inputs are mapped to nearly "

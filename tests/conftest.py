@@ -56,10 +56,10 @@ def _calling(module: ModuleType) -> Iterator[Call]:
 
 
 def _flags_of_commands() -> dict[str, flags.Flag]:
-    modules = flags.FLAGS.flags_by_module_dict()
+    # Flags that were away and came back belong to no module any more.
+    defined_by = flags.FLAGS.find_module_defining_flag
     return {
-        flag.name: flag
-        for module, defined in modules.items()
-        if module.startswith(("benchmarks", "experiments"))
-        for flag in defined
+        name: flags.FLAGS[name]
+        for name in list(flags.FLAGS)
+        if not str(defined_by(name)).startswith("absl")
     }

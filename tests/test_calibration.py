@@ -64,7 +64,7 @@ def test_rank_of_the_threshold() -> None:
 @pytest.mark.parametrize(("rate", "needed"), [(0.01, 99), (0.05, 19), (0.3, 3), (1e-3, 999)])
 def test_too_few_calibration_scores_are_told_how_many_are_needed(rate: float, needed: int) -> None:
     calibration.conformal_threshold(np.arange(float(needed)), rate)
-    message = f"alarm_rate {rate:g} needs at least {needed} calibration scores; there are"
+    message = f"false-alarm rate {rate:g} needs at least {needed} calibration scores; there are"
     with pytest.raises(ConfigError, match=message):
         calibration.conformal_threshold(np.arange(needed - 1.0), rate)
 

@@ -60,7 +60,7 @@ def test_the_command_fails_where_a_class_does_not_hold(
     monkeypatch.setattr(false_alarms, "count_alarms", count)
     with calling(false_alarms) as command:
         assert command("--normal_classes=3") == 0
-        assert "every class keeps 0.01" in capsys.readouterr().err
+        assert "every class keeps 0.05" in capsys.readouterr().err
         assert command("--normal_classes=3,8") == 1
         assert "classes 8: alarms outside" in capsys.readouterr().err
         assert command("--normal_classes=10") == 2

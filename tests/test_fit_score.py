@@ -18,6 +18,7 @@ from experiments import export, fit, score
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
 
+RATE = ("--false_alarm_rate=0.2",)
 QUICK = ("--epochs=3", "--milestones=2", "--seeds=2", "--batch_size=16")
 
 
@@ -237,7 +238,8 @@ def test_a_damaged_model_is_refused(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name, damage in (("arrays.npz", b"?"), ("model.json", b"{")):
+    (arrays,) = model.glob("arrays-*.npz")
+    for name, damage in ((arrays.name, b"?"), ("model.json", b"{")):
         path = tmp_path / name
         path.mkdir()
         for file in model.iterdir():
@@ -249,6 +251,58 @@ def test_a_damaged_model_is_refused(
         assert commands.score(f"--model={path}", data, f"--out={tmp_path / 's.csv'}") == 2
         message = capsys.readouterr().err
         assert name in message and "damaged" in message and message.count("\n") == 1
+
+
+def test_arrays_of_new_samples(commands: SimpleNamespace, tmp_path: Path) -> None:
+    pixels = np.random.RandomState(0).randint(0, 256, (40, 8, 8, 1))
+    np.savez(tmp_path / "train.npz", x_train=pixels.astype(np.uint8))
+    model, out = tmp_path / "model", tmp_path / "scores.csv"
+    data = ("--dataset=npz", f"--data_dir={tmp_path / 'train.npz'}", "--contrast=none")
+    assert commands.fit(*data, f"--model={model}", "--false_alarm_rate=0.2", *QUICK) == 0
+    expected = detectors.score_images(checkpoints.load_model(model), pixels.astype(np.uint8))
+    labels = np.arange(40) % 2
+    for arrays in (
+        {"x": pixels.astype(np.uint8)},
+        {"x_test": pixels.astype(np.int64)},
+        {"x": pixels.astype(np.uint16), "y": labels},
+    ):
+        np.savez(tmp_path / "new.npz", **arrays)
+        new = f"--data_dir={tmp_path / 'new.npz'}"
+        assert commands.score(f"--model={model}", new, f"--out={out}") == 0
+        scores = [float(row["score"]) for row in read(out)]
+        np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+def test_a_folder_of_something_else_is_never_replaced(
+    commands: SimpleNamespace, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    write_images(images, 20, 0)
+    (tmp_path / "file").write_text("mine")
+    for path, expected in ((images, "holds other files and no model"), (tmp_path / "file", "file")):
+        capsys.readouterr()
+        assert commands.fit(f"--data_dir={images}", f"--model={path}", *RATE, *QUICK) == 2
+        assert expected in capsys.readouterr().err
+    assert len(list(images.iterdir())) == 20 and (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_class_that_is_named_good_is_the_normal_one(
+    commands: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "data" / "train" / "bad", 8, 0, odd=True)
+    write_images(tmp_path / "data" / "train" / "good", 20, 1)
+    model = tmp_path / "model"
+    assert commands.fit(f"--data_dir={tmp_path / 'data'}", f"--model={model}", *RATE, *QUICK) == 0
+    assert "normal: class 1, good" in capsys.readouterr().err
+    assert checkpoints.load_model(model).summary["train_samples"] == 16
+
+
+def test_too_few_images_for_a_whole_batch_are_refused(
+    commands: SimpleNamespace, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = (f"--data_dir={parts / 'good'}", f"--model={tmp_path / 'model'}")
+    assert commands.fit(*data, *RATE, *QUICK, "--whole_batches", "--batch_size=64") == 2
+    assert "32 training images; at least 64 are needed" in capsys.readouterr().err
 
 
 def test_a_missing_extra_of_the_export_is_one_line(

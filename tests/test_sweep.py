@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,7 +15,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from experiments import results, sweep
+from deepsvdd_jax import baselines
+from experiments import results, settings, sweep
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -152,6 +154,51 @@ def test_a_run_that_diverges_is_named_and_harms_no_other(
     assert row["auroc"] == "" and row["failed_epoch"] in ("1", "2")
 
 
+def test_a_run_that_blows_up_in_its_last_step_fails_each_time(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = ("--optimizer=sgd", "--learning_rate=1e9", "--epochs=1", "--milestones=1")
+    more = ("--normal_classes=0", "--seeds=1", "--batch_size=1000", "--nobatch_norm")
+    for _ in range(2):
+        assert command(*more, *wild, f"--out={tmp_path / 'out'}") == 1
+        message = capsys.readouterr().err
+        assert "deep_svdd-class0-seed0: the loss was not finite" in message
+    (row,) = read_csv(tmp_path / "out" / "runs.csv")
+    assert row["auroc"] == "" and "not finite" in row["failure"]
+
+
+def test_a_baseline_that_fails_harms_no_other(
+    command: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    score = baselines.fit_and_score
+
+    def fail_kde(config: object, *rest: object) -> object:
+        if isinstance(config, baselines.KDEConfig):
+            raise ValueError("too few points\nfor the folds")
+        return score(config, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(baselines, "fit_and_score", fail_kde)
+    methods = ("--methods=kde,isolation_forest", "--normal_classes=0,1", "--seeds=1")
+    assert command(*methods, f"--out={tmp_path / 'out'}") == 1
+    assert "kde-class0-seed0: too few points for the folds" in capsys.readouterr().err
+    rows = read_csv(tmp_path / "out" / "runs.csv")
+    assert [(row["method"], bool(row["auroc"])) for row in rows] == [
+        *[("isolation_forest", True)] * 2,
+        *[("kde", False)] * 2,
+    ]
+
+
+def test_help_explains_every_flag(command: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--help") == 0
+    printed = capsys.readouterr().out
+    flags = ["dataset", "normal_classes", "selection", "platform", "evaluate_every", "config"]
+    for name in [*flags, *(name for name, *_ in settings._SETTINGS)]:
+        assert re.search(rf"^ +--(\[no\])?{name}:", printed, flags=re.MULTILINE), name
+
+
 # --- bad input ----------------------------------------------------------------------------------
 
 
@@ -213,6 +260,15 @@ BAD_FLAGS = {
     ),
     "passes": (("--evaluate_every=0",), "evaluate_every"),
     "same class": (("--normal_classes=3", "--anomalous_classes=3"), "3"),
+    "of another phase": (
+        ("--methods=dcae", "--pretrain_epochs=2", "--learning_rate=0.5"),
+        "dcae takes --pretrain_learning_rate",
+    ),
+    "dictionary": (
+        ("--first_layer=dictionary", "--kernel_size=9"),
+        "no larger than the images: kernel_size is 9",
+    ),
+    "initial model": (("--initial_model=nowhere",), "nowhere/model.json: No such file"),
     "whole batches": (("--batch_size=500", "--whole_batches"), "at least 500 are needed"),
 }
 

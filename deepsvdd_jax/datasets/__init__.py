@@ -6,10 +6,10 @@ import dataclasses
 import os
 
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets.arrays import load_npz
+from deepsvdd_jax.datasets.arrays import load_npz, read_samples
 from deepsvdd_jax.datasets.dataset import DataError, Dataset, Loader, one_line
 from deepsvdd_jax.datasets.digits import load_digits
-from deepsvdd_jax.datasets.folder import load_folder
+from deepsvdd_jax.datasets.folder import NORMAL_NAMES, load_folder
 from deepsvdd_jax.datasets.gtsrb import load_gtsrb
 from deepsvdd_jax.datasets.images import image_files, iter_images
 from deepsvdd_jax.datasets.splits import OneClassSplit, one_class_split
@@ -18,6 +18,7 @@ from deepsvdd_jax.datasets.tables import load_csv, read_csv
 
 __all__ = [
     "LOADERS",
+    "NORMAL_NAMES",
     "DataError",
     "Dataset",
     "Loader",
@@ -27,6 +28,7 @@ __all__ = [
     "load",
     "one_class_split",
     "read_csv",
+    "read_samples",
 ]
 
 LOADERS: dict[str, Loader] = {

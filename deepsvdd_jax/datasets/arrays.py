@@ -81,8 +81,8 @@ def feature_array(array: np.ndarray, source: str) -> np.ndarray:
       source: the file and array, for messages.
 
     Returns:
-      Images `[n, height, width, channels]`, uint8 as they are and everything else as float32, or
-      rows, float32 `[n, features]`.
+      Images `[n, height, width, channels]`, uint8 as they are, other whole numbers as grey levels
+      of 0 .. 255 divided by 255, everything else as float32; or rows, float32 `[n, features]`.
 
     Raises:
       DataError: another number of dimensions, an empty array, channels that come first, a value
@@ -101,9 +101,21 @@ def feature_array(array: np.ndarray, source: str) -> np.ndarray:
     if array.dtype != np.uint8 or array.ndim == 2:
         with np.errstate(over="ignore"):
             values = array.astype(np.float32)
+        if array.ndim > 2 and array.dtype.kind in "ui":
+            values /= np.float32(255)
         _check_finite(values, array, source)
         array = values
     return array[..., None] if array.ndim == 3 else array
+
+
+def read_samples(path: str | Path) -> np.ndarray:
+    """Reads samples without labels from an npz file: `x`, else `x_test`, else `x_train` (touches
+    files); see `feature_array`."""
+    arrays = read_npz(path)
+    for key in ("x", "x_test", "x_train"):
+        if key in arrays:
+            return feature_array(arrays[key], f"{path}: {key}")
+    raise DataError(f"{path}: holds {', '.join(arrays)}; expected x, x_test or x_train")
 
 
 def load_npz(config: DataConfig) -> Dataset:
