@@ -109,6 +109,15 @@ def phase_config(config: RunConfig, name: str) -> PhaseConfig:
     return phase
 
 
+def autoencoder_config(config: RunConfig) -> RunConfig:
+    """Returns the run that a pretraining is: the autoencoder phase, trained and scored by itself.
+
+    With the same key it draws and trains what the pretraining of `config` does, to the bit.
+    """
+    assert config.pretraining is not None
+    return dataclasses.replace(config, pretraining=None, training=config.pretraining)
+
+
 # --- one run ------------------------------------------------------------------------------------
 
 
@@ -153,9 +162,8 @@ def begin_run(
     )
     if config.pretraining is None:
         return untrained, distances
-    nothing = jnp.zeros((network.rep_dim,))
-    state = training.start_phase(config.pretraining, params, statistics, nothing, jnp.zeros(()))
-    return state._replace(active=run.data.count > 0), distances
+    autoencoder = autoencoder_config(config)
+    return begin_training(autoencoder, network, shared, run, params, statistics), distances
 
 
 def end_pretraining(
@@ -301,7 +309,9 @@ def run_epochs(
     """
     phase = phase_config(config, phase_name)
     settings = run.pretraining if phase_name == "pretraining" else run.training
-    key_phase = jax.random.fold_in(run.key, 1 + PHASES.index(phase_name))
+    # By what is minimised, not by the phase: an autoencoder draws the same before and alone.
+    reconstructs = phase.objective.kind == "reconstruction"
+    key_phase = jax.random.fold_in(run.key, 1 if reconstructs else 2)
 
     def train(epoch: Array, state: TrainState) -> tuple[TrainState, EpochInfo]:
         key_epoch = jax.random.fold_in(key_phase, epoch)
