@@ -315,7 +315,7 @@ def train_deep(
             sweep.runs_per_program,
             sweep.evaluate_every,
             len(wanted),
-            max(len(split.train_indices) for split in wanted.values()),
+            max(deep.image_count(split) for split in wanted.values()),
         )
         with progress_bar(method, len(jobs) * deep.total_epochs(config), "epoch") as bar:
             watch = deep.Watch(
