@@ -41,7 +41,7 @@ SUMMARY_COLUMNS = (
 # Settings in config.json that may differ when a sweep is taken up again.
 _FREE = (
     *("versions", "device", "normal_classes", "seeds", "methods", "data_dir"),
-    *("runs_per_program", "evaluate_every", "save_models"),
+    *("runs_per_program", "evaluate_every", "save_models", "table"),
 )
 
 
@@ -266,16 +266,21 @@ def write_run(
 def write_runs(folder: Path, rows: Mapping[RunName, Row]) -> None:
     """Writes `runs.csv` from the rows of finished runs (touches files)."""
     ordered = [rows[key] for key in sorted(rows)]
-    table = _csv_text(RUN_COLUMNS, ([row[name] for name in RUN_COLUMNS] for row in ordered))
-    write_text(folder / "runs.csv", table)
+    lines = ([row[name] for name in RUN_COLUMNS] for row in ordered)
+    write_table(folder / "runs.csv", [RUN_COLUMNS, *lines])
 
 
 def write_summary(folder: Path, rows: Mapping[RunName, Row]) -> list[Row]:
     """Writes `summary.csv` from the rows and scores of finished runs (touches files)."""
     summary = summarize(folder, rows)
-    table = _csv_text(SUMMARY_COLUMNS, ([row[name] for name in SUMMARY_COLUMNS] for row in summary))
-    write_text(folder / "summary.csv", table)
+    write_summary_rows(folder, summary)
     return summary
+
+
+def write_summary_rows(folder: Path, summary: list[Row]) -> None:
+    """Writes `summary.csv` from its rows (touches files)."""
+    lines = ([row[name] for name in SUMMARY_COLUMNS] for row in summary)
+    write_table(folder / "summary.csv", [SUMMARY_COLUMNS, *lines])
 
 
 def summarize(folder: Path, rows: Mapping[RunName, Row]) -> list[Row]:
@@ -408,6 +413,12 @@ def _csv_text(header: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
     writer.writerow(list(header))
     writer.writerows([format_value(cell) for cell in line] for line in lines)
     return buffer.getvalue()
+
+
+def write_table(path: Path, lines: Iterable[Iterable[Any]]) -> None:
+    """Writes a csv file from its lines, the header first (touches files); raises WriteError."""
+    header, *rest = lines
+    write_text(path, _csv_text(header, rest))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -125,3 +125,11 @@ def aligned(lines: list[tuple[str, ...]]) -> str:
         for line in lines
     ]
     return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
+
+
+def hours_and_minutes(seconds: float) -> str:
+    """Returns a time as `3 h 07 min`, below an hour as minutes, below a minute as seconds."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if seconds >= 60 else f"{seconds:.0f} s"
