@@ -145,7 +145,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     arrays = _read_arrays(folder / name, described.get("sha256"))
     try:
         fields: dict[str, Any] = {name: arrays[name] for name in _PLAIN_ARRAYS}
-        fields |= {name: _unflatten(arrays, name) for name in _TREES}
+        fields |= {name: unflatten(arrays, name) for name in _TREES}
         return Model(
             config=configs.from_dict(RunConfig, described["config"], f"{folder / _JSON}"),
             image_shape=tuple(int(side) for side in described["image_shape"]),
@@ -163,7 +163,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 def _array_bytes(model: Model) -> bytes:
     arrays = {name: np.asarray(getattr(model, name)) for name in _PLAIN_ARRAYS}
     for name in _TREES:
-        arrays.update(_flatten(getattr(model, name), name))
+        arrays.update(flatten(getattr(model, name), name))
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
@@ -231,15 +231,17 @@ def _read_arrays(path: Path, checksum: object) -> dict[str, npt.NDArray[Any]]:
         raise ModelError(f"{path}: damaged: {error}") from None
 
 
-def _flatten(tree: dict[str, Any], prefix: str) -> dict[str, npt.NDArray[Any]]:
+def flatten(tree: dict[str, Any], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """Returns the leaves of a nested dict under names like `prefix/encoder/dense/kernel`."""
     flat: dict[str, npt.NDArray[Any]] = {}
     for name, value in tree.items():
         key = f"{prefix}/{name}"
-        flat.update(_flatten(value, key) if isinstance(value, dict) else {key: np.asarray(value)})
+        flat.update(flatten(value, key) if isinstance(value, dict) else {key: np.asarray(value)})
     return flat
 
 
-def _unflatten(arrays: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, Any]:
+def unflatten(arrays: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, Any]:
+    """Returns the nested dict that `flatten` took apart; arrays of other prefixes are left out."""
     tree: dict[str, Any] = {}
     for key, value in arrays.items():
         first, *path = key.split("/")
