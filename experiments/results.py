@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from deepsvdd_jax import checkpoints, configs, metrics
+from deepsvdd_jax import checkpoints, configs, metrics, npz
+from deepsvdd_jax.npz import NpzError
 
 RUN_COLUMNS = (
     *("dataset", "protocol", "normal_class", "method", "objective", "seed"),
@@ -252,9 +253,7 @@ def write_run(
         table = _csv_text(list(history), zip(*history.values(), strict=True))
         files[f"history/{name.stem}.csv"] = table.encode("utf-8")
     if scores is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, **scores)  # type: ignore[arg-type]
-        files[f"scores/{name.stem}.npz"] = buffer.getvalue()
+        files[f"scores/{name.stem}.npz"] = npz.npz_bytes(scores)
     for file, data in files.items():
         write_bytes(folder / file, data)
     rows[name] = {column: format_value(values.get(column)) for column in RUN_COLUMNS}
@@ -359,14 +358,14 @@ def read_scores(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
     """Reads a run's scores file (touches files)."""
     path = folder / "scores" / f"{name.stem}.npz"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+        with path.open("rb") as file:
+            return npz.read_npz(file)
     except OSError as error:
         raise ResultsError(
             f"{path}: {error.strerror or error}; delete it to run it again"
         ) from None
-    except (ValueError, KeyError, EOFError) as error:
-        raise ResultsError(f"{path}: damaged: {error}; delete it to run it again") from None
+    except NpzError as error:
+        raise ResultsError(f"{path}: damaged: {error}; delete it to run it again") from error
 
 
 def read_history(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
