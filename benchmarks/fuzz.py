@@ -11,6 +11,7 @@ exit code 1, the bytes kept in `--out`. The parsers and their valid files are in
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -380,14 +381,17 @@ def main(arguments: list[str]) -> None:
     if values.replay is not None:
         replay(Path(values.replay))
         return
+    chosen = [PARSERS[name] for name in names]
+    on_crash = functools.partial(keep, Path(values.out))
+    print(table(fuzz(chosen, values.seconds, values.seed, on_crash)))
 
-    def keep(parser: Parser, data: bytes, crash: Crash) -> None:
-        path = Path(values.out) / f"{parser.name}-{hashlib.sha256(data).hexdigest()[:8]}.bin"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        sys.exit(f"{parser.name}: {crash}\nkept: --replay={path}")
 
-    print(table(fuzz([PARSERS[name] for name in names], values.seconds, values.seed, keep)))
+def keep(folder: Path, parser: Parser, data: bytes, crash: Crash) -> None:
+    """Writes the input of a crash and ends the process with exit code 1."""
+    path = folder / f"{parser.name}-{hashlib.sha256(data).hexdigest()[:8]}.bin"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    sys.exit(f"{parser.name}: {crash}\nreproduce it with --replay={path}")
 
 
 def replay(path: Path) -> None:
