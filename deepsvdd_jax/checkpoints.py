@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax import configs
+from deepsvdd_jax import configs, npz
 from deepsvdd_jax.configs import ConfigError, RunConfig
+from deepsvdd_jax.npz import NpzError
 
 FORMAT_VERSION = 2
 _JSON = "model.json"
@@ -164,9 +165,7 @@ def _array_bytes(model: Model) -> bytes:
     arrays = {name: np.asarray(getattr(model, name)) for name in _PLAIN_ARRAYS}
     for name in _TREES:
         arrays.update(flatten(getattr(model, name), name))
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+    return npz.npz_bytes(arrays)
 
 
 def _describe(model: Model, arrays: bytes) -> str:
@@ -224,11 +223,14 @@ def _read_arrays(path: Path, checksum: object) -> dict[str, npt.NDArray[Any]]:
         raise ModelError(f"{path}: {error.strerror or error}") from None
     if hashlib.sha256(data).hexdigest() != checksum:
         raise ModelError(f"{path}: damaged: its checksum is not the one in {_JSON}")
+    return _arrays_in(path, data)
+
+
+def _arrays_in(path: Path, data: bytes) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ModelError(f"{path}: damaged: {error}") from None
+        return npz.read_npz(io.BytesIO(data), kinds=npz.NUMBERS + npz.TEXT)
+    except NpzError as error:
+        raise ModelError(f"{path}: damaged: {error}") from error
 
 
 def flatten(tree: dict[str, Any], prefix: str) -> dict[str, npt.NDArray[Any]]:
@@ -269,9 +271,7 @@ def write_archive(path: Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
     Raises:
       OSError: it cannot be written; what was there before stays.
     """
-    buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(values) for name, values in arrays.items()})  # type: ignore[arg-type]
-    data = buffer.getvalue()
+    data = npz.npz_bytes(arrays)
     write_bytes(path, _ARCHIVE_MAGIC + hashlib.sha256(data).digest() + data)
 
 
@@ -289,8 +289,7 @@ def read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
     digest, data = content[len(_ARCHIVE_MAGIC) : start], content[start:]
     if not content.startswith(_ARCHIVE_MAGIC) or hashlib.sha256(data).digest() != digest:
         raise ModelError(f"{path}: damaged: its checksum is wrong")
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    return _arrays_in(path, data)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
