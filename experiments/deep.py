@@ -31,6 +31,10 @@ SECONDS_PER_CALL = 3.0
 # Quantiles of the test distances of normal and anomalous images that a full pass notes.
 PASS_QUANTILES = (0.1, 0.5, 0.9)
 
+# Training images, the first of a run, whose distances a full pass notes one by one.
+PASS_IMAGES = 256
+_SAMPLE = "sample"
+
 
 class Job(NamedTuple):
     """A run that is still to be trained, and the autoencoder that it starts from, if any."""
@@ -47,8 +51,8 @@ class Schedule(NamedTuple):
       runs_per_program: None chooses.
       evaluate_every: epochs between two full passes over both sets; None makes none.
       wanted: how many runs the sweep has, finished ones too, and
-      longest: most training images of one of them: both fix the shapes of a program, so that a
-        sweep that is taken up again runs the program that it left.
+      longest: most images of one of them, see `image_count`: both fix the shapes of a program, so
+        that a sweep that is taken up again runs the program that it left.
     """
 
     runs_per_program: int | None
@@ -94,6 +98,11 @@ class _Group(NamedTuple):
     fitted: dict[int, preprocessing.Preprocessing]
     images: npt.NDArray[np.floating]
     test_images: npt.NDArray[np.floating]
+
+
+def image_count(split: OneClassSplit) -> int:
+    """Returns how many images a run holds: those that it trains on, then those held out of it."""
+    return len(split.train_indices) + len(split.validation_indices)
 
 
 def run_key(seed: int, normal_class: int) -> jax.Array:
@@ -238,8 +247,10 @@ def _stack(
         indices = job.split.train_indices
         # Without images a run is over before it begins: one whose autoencoder failed.
         count = len(indices) if _start_failure(job) == training.NOT_FAILED else 0
+        # What stands behind the training images is scored by a full pass and otherwise padding.
+        held = np.concatenate([indices, job.split.validation_indices])
         data = training.RunData(
-            jnp.asarray(np.pad(indices, (0, longest - len(indices))), jnp.int32),
+            jnp.asarray(np.pad(held, (0, longest - len(held))), jnp.int32),
             jnp.int32(count),
             jnp.asarray(scaling.shift),
             jnp.asarray(scaling.scale),
@@ -361,7 +372,7 @@ def _with_pass(
     radius = np.asarray(progress.state.squared_radius)
     rows = [
         _pass_figures(
-            train[number][: len(job.split.train_indices)],
+            *_trained_and_held_out(train[number], job.split),
             test[number][job.split.test_indices],
             job.split.test_labels,
             float(radius[number]),
@@ -371,15 +382,26 @@ def _with_pass(
     new: dict[str, npt.NDArray[Any]] = {
         name: np.array([[row[name] for row in rows]]) for name in rows[0]
     }
-    new["epoch"] = np.array([progress.epoch])
+    new |= {
+        "epoch": np.array([progress.epoch]),
+        _SAMPLE: train[None, : len(program.jobs), :PASS_IMAGES],
+    }
     return {
         name: np.concatenate([found[name], values]) if name in found else values
         for name, values in new.items()
     }
 
 
+def _trained_and_held_out(
+    distances: npt.NDArray[np.floating], split: OneClassSplit
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    trained = len(split.train_indices)
+    return distances[:trained], distances[trained : image_count(split)]
+
+
 def _pass_figures(
     train: npt.NDArray[np.floating],
+    held_out: npt.NDArray[np.floating],
     test: npt.NDArray[np.floating],
     labels: npt.NDArray[np.integer],
     squared_radius: float,
@@ -391,6 +413,8 @@ def _pass_figures(
         "full_mean_distance": float(train.mean()),
         "full_outside": float((train > squared_radius).mean()),
     }
+    if len(held_out):
+        figures["held_out_mean_distance"] = float(held_out.mean())
     for name, values in (("normal", test[labels == 0]), ("anomalous", test[labels == 1])):
         for quantile in PASS_QUANTILES:
             place = f"test_{name}_q{round(100 * quantile):02d}"
@@ -443,8 +467,8 @@ def _finish(
     row["collapsed"] = metrics.is_collapsed(test) or bool(
         objective != "reconstruction" and outcome.spread[number] < metrics.COLLAPSED_SPREAD
     )
-    scores = score_arrays(test - offset, test, job.split.test_labels, float(train.mean()))
-    return finished._replace(scores=scores)
+    scores = score_arrays(test - offset, test, job.split.test_labels, train)
+    return finished._replace(scores=scores | _pass_arrays(flight.evaluations, number, job.split))
 
 
 def _start_failure(job: Job) -> int:
@@ -472,13 +496,13 @@ def score_arrays(
     scores: npt.NDArray[np.floating],
     distances: npt.NDArray[np.floating],
     labels: npt.NDArray[np.integer],
-    train_mean: float,
+    train_distances: npt.NDArray[np.floating],
     tested: npt.NDArray[np.integer] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Returns the arrays of a scores file.
 
-    `distances` are positive and averaged over seeds in an ensemble, each divided by `train_mean`;
-    `tested` marks the images that the row's figures are about.
+    `distances` are positive and averaged over seeds in an ensemble, each divided by `train_mean`,
+    the mean of `train_distances`; `tested` marks the images that the row's figures are about.
     """
     mask = np.ones(len(labels), bool)
     if tested is not None:
@@ -487,7 +511,8 @@ def score_arrays(
         "scores": np.asarray(scores, np.float32),
         "labels": np.asarray(labels, np.uint8),
         "distances": np.asarray(distances, np.float32),
-        "train_mean": np.asarray(train_mean, np.float64),
+        "train_mean": np.asarray(float(train_distances.mean()), np.float64),
+        "train_distances": np.asarray(train_distances, np.float32),
         "tested": mask,
     }
 
@@ -541,8 +566,23 @@ def _pass_columns(
 ) -> dict[str, npt.NDArray[Any]]:
     """Returns the figures of the full passes, NaN for the epochs in between."""
     columns = {}
-    for name in sorted(evaluations.keys() - {"epoch"}):
+    for name in sorted(evaluations.keys() - {"epoch", _SAMPLE}):
         columns[name] = np.full(len(history["epoch"]), np.nan)
         for epoch, values in zip(evaluations["epoch"], evaluations[name], strict=True):
             columns[name][history["epoch"] == epoch] = values[number]
     return columns
+
+
+def _pass_arrays(
+    evaluations: dict[str, npt.NDArray[Any]], number: int, split: OneClassSplit
+) -> dict[str, npt.NDArray[Any]]:
+    """Returns what the full passes noted of single training images: epochs `[passes]`, places in
+    the pool of training images `[n]`, distances `[passes, n]`."""
+    if not evaluations:
+        return {}
+    images = split.train_indices[:PASS_IMAGES]
+    return {
+        "pass_epochs": evaluations["epoch"],
+        "pass_images": images,
+        "pass_distances": evaluations[_SAMPLE][:, number, : len(images)],
+    }

@@ -190,7 +190,7 @@ def _score(
         result.test_scores,
         result.test_scores,
         split.test_labels,
-        float(result.train_scores.mean()),
+        result.train_scores,
         result.test_indices,
     )
     return name, row, scores

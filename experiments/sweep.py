@@ -352,7 +352,7 @@ def _train_stage(
         sweep.runs_per_program,
         sweep.evaluate_every,
         len(stage.wanted),
-        max(len(split.train_indices) for split in stage.wanted.values()),
+        max(deep.image_count(split) for split in stage.wanted.values()),
     )
     with progress_bar(stage.label, len(jobs) * stage.config.training.epochs, "epoch") as bar:
         watch = deep.Watch(stage.write, bar.update, _saver(keeper, stop_if_asked), keeper.drop)

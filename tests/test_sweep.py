@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from deepsvdd_jax import baselines
-from experiments import results, settings, sweep
+from deepsvdd_jax import baselines, checkpoints, datasets, detectors
+from deepsvdd_jax.configs import DataConfig
+from experiments import deep, results, settings, sweep
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -129,6 +130,32 @@ def test_other_settings_in_the_same_folder_are_refused_and_named(
     assert "deep_svdd.training.epochs is 2 there, 3 here" in message
     assert message.count("\n") == 1
     assert content() == before
+
+
+def test_full_passes_note_single_images_and_those_held_out(command: Call, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    passes = ("--evaluate_every=1", "--validation_fraction=0.25", "--save_models")
+    small = ("--normal_classes=3", "--seeds=4,", "--epochs=2", "--milestones=1")
+    assert command(*small, *passes, f"--out={out}") == 0
+    name = results.RunName("deep_svdd", 3, 4)
+    stored = results.read_scores(out, name)
+    dataset = datasets.load(DataConfig("digits"))
+    split = datasets.one_class_split(dataset, 3, validation_fraction=0.25, seed=4)
+    assert stored["pass_epochs"].tolist() == [1, 2]
+    noted = split.train_indices[: deep.PASS_IMAGES]
+    np.testing.assert_array_equal(stored["pass_images"], noted)
+    model = checkpoints.load_model(out / "models" / name.stem)
+    for indices, found in (
+        (split.train_indices, stored["train_distances"]),
+        (noted, stored["pass_distances"][-1]),
+    ):
+        expected = detectors.score_images(model, dataset.x_train[indices])
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    (row,) = read_csv(out / "runs.csv")
+    held_out = detectors.score_images(model, dataset.x_train[split.validation_indices])
+    history = results.read_history(out, name)
+    assert history["held_out_mean_distance"][-1] == pytest.approx(held_out.mean(), rel=1e-4)
+    assert stored["train_distances"].max() == pytest.approx(float(row["train_maximum"]))
 
 
 def test_methods_stand_in_one_summary(command: Call, tmp_path: Path) -> None:
