@@ -16,8 +16,9 @@ from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.runs import Outcome, Progress, Run, Shared
-from experiments import environment, flights
+from experiments import environment, flights, pretraining
 from experiments.flights import Flight, Left
+from experiments.pretraining import Pretrained
 from experiments.results import RunName
 
 # Runs of one program on a CPU, where each device loops over its share: enough for the devices to
@@ -36,10 +37,11 @@ _SAMPLE = "sample"
 
 
 class Job(NamedTuple):
-    """A run that is still to be trained."""
+    """A run that is still to be trained, and the autoencoder that it starts from, if any."""
 
     name: RunName
     split: OneClassSplit
+    start: Pretrained | None = None
 
 
 class Schedule(NamedTuple):
@@ -76,12 +78,14 @@ class Watch(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A run that has ended: its row, the scores file, the history and what a model needs."""
+    """A run that has ended: its row, the scores file, the history, and what a model or a run that
+    starts from it needs."""
 
     job: Job
     row: dict[str, Any]
     scores: dict[str, npt.NDArray[Any]] | None
     history: dict[str, npt.NDArray[Any]]
+    untrained: npt.NDArray[np.floating]
     state: training.TrainState
     fitted: preprocessing.Preprocessing
     image_shape: tuple[int, ...]
@@ -129,7 +133,7 @@ def train_jobs(
     """Trains all jobs.
 
     Args:
-      config: of all runs.
+      config: of all runs; without a pretraining, which is a job of its own.
       dataset: raw images.
       jobs: what to train; nothing is done for an empty list.
       schedule: how.
@@ -200,11 +204,6 @@ def _narrower(width: int, devices: int) -> int:
     return half
 
 
-def total_epochs(config: RunConfig) -> int:
-    """Returns the epochs of one run, pretraining included."""
-    return config.training.epochs + (config.pretraining.epochs if config.pretraining else 0)
-
-
 def _groups(config: RunConfig, dataset: Dataset, jobs: list[Job]) -> Iterator[_Group]:
     """Classes share one pool unless whitening, fitted to each class, changes the images."""
     by_class: dict[int, list[Job]] = {}
@@ -246,19 +245,21 @@ def _stack(
     for job in jobs:
         scaling = group.fitted[job.name.normal_class].scaling
         indices = job.split.train_indices
+        # Without images a run is over before it begins: one whose autoencoder failed.
+        count = len(indices) if _start_failure(job) == training.NOT_FAILED else 0
         # What stands behind the training images is scored by a full pass and otherwise padding.
         held = np.concatenate([indices, job.split.validation_indices])
         data = training.RunData(
             jnp.asarray(np.pad(held, (0, longest - len(held))), jnp.int32),
-            jnp.int32(len(indices)),
+            jnp.int32(count),
             jnp.asarray(scaling.shift),
             jnp.asarray(scaling.scale),
         )
-        weights = initialization.initial_weights(
-            config,
-            (group.images[indices] - scaling.shift) * scaling.scale,
-            job.name.seed,
-        )
+        if job.start is not None:
+            weights = pretraining.starting_weights(config, job.start)
+        else:
+            images = (group.images[indices] - scaling.shift) * scaling.scale
+            weights = initialization.initial_weights(config, images, job.name.seed)
         stacked.append(Run(run_key(*job.name[:0:-1]), data, *settings, weights))
     empty = stacked[0]._replace(data=stacked[0].data._replace(count=jnp.int32(0)))
     return runs.stack_runs(stacked + [empty] * (width - len(stacked)))
@@ -319,14 +320,14 @@ def _train_program(
     if flight is None:
         names = tuple(job.name for job in jobs)
         flight = Flight(names, runs.begin_runs(*parts), {}, 0.0)
-    told = _epochs_done(config, flight.progress)
+    told = flight.progress.epoch
     watch.epochs(told * len(jobs))
     epochs, warm, before_seconds = 1, False, flight.seconds
     while not runs.is_over(config, flight.progress):
         before = time.perf_counter()
         asked = _up_to_a_pass(epochs, flight.progress.epoch, schedule.evaluate_every)
         progress = runs.continue_runs(*parts, flight.progress, asked)
-        done = _epochs_done(config, progress)
+        done = progress.epoch
         if warm:
             # The first call compiled; from the second on the time tells how many epochs to ask for.
             seconds = max(time.perf_counter() - before, 1e-3)
@@ -342,7 +343,7 @@ def _train_program(
         watch.chunk(flight)
     outcome = runs.end_runs(*parts, flight.progress)
     outcome, untrained = jax.device_get((outcome, flight.progress.untrained_distances))
-    watch.epochs((total_epochs(config) - told) * len(jobs))
+    watch.epochs((config.training.epochs - told) * len(jobs))
     seconds = (before_seconds + time.perf_counter() - started) / len(jobs)
     for number, job in enumerate(jobs):
         watch.finished(
@@ -382,7 +383,6 @@ def _with_pass(
         name: np.array([[row[name] for row in rows]]) for name in rows[0]
     }
     new |= {
-        "phase": np.array([progress.phase]),
         "epoch": np.array([progress.epoch]),
         _SAMPLE: train[None, : len(program.jobs), :PASS_IMAGES],
     }
@@ -422,13 +422,6 @@ def _pass_figures(
     return figures
 
 
-def _epochs_done(config: RunConfig, progress: Progress) -> int:
-    before = 0
-    if progress.phase == "training" and config.pretraining is not None:
-        before = config.pretraining.epochs
-    return before + progress.epoch
-
-
 # --- from a program's end to rows and files -----------------------------------------------------
 
 
@@ -448,15 +441,19 @@ def _finish(
     objective = config.training.objective.kind
     row: dict[str, Any] = {
         "objective": objective,
-        "epochs": int(np.sum(np.array(history["phase"]) == "training")),
+        "epochs": len(history["epoch"]),
         "train_seconds": round(seconds, 3),
     }
-    finished = Finished(
-        job, row, None, history, state, group.fitted[job.name.normal_class], group.images.shape[1:]
-    )
-    if int(state.failure) != training.NOT_FAILED:
+    if job.start is not None:
+        history = _after_pretraining(job.start.history, history)
+        untrained = job.start.untrained
+    fitted = group.fitted[job.name.normal_class]
+    shape = group.images.shape[1:]
+    finished = Finished(job, row, None, history, untrained, state, fitted, shape)
+    failure = _start_failure(job) or int(state.failure)
+    if failure != training.NOT_FAILED:
         row["failed_epoch"] = len(history["epoch"])
-        row["failure"] = training.FAILURES[int(state.failure)]
+        row["failure"] = training.FAILURES[failure]
         return finished
     train = np.asarray(outcome.train_distances)[number][: len(job.split.train_indices)]
     test = np.asarray(outcome.test_distances)[number][job.split.test_indices]
@@ -472,6 +469,10 @@ def _finish(
     )
     scores = score_arrays(test - offset, test, job.split.test_labels, train)
     return finished._replace(scores=scores | _pass_arrays(flight.evaluations, number, job.split))
+
+
+def _start_failure(job: Job) -> int:
+    return training.NOT_FAILED if job.start is None else job.start.failure
 
 
 def evaluate_scores(
@@ -516,32 +517,48 @@ def score_arrays(
     }
 
 
+def _after_pretraining(
+    before: dict[str, npt.NDArray[Any]], history: dict[str, npt.NDArray[Any]]
+) -> dict[str, npt.NDArray[Any]]:
+    """Puts the epochs of the autoencoder in front; a column that only one of them has is empty in
+    the other's rows."""
+    before = before | {"phase": np.full(len(before["epoch"]), "pretraining")}
+
+    def rows(columns: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
+        return columns.get(name, np.full(len(columns["epoch"]), np.nan))
+
+    names = dict.fromkeys([*history, *before])
+    return {name: np.concatenate([rows(before, name), rows(history, name)]) for name in names}
+
+
 def _history_columns(progress: Progress, number: int) -> dict[str, npt.NDArray[Any]]:
-    """Returns one row an epoch that was run, pretraining first."""
-    columns: dict[str, list[npt.NDArray[Any]]] = {}
-    for phase in runs.PHASES:
-        if phase not in progress.history:
-            continue
-        info = jax.tree.map(lambda values: np.asarray(values)[number], progress.history[phase])
-        ran = info.ran
-        table: dict[str, npt.NDArray[Any]] = {
-            "epoch": np.arange(1, len(ran) + 1),
-            "loss": info.loss,
-            "radius": info.radius,
-            "phase": np.full(len(ran), phase),
-            "data_loss": info.data_loss,
-            "mean_distance": info.mean_distance,
-            "outside": info.outside,
-            "parameter_norm": info.parameter_norm,
-            "parameter_change": info.parameter_change,
-            "center_drift": info.center_drift,
-            "learning_rate": info.learning_rate,
-        }
-        for place, quantile in enumerate(training.DISTANCE_QUANTILES):
-            table[f"distance_q{round(100 * quantile):02d}"] = info.distance_quantiles[:, place]
-        for name, values in table.items():
-            columns.setdefault(name, []).append(values[ran])
-    return {name: np.concatenate(parts) for name, parts in columns.items()}
+    """Returns one row an epoch that was run."""
+    # A program whose autoencoders have all failed has no epoch.
+    every = progress.history.get("training", _no_epochs(len(progress.state.epoch)))
+    info = jax.tree.map(lambda values: np.asarray(values)[number], every)
+    table: dict[str, npt.NDArray[Any]] = {
+        "epoch": np.arange(1, len(info.ran) + 1),
+        "loss": info.loss,
+        "radius": info.radius,
+        "phase": np.full(len(info.ran), "training"),
+        "data_loss": info.data_loss,
+        "mean_distance": info.mean_distance,
+        "outside": info.outside,
+        "parameter_norm": info.parameter_norm,
+        "parameter_change": info.parameter_change,
+        "center_drift": info.center_drift,
+        "learning_rate": info.learning_rate,
+    }
+    for place, quantile in enumerate(training.DISTANCE_QUANTILES):
+        table[f"distance_q{round(100 * quantile):02d}"] = info.distance_quantiles[:, place]
+    return {name: values[info.ran] for name, values in table.items()}
+
+
+def _no_epochs(width: int) -> training.EpochInfo:
+    columns: dict[str, Any] = {name: np.zeros((width, 0)) for name in training.EpochInfo._fields}
+    columns["ran"] = np.zeros((width, 0), bool)
+    columns["distance_quantiles"] = np.zeros((width, 0, len(training.DISTANCE_QUANTILES)))
+    return training.EpochInfo(**columns)
 
 
 def _pass_columns(
@@ -549,32 +566,23 @@ def _pass_columns(
 ) -> dict[str, npt.NDArray[Any]]:
     """Returns the figures of the full passes, NaN for the epochs in between."""
     columns = {}
-    for name in evaluations.keys() - {"phase", "epoch", _SAMPLE}:
-        column = np.full(len(history["epoch"]), np.nan)
-        for place, phase, epoch in zip(
-            range(len(evaluations["epoch"])),
-            evaluations["phase"],
-            evaluations["epoch"],
-            strict=True,
-        ):
-            column[(history["phase"] == phase) & (history["epoch"] == epoch)] = evaluations[name][
-                place, number
-            ]
-        columns[name] = column
-    return {name: columns[name] for name in sorted(columns)}
+    for name in sorted(evaluations.keys() - {"epoch", _SAMPLE}):
+        columns[name] = np.full(len(history["epoch"]), np.nan)
+        for epoch, values in zip(evaluations["epoch"], evaluations[name], strict=True):
+            columns[name][history["epoch"] == epoch] = values[number]
+    return columns
 
 
 def _pass_arrays(
     evaluations: dict[str, npt.NDArray[Any]], number: int, split: OneClassSplit
 ) -> dict[str, npt.NDArray[Any]]:
-    """Returns what the full passes of the training phase noted of single training images: epochs
-    `[passes]`, places in the pool of training images `[n]`, distances `[passes, n]`."""
+    """Returns what the full passes noted of single training images: epochs `[passes]`, places in
+    the pool of training images `[n]`, distances `[passes, n]`."""
     if not evaluations:
         return {}
     images = split.train_indices[:PASS_IMAGES]
-    chosen = evaluations["phase"] == "training"
     return {
-        "pass_epochs": evaluations["epoch"][chosen],
+        "pass_epochs": evaluations["epoch"],
         "pass_images": images,
-        "pass_distances": evaluations[_SAMPLE][chosen, number, : len(images)],
+        "pass_distances": evaluations[_SAMPLE][:, number, : len(images)],
     }

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from deepsvdd_jax import checkpoints, configs, metrics
+from deepsvdd_jax import checkpoints, configs, metrics, npz
 
 RUN_COLUMNS = (
     *("dataset", "protocol", "normal_class", "method", "objective", "seed"),
@@ -43,6 +43,13 @@ _FREE = (
     *("versions", "device", "normal_classes", "seeds", "methods", "data_dir"),
     *("runs_per_program", "evaluate_every", "save_models", "table"),
 )
+
+
+# Those that a sweep may extend.
+_LISTS = ("normal_classes", "seeds", "methods")
+
+# Columns of a row that hold words; the others hold numbers.
+_WORDS = ("dataset", "protocol", "method", "objective", "failure", "selection")
 
 
 class ResultsError(ValueError):
@@ -179,7 +186,7 @@ def _check_same(path: Path, settings: Mapping[str, Any]) -> None:
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     merged = {**old, **{name: value for name, value in new.items() if value is not None}}
-    for name in ("normal_classes", "seeds", "methods"):
+    for name in _LISTS:
         both = [*old.get(name, []), *new.get(name, [])]
         merged[name] = list(dict.fromkeys(both))
     return merged
@@ -194,6 +201,13 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ResultsError(f"{path}: damaged: {error}; restore it or give another --out") from None
     if not isinstance(values, dict):
         raise ResultsError(f"{path}: damaged: not an object; restore it or give another --out")
+    for name in _LISTS:
+        items = values.get(name, [])
+        if not isinstance(items, list) or not all(isinstance(item, (int, str)) for item in items):
+            raise ResultsError(
+                f"{path}: damaged: {name} is no list of numbers or names; restore it or give "
+                "another --out"
+            )
     return values
 
 
@@ -208,8 +222,10 @@ def read_rows(folder: Path) -> dict[RunName, Row]:
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
             row = {column: str(kept["row"][column]) for column in RUN_COLUMNS}
-            name = RunName(row["method"], int(row["normal_class"]), int(row["seed"]))
+            name = _checked_name(row, path.stem)
             for file, checksum in kept["files"].items():
+                if file not in _files_of(name):
+                    raise ValueError(f"{file!r} is no file of this run")
                 _check_file(folder / file, checksum)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = " ".join(str(error).split())
@@ -217,6 +233,25 @@ def read_rows(folder: Path) -> dict[RunName, Row]:
             continue
         rows[name] = row
     return rows
+
+
+def _checked_name(row: Row, stem: str) -> RunName:
+    """Returns the run of a row; raises ValueError where it is another's, or a figure no number."""
+    name = RunName(row["method"], int(row["normal_class"]), int(row["seed"]))
+    if name.stem != stem:
+        raise ValueError(f"it is the row of {name.stem}")
+    for column in RUN_COLUMNS:
+        if column not in _WORDS and row[column]:
+            try:
+                float(row[column])
+            except ValueError:
+                raise ValueError(f"{column} is {row[column][:40]!r}") from None
+    return name
+
+
+def _files_of(name: RunName) -> tuple[str, str]:
+    """Returns where a run's history and scores lie in the folder."""
+    return f"history/{name.stem}.csv", f"scores/{name.stem}.npz"
 
 
 def _check_file(path: Path, checksum: str) -> None:
@@ -248,13 +283,12 @@ def write_run(
       WriteError: a file cannot be written; what was there before stays.
     """
     files: dict[str, bytes] = {}
+    history_file, scores_file = _files_of(name)
     if history is not None:
         table = _csv_text(list(history), zip(*history.values(), strict=True))
-        files[f"history/{name.stem}.csv"] = table.encode("utf-8")
+        files[history_file] = table.encode("utf-8")
     if scores is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, **scores)  # type: ignore[arg-type]
-        files[f"scores/{name.stem}.npz"] = buffer.getvalue()
+        files[scores_file] = npz.npz_bytes(scores)
     for file, data in files.items():
         write_bytes(folder / file, data)
     rows[name] = {column: format_value(values.get(column)) for column in RUN_COLUMNS}
@@ -362,22 +396,35 @@ def _ensemble_auroc(folder: Path, names: list[RunName]) -> float | None:
 
 def read_scores(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
     """Reads a run's scores file (touches files)."""
-    path = folder / "scores" / f"{name.stem}.npz"
+    path = folder / _files_of(name)[1]
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+        with path.open("rb") as file:
+            return _checked_scores(npz.read_npz(file))
     except OSError as error:
         raise ResultsError(
             f"{path}: {error.strerror or error}; delete it to run it again"
         ) from None
-    except (ValueError, KeyError, EOFError) as error:
-        raise ResultsError(f"{path}: damaged: {error}; delete it to run it again") from None
+    except ValueError as error:
+        raise ResultsError(f"{path}: damaged: {error}; delete it to run it again") from error
+
+
+def _checked_scores(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Returns the arrays of a scores file; raises ValueError if one is missing or of no use."""
+    for name in ("scores", "distances", "labels", "tested", "train_mean"):
+        if name not in arrays:
+            raise ValueError(f"{name} is missing")
+        wanted = () if name == "train_mean" else arrays["scores"].shape
+        if arrays[name].shape != wanted or arrays[name].ndim > 1:
+            raise ValueError(f"{name} has the shape {arrays[name].shape}")
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name} holds values that are not finite")
+    return arrays
 
 
 def read_history(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
     """Reads a run's history by columns, numbers but for `phase` (touches files); empty where it
     has none."""
-    path = folder / "history" / f"{name.stem}.csv"
+    path = folder / _files_of(name)[0]
     if not path.exists():
         return {}
     try:
