@@ -183,6 +183,14 @@ def gains(members: Members, most_choices: int = MOST_CHOICES) -> Array:
     )
 
 
+def gains_of_all(members: Mapping[str, Mapping[int, Members]]) -> dict[str, dict[int, Array]]:
+    """Returns the gains by method and class."""
+    return {
+        method: {label: gains(seeds) for label, seeds in of_class.items()}
+        for method, of_class in members.items()
+    }
+
+
 def choices(count: int, size: int, most: int) -> list[tuple[int, ...]]:
     """Returns all choices of `size` out of `count`, or `most` different drawn ones."""
     if math.comb(count, size) <= most:
@@ -215,7 +223,7 @@ def read_members(
       methods: to look at; None takes all.
 
     Raises:
-      ConfigError, ResultsError: a method without runs, a damaged file, nothing to put together.
+      ConfigError, ResultsError: a method without runs, a damaged file.
     """
     scored = [name for name in sorted(rows) if rows[name]["auroc"]]
     there = list(dict.fromkeys(name.method for name in scored))
@@ -229,10 +237,6 @@ def read_members(
             members = _members([results.read_scores(folder, name) for name in names])
             if members is not None:
                 found.setdefault(method, {})[label] = members
-    if not found:
-        raise results.ResultsError(
-            f"{folder}: no class has two seeds that saw the same test images"
-        )
     return found
 
 
@@ -241,9 +245,9 @@ def _members(loaded: list[dict[str, npt.NDArray[np.generic]]]) -> Members | None
     same = all(np.array_equal(tested, scores["tested"]) for scores in loaded)
     if len(loaded) < 2 or not same:
         return None
-    train = None
-    if all("train_distances" in scores for scores in loaded):
-        train = np.stack([np.asarray(scores["train_distances"], float) for scores in loaded])
+    kept = [scores["train_distances"] for scores in loaded if "train_distances" in scores]
+    complete = len(kept) == len(loaded) and len({distances.shape for distances in kept}) == 1
+    train = np.stack([np.asarray(distances, float) for distances in kept]) if complete else None
     return Members(
         np.stack([np.asarray(scores["distances"], float)[tested] for scores in loaded]),
         train,
@@ -316,10 +320,11 @@ def main() -> None:
     to = Path(values.to).expanduser() if values.to else folder / "ensembles"
     _, rows = results.read_folder(folder)
     members = read_members(folder, rows, tuple(values.methods) if values.methods else None)
-    found = {
-        method: {label: gains(seeds) for label, seeds in of_class.items()}
-        for method, of_class in members.items()
-    }
+    if not members:
+        raise results.ResultsError(
+            f"{folder}: no class has two seeds that saw the same test images"
+        )
+    found = gains_of_all(members)
     print(tables.aligned(gain_table(found)))
     for method, of_class in members.items():
         compared = {label: compare_normalizations(seeds) for label, seeds in of_class.items()}

@@ -95,7 +95,7 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> dict[RunName, Row]
         _check_same(path, settings)
     merged = _merged(_read_json(path), settings) if there else dict(settings)
     try:
-        write_text(path, json.dumps(merged, indent=2))
+        write_json(path, merged)
     except WriteError as error:
         raise ResultsError(str(error)) from None
     return read_rows(folder)
@@ -460,6 +460,11 @@ def _csv_text(header: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
     writer.writerow(list(header))
     writer.writerows([format_value(cell) for cell in line] for line in lines)
     return buffer.getvalue()
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a JSON object (touches files); raises WriteError."""
+    write_text(path, json.dumps(values, indent=2))
 
 
 def write_table(path: Path, lines: Iterable[Iterable[Any]]) -> None:

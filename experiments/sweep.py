@@ -114,6 +114,8 @@ def run(sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[
     )
     train_deep(sweep, rows, stop_if_asked)
     shallow.score_missing(sweep, rows, stop_if_asked)
+    # Rows that were copied in from another folder are in no table yet.
+    results.write_runs(sweep.out, rows)
     summary = results.write_summary(sweep.out, rows)
     print(tables.summary_table(summary, sweep.preset, sweep.split.protocol))
     for text in tables.itu_tables(rows, sweep.dataset.name, sweep.preset):

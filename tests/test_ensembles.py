@@ -108,6 +108,7 @@ def write_sweep(folder: Path, aurocs: dict[RunName, str], **more: Any) -> None:
     members = random_members(3)
     for name, auroc in aurocs.items():
         scores: dict[str, Any] = {
+            "scores": members.distances[name.seed],
             "distances": members.distances[name.seed],
             "train_mean": members.train_means[name.seed],
             "labels": members.labels,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import results, stopping
+from experiments import deep, results, stopping
 from experiments.results import RunName
 from experiments.stopping import Judged, Observed, Trace
 
@@ -73,7 +73,8 @@ def write_sweep(folder: Path, passes: bool) -> None:
             "full_mean_distance": np.array([9.0, np.nan, 4.0, np.nan, 3.0]),
             "test_auroc": np.array([0.1, np.nan, 0.6, np.nan, 0.5 + 0.1 * seed]),
         }
-        scores = {"labels": np.array([0, 1])}
+        distances = np.array([1.0, 2.0])
+        scores = deep.score_arrays(distances, distances, np.array([0, 1]), distances)
         if passes:
             scores |= {
                 "pass_epochs": np.array([2, 4]),

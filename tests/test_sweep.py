@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import re
+import shutil
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -116,6 +117,26 @@ def test_repeating_and_extending_keeps_finished_rows(
     lines = (swept / "runs.csv").read_bytes().splitlines()
     assert set(before.splitlines()) < set(lines) and len(lines) == 6
     assert json.loads((swept / "config.json").read_text())["normal_classes"] == [0, 1, 2]
+
+
+def test_parts_trained_elsewhere_are_copied_in(
+    command: Call, swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = [tmp_path / "class0", tmp_path / "class1"]
+    for label, part in enumerate(parts):
+        for path in swept.rglob(f"*-class{label}-*"):
+            target = part / path.relative_to(swept)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, target)
+        shutil.copy(swept / "config.json", part)
+    first, other = parts
+    for name in ("rows", "scores", "history", "models"):
+        shutil.copytree(other / name, first / name, dirs_exist_ok=True)
+    assert command(*SMALL, f"--out={first}", "--save_models") == 0
+    assert "0 to go" in capsys.readouterr().err
+    together = [row for row in read_csv(swept / "runs.csv") if row["normal_class"] in "01"]
+    assert read_csv(first / "runs.csv") == together and len(together) == 4
+    assert [row["runs"] for row in read_csv(first / "summary.csv")] == ["2", "2", "4"]
 
 
 def test_other_settings_in_the_same_folder_are_refused_and_named(
