@@ -92,6 +92,22 @@ def test_preprocessing_and_training_do_not_see_the_calibration_part() -> None:
     jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
 
 
+def test_groups_are_held_out_whole() -> None:
+    groups = np.array(["a", "b", "c", "d", "e", "f"]).repeat([5, 25, 10, 20, 20, 10])
+    marked = TABLE.copy()
+    marked[:, 0] = np.unique(groups, return_inverse=True)[1]
+    for seed in range(4):
+        config = detector(seeds=(seed,), calibration_fraction=0.3)
+        train, held_out = detectors._split(config, marked, groups)
+        assert not set(train[:, 0]) & set(held_out[:, 0])
+        assert len(train) + len(held_out) == 90
+        sizes = [np.sum(held_out[:, 0] == group) for group in set(held_out[:, 0])]
+        # Enough, and without any one of them it may not be: the last that was drawn.
+        assert 27 <= len(held_out) < 27 + max(sizes)
+    with pytest.raises(ConfigError, match="leaves 90 for calibration and 0 for training"):
+        detectors._split(detector(calibration_fraction=0.3), marked, np.zeros(90))
+
+
 def test_progress_ends_with_all_epochs() -> None:
     told: list[tuple[int, int]] = []
     run = dataclasses.replace(RUN, training=dataclasses.replace(PHASE, epochs=7))

@@ -96,6 +96,32 @@ def test_a_folder_is_fitted_and_scored(
     assert loaded.summary["calibration_samples"] == 8 and len(loaded.center) == 2
 
 
+def test_images_of_a_group_are_held_out_together(
+    commands: SimpleNamespace, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = (f"--data_dir={parts / 'good'}", "--false_alarm_rate=0.2", *QUICK)
+    model = tmp_path / "model"
+    # part000 to part039 in tens, of which a fifth is to be held out: one.
+    assert commands.fit(*data, "--groups=part0.", f"--model={model}") == 0
+    loaded = checkpoints.load_model(model)
+    assert loaded.summary["calibration_samples"] == 10
+    images = np.stack([np.array(Image.open(path)) for path in sorted((parts / "good").iterdir())])
+    scores = detectors.score_images(loaded, images).reshape(4, 10)
+    assert any(np.array_equal(np.sort(ten), loaded.calibration_scores) for ten in scores)
+    for groups, expected in (
+        ("part(", "no regular expression"),
+        ("odd", "does not match 'part000.png'"),
+        (".*", "needs at least 4 calibration scores"),
+    ):
+        rate = ("--calibration_fraction=0.05",) if groups == ".*" else ()
+        capsys.readouterr()
+        assert commands.fit(*data, *rate, f"--groups={groups}", f"--model={tmp_path / 'm'}") == 2
+        assert expected in capsys.readouterr().err
+    table = ("--dataset=digits", "--groups=a", "--false_alarm_rate=0.2")
+    assert commands.fit(*table, f"--model={tmp_path / 'm'}") == 2
+    assert "these data have no file names" in capsys.readouterr().err
+
+
 def test_scoring_batches_do_not_matter(
     commands: SimpleNamespace, parts: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
