@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from typing import Any
 
 import jax
@@ -266,6 +267,23 @@ def test_a_collapsed_sphere_is_told_of() -> None:
     config = detector(run=dataclasses.replace(RUN, training=phase), seeds=(8,))
     with pytest.warns(CollapseWarning, match="seed 8: the hypersphere collapsed"):
         detectors.fit_detector(config, TABLE)
+
+
+def test_a_network_with_biases_collapses_where_one_without_does_not() -> None:
+    """Proposition 2 of Ruff et al. 2018: with a bias the center is reached by no weights at all."""
+    phase = dataclasses.replace(PHASE, epochs=200, optimizer=OptimizerConfig("adam", 3e-2))
+    for bias in (True, False):
+        network = dataclasses.replace(NETWORK, hidden_style="activation", bias=bias)
+        run = dataclasses.replace(RUN, network=network, training=phase)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", CollapseWarning)
+            model, _ = detectors.fit_detector(detector(run=run, seeds=(3,)), TABLE)
+        texts = [str(one.message) for one in told if one.category is CollapseWarning]
+        assert bool(texts) == bias
+        # All is within a hundredth of the center's length, or it is not.
+        distance = np.sqrt(model.train_means[0]) / np.linalg.norm(model.center[0])
+        assert distance < 1e-2 if bias else distance > 5e-2
+        assert all("seed 3" in text and "network without bias" in text for text in texts)
 
 
 def test_an_autoencoder_scores_by_its_error() -> None:

@@ -100,7 +100,9 @@ def test_the_report_shows_the_adversarials(
     # Noise among stop signs: the forest puts it first.
     stored = np.load(out / "scores" / "isolation_forest-class14-seed0.npz")
     assert set(np.argsort(stored["scores"])[-3:]) == {15, 16, 17}
-    assert (out / "report" / "most-anomalous-isolation_forest-class14-seed0.png").stat().st_size > 1000
+    assert (
+        out / "report" / "most-anomalous-isolation_forest-class14-seed0.png"
+    ).stat().st_size > 1000
 
     (out / "adversarials" / adversarial.ARRAYS_NAME).write_bytes(b"broken")
     with calling(report) as call:
