@@ -5,12 +5,13 @@
 
 Writes `config.json`, `runs.csv`, `summary.csv`, `scores/` and `history/` into `--out`, and prints a
 table beside the published figures. A sweep that was interrupted, or is given more classes, seeds or
-methods, goes on where it was.
+methods, goes on where it was. With `--distributed`, several processes share it.
 """
 
 import dataclasses
+import math
 import sys
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,17 @@ from deepsvdd_jax import configs, datasets, initialization, presets, runs
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 from deepsvdd_jax.networks import build_network, check_image_shape
-from experiments import deep, environment, flights, results, settings, shallow, tables
+from experiments import (
+    deep,
+    environment,
+    flights,
+    processes,
+    results,
+    settings,
+    shallow,
+    tables,
+)
+from experiments.processes import ALONE, Team
 from experiments.results import RunName
 
 DEEP_METHODS = ("deep_svdd", "dcae", "soft_boundary")
@@ -29,7 +40,7 @@ METHODS = ("deep_svdd", "dcae", *shallow.METHODS, "soft_boundary")
 
 
 class Sweep(NamedTuple):
-    """All that was asked for, checked."""
+    """All that was asked for, checked, and the processes that share it."""
 
     preset: str
     data: DataConfig
@@ -45,6 +56,7 @@ class Sweep(NamedTuple):
     evaluate_every: int | None
     save_models: bool
     out: Path
+    team: Team = ALONE
 
 
 def define_flags() -> None:
@@ -52,6 +64,7 @@ def define_flags() -> None:
     settings.define_data_flags()
     settings.define_split_flags()
     flags.DEFINE_string("normal_classes", "all", "`all`, or classes as 0,3,8")
+    processes.define_flags()
     define_training_flags()
 
 
@@ -81,14 +94,19 @@ def define_training_flags() -> None:
 def main() -> None:
     """Reads the flags, trains what is missing, writes and prints the tables."""
     values = flags.FLAGS
+    team = processes.join(values)
     environment.use_platform(values.platform, values.compilation_cache)
-    sweep = plan(values)
-    with results.locked(sweep.out), environment.stop_signals() as stop_if_asked:
-        run(sweep, results.open_folder(sweep.out, describe(sweep)), stop_if_asked)
+    sweep = plan(values)._replace(team=team)
+    with (
+        results.locked(sweep.out, team.number, team.size),
+        environment.stop_signals() as stop_if_asked,
+    ):
+        rows = processes.open_folder(team, sweep.out, describe(sweep), stop_if_asked)
+        run(sweep, rows, stop_if_asked)
 
 
 def run(sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[[], None]) -> None:
-    """Trains what is missing, writes and prints the tables.
+    """Trains what is missing of a process's runs; the first process writes and prints the tables.
 
     Args:
       sweep: what is wanted.
@@ -96,23 +114,49 @@ def run(sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[
       stop_if_asked: raises `Interrupted` once a signal has come.
 
     Raises:
-      Failure: runs that failed; everything else is done and written by then.
+      Failure: runs that failed, or that another process owes; everything else is done and written
+        by then.
     """
+    team, owners = sweep.team, _owners(sweep)
+    own = {name: owner for name, owner in owners.items() if owner == team.number}
+    missing = processes.without_rows(owners, rows)
     print(
-        f"{sweep.out}: {len(rows)} runs are there, {_missing(sweep, rows)} to go", file=sys.stderr
+        f"{sweep.out}: {len(rows)} runs are there, {len(own.keys() & missing.keys())} to go",
+        file=sys.stderr,
     )
-    train_deep(sweep, rows, stop_if_asked)
-    shallow.score_missing(sweep, rows, stop_if_asked)
+    processes.call_roll(team, sweep.out, missing.values(), stop_if_asked)
+    train_deep(sweep, own, rows, stop_if_asked)
+    shallow.score_missing(sweep, own, rows, stop_if_asked)
+    if team.is_first:
+        missing = processes.without_rows(owners, rows)
+        rows |= processes.gather(team, sweep.out, missing, stop_if_asked)
+        _write_tables(sweep, rows)
+    _report_failures(owners if team.is_first else own, rows)
+
+
+def _write_tables(sweep: Sweep, rows: dict[RunName, results.Row]) -> None:
+    """Writes and prints the tables, and removes what was saved of programs that are over."""
+    flights.Keeper(sweep.out).drop_finished(rows)
+    results.write_runs(sweep.out, rows)
     summary = results.write_summary(sweep.out, rows)
     print(tables.summary_table(summary, sweep.preset, sweep.split.protocol))
     for text in tables.itu_tables(rows, sweep.dataset.name, sweep.preset):
         print(text)
     for line in tables.outside_lines(rows):
         print(line)
-    failed = [name for name in _wanted(sweep) if rows[name]["failure"]]
+
+
+def _report_failures(owners: dict[RunName, int], rows: dict[RunName, results.Row]) -> None:
+    missing = processes.without_rows(owners, rows)
+    failed = [name for name in owners if name in rows and rows[name]["failure"]]
+    parts = []
     if failed:
         reasons = "; ".join(f"{name.stem}: {rows[name]['failure']}" for name in failed[:3])
-        raise environment.Failure(f"{len(failed)} runs failed, see runs.csv; {reasons}")
+        parts.append(f"{len(failed)} runs failed, see runs.csv; {reasons}")
+    if missing:
+        parts.append(processes.describe_missing(missing))
+    if parts:
+        raise environment.Failure("; ".join(parts))
 
 
 # --- what is asked for --------------------------------------------------------------------------
@@ -294,17 +338,20 @@ def _as_dict(config: RunConfig | None) -> dict[str, Any] | None:
 
 
 def train_deep(
-    sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[[], None]
+    sweep: Sweep,
+    own: Collection[RunName],
+    rows: dict[RunName, results.Row],
+    stop_if_asked: Callable[[], None],
 ) -> None:
-    """Trains the deep runs that are missing."""
+    """Trains those of some deep runs that are missing."""
     keeper = flights.Keeper(sweep.out)
     for method, config in sweep.configs.items():
         wanted = {
-            RunName(method, label, seed): sweep.splits[label, seed]
-            for label in sweep.classes
-            for seed in sweep.seeds
+            name: sweep.splits[name.normal_class, name.seed]
+            for name in own
+            if name.method == method
         }
-        lefts = [left for left in keeper.left() if _goes_on(left, wanted, rows)]
+        lefts = [left for left in keeper.left(wanted) if _goes_on(left, wanted, rows)]
         under_way = {name for left in lefts for name in left.names}
         jobs = [
             deep.Job(name, split)
@@ -314,8 +361,9 @@ def train_deep(
         schedule = deep.Schedule(
             sweep.runs_per_program,
             sweep.evaluate_every,
-            len(wanted),
-            max(len(split.train_indices) for split in wanted.values()),
+            # Of all processes alike: they then run the same compiled program.
+            math.ceil(len(sweep.splits) / sweep.team.size),
+            max(len(split.train_indices) for split in sweep.splits.values()),
         )
         with progress_bar(method, len(jobs) * deep.total_epochs(config), "epoch") as bar:
             watch = deep.Watch(
@@ -366,7 +414,7 @@ def _writer(
                 file=sys.stderr,
             )
         results.write_run(sweep.out, rows, name, values, finished.scores, finished.history)
-        results.write_runs(sweep.out, rows)
+        processes.write_table(sweep.team, sweep.out, rows)
 
     return write
 
@@ -395,17 +443,16 @@ def progress_bar(what: str, total: int, unit: str) -> tqdm:
     )
 
 
-def _missing(sweep: Sweep, rows: dict[RunName, results.Row]) -> int:
-    return sum(name not in rows for name in _wanted(sweep))
-
-
-def _wanted(sweep: Sweep) -> list[RunName]:
-    return [
+def _owners(sweep: Sweep) -> dict[RunName, int]:
+    """Returns the runs that are wanted, and which process trains each of them."""
+    owner = processes.owners(sweep.team.size, list(sweep.splits))
+    wanted = [
         RunName(method, label, seed)
         for method in sweep.configs
         for label in sweep.classes
         for seed in sweep.seeds
     ] + shallow.wanted_runs(sweep)
+    return {name: owner[name.normal_class, name.seed] for name in wanted}
 
 
 if __name__ == "__main__":
