@@ -44,7 +44,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("seed", 0, "Of the moments.")
     flags.DEFINE_string("dataset", "digits", "Data set of the sweep.")
     flags.DEFINE_string("data_dir", None, "Where it is.")
-    flags.DEFINE_list("sweep", SWEEP, "Flags of the sweep, a semicolon for a comma.")
+    flags.DEFINE_list("sweep", list(SWEEP), "Flags of the sweep, a semicolon for a comma.")
 
 
 def commands(out: Path) -> list[list[str]]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from deepsvdd_jax import checkpoints, runs
 from deepsvdd_jax.runs import Progress
 from deepsvdd_jax.training import EpochInfo, TrainState
+from experiments import results
 from experiments.results import RunName, WriteError
 
 # Part of a sweep's time that may go into saving: the next save waits so many times the last one.
@@ -70,11 +71,13 @@ class Keeper:
         """Saves a flight if enough time has passed since the last one was, or at once.
 
         Raises:
-          WriteError: it cannot be written; what was there before stays.
+          WriteError: it cannot be written, or the sweep's folder has vanished; what was there
+            before stays.
         """
         started = time.monotonic()
         if started < self._due and not now:
             return
+        results.check_there(self._folder.parent)
         write_flight(self._path(flight.names[0]), flight)
         ended = time.monotonic()
         self._due = ended + max(1.0, _PATIENCE * (ended - started))

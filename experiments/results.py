@@ -241,6 +241,17 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+def check_there(folder: Path) -> None:
+    """Refuses to write to a sweep's folder that has vanished, which would be made anew with next to
+    nothing in it (touches files).
+
+    Raises:
+      WriteError: the folder has no `config.json`.
+    """
+    if not (folder / "config.json").exists():
+        raise WriteError(f"cannot write {folder}: it has vanished, or its config.json has")
+
+
 def read_rows(folder: Path) -> dict[RunName, Row]:
     """Reads the rows of finished runs from `rows/` (touches files).
 
@@ -308,8 +319,9 @@ def write_run(
       history: equally long columns; None for a method without epochs.
 
     Raises:
-      WriteError: a file cannot be written; what was there before stays.
+      WriteError: a file cannot be written, or the folder has vanished; what was there before stays.
     """
+    check_there(folder)
     files: dict[str, bytes] = {}
     if history is not None:
         table = _csv_text(list(history), zip(*history.values(), strict=True))

@@ -401,6 +401,7 @@ def _writer(
     sweep: Sweep, rows: dict[RunName, results.Row], config: RunConfig
 ) -> Callable[[deep.Finished], None]:
     def write(finished: deep.Finished) -> None:
+        results.check_there(sweep.out)
         name = finished.job.name
         values = identity(sweep, name) | finished.row
         if finished.scores is not None and sweep.save_models:
