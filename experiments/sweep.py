@@ -136,6 +136,7 @@ def run(sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[
 
 def _write_tables(sweep: Sweep, rows: dict[RunName, results.Row]) -> None:
     """Writes and prints the tables, and removes what was saved of programs that are over."""
+    results.check_there(sweep.out)
     flights.Keeper(sweep.out).drop_finished(rows)
     results.write_runs(sweep.out, rows)
     summary = results.write_summary(sweep.out, rows)
