@@ -237,19 +237,15 @@ def _stack(
     for job in jobs:
         scaling = group.fitted[job.name.normal_class].scaling
         indices = job.split.train_indices
-        data = training.RunData(
-            jnp.asarray(np.pad(indices, (0, longest - len(indices))), jnp.int32),
-            jnp.int32(len(indices)),
-            jnp.asarray(scaling.shift),
-            jnp.asarray(scaling.scale),
-        )
+        data = training.run_data(indices, longest, scaling.shift, scaling.scale)
         weights = initialization.initial_weights(
             config,
             (group.images[indices] - scaling.shift) * scaling.scale,
             job.name.seed,
         )
         stacked.append(Run(run_key(*job.name[:0:-1]), data, *settings, weights))
-    empty = stacked[0]._replace(data=stacked[0].data._replace(count=jnp.int32(0)))
+    nothing = training.run_data(np.zeros(0, np.int32), longest, scaling.shift, scaling.scale)
+    empty = stacked[0]._replace(data=nothing)
     return runs.stack_runs(stacked + [empty] * (width - len(stacked)))
 
 
@@ -307,6 +303,7 @@ def _train_program(
     started = time.perf_counter()
     if flight is None:
         names = tuple(job.name for job in jobs)
+        runs.compile_programs(*parts)
         flight = Flight(names, runs.begin_runs(*parts), {}, 0.0)
     told = _epochs_done(config, flight.progress)
     watch.epochs(told * len(jobs))
@@ -386,7 +383,7 @@ def _pass_figures(
     """Returns what a full pass tells of one run; NaN for a run whose distances are not finite."""
     finite = bool(np.isfinite(train).all() and np.isfinite(test).all())
     figures = {
-        "test_auroc": metrics.evaluate(test, labels, np.inf).auroc if finite else np.nan,
+        "test_auroc": metrics.auroc(test, labels) if finite else np.nan,
         "full_mean_distance": float(train.mean()),
         "full_outside": float((train > squared_radius).mean()),
     }
@@ -441,7 +438,7 @@ def _finish(
     )
     untrained = untrained[job.split.test_indices]
     row["outside"] = float(outcome.outside[number])
-    row["auroc_untrained"] = metrics.evaluate(untrained, job.split.test_labels, np.inf).auroc
+    row["auroc_untrained"] = metrics.auroc(untrained, job.split.test_labels)
     row["collapsed"] = metrics.is_collapsed(test) or bool(
         objective != "reconstruction" and outcome.spread[number] < metrics.COLLAPSED_SPREAD
     )
