@@ -32,7 +32,7 @@ from deepsvdd_jax.configs import ConfigError, DetectorConfig, ObjectiveConfig, R
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.preprocessing import Preprocessing, Scaling, Whitening
-from deepsvdd_jax.training import RunData, TrainState
+from deepsvdd_jax.training import TrainState
 
 Images = npt.NDArray[Any]
 Scores = npt.NDArray[np.float32]
@@ -153,12 +153,7 @@ def _train(
     padding = _padded_count(count) - count
     pool = np.pad(images, ((0, padding), *((0, 0),) * (images.ndim - 1)))
     ones = (1,) * (images.ndim - 1)
-    data = RunData(
-        jnp.asarray(np.pad(np.arange(count, dtype=np.int32), (0, padding))),
-        jnp.int32(count),
-        jnp.zeros(ones),
-        jnp.ones(ones),
-    )
+    data = training.run_data(np.arange(count), count + padding, np.zeros(ones), np.ones(ones))
     keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in config.seeds], np.uint32))
     weights = [initialization.initial_weights(config.run, images, seed) for seed in config.seeds]
 
@@ -424,13 +419,15 @@ def _distances(
 
 def states_of(model: Model) -> TrainState:
     """Returns the members as stacked states, as far as scoring looks at them."""
-    nothing = jnp.zeros(len(model.center))
+    nothing: Any = np.zeros(len(model.center), np.float32)
+    center: Any = model.center
+    squared_radius: Any = model.squared_radius
     return TrainState(
         params=model.params,
         statistics=model.statistics,
         optimizer_state=None,
-        center=jnp.asarray(model.center),
-        squared_radius=jnp.asarray(model.squared_radius),
+        center=center,
+        squared_radius=squared_radius,
         step=nothing,
         epoch=nothing,
         active=nothing,

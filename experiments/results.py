@@ -467,7 +467,7 @@ def _ensemble_auroc(folder: Path, names: list[RunName]) -> float | None:
         return None
     total = sum(item["distances"] / item["train_mean"] for item in loaded) / len(loaded)
     chosen = tested[0]
-    return metrics.evaluate(total[chosen], loaded[0]["labels"][chosen], np.inf).auroc
+    return metrics.auroc(total[chosen], loaded[0]["labels"][chosen])
 
 
 def read_scores(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
@@ -521,6 +521,8 @@ def read_history(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
 
 def format_value(value: Any) -> str:
     """Returns a cell: floats with all digits that tell them apart, None and NaN empty."""
+    if isinstance(value, str):
+        return value
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return ""
     if isinstance(value, (bool, np.bool_)):
