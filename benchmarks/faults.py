@@ -2,11 +2,13 @@
 
     python -m benchmarks.faults                                  # the embedded digits
     python -m benchmarks.faults --kills=20 --dataset=mnist --data_dir=DIR
+    python -m benchmarks.faults --kills=20 --processes=2         # one or both of two are killed
 
 One sweep runs to its end. Then, `--kills` times, the same sweep is started in a new folder, killed
 with SIGKILL after a time drawn uniformly from the length of the whole, and called again until it
 ends; what it leaves must equal the whole one's in every file but for `train_seconds`. Exit code 1
-if one does not.
+if one does not. Of a sweep that several processes share, some are killed, drawn as well; the others
+end by themselves before the sweep is called again.
 """
 
 import csv
@@ -14,11 +16,14 @@ import io
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags
 from tqdm import tqdm
@@ -28,45 +33,80 @@ SWEEP = (
     *("--pretrain_epochs=3", "--epochs=6", "--milestones=4", "--pretrain_milestones=2"),
 )
 
+# Seconds that a process waits for another that was killed before it showed up.
+PATIENCE = 60
+
 
 def define_flags() -> None:
     """Defines all flags of the command."""
     flags.DEFINE_integer("kills", 20, "How many sweeps to kill.", lower_bound=1)
+    flags.DEFINE_integer("processes", 1, "How many share a sweep.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of the moments.")
     flags.DEFINE_string("dataset", "digits", "Data set of the sweep.")
     flags.DEFINE_string("data_dir", None, "Where it is.")
-    flags.DEFINE_list("sweep", SWEEP, "Flags of the sweep, a semicolon for a comma.")
+    flags.DEFINE_list("sweep", list(SWEEP), "Flags of the sweep, a semicolon for a comma.")
 
 
-def command(out: Path) -> list[str]:
-    """Returns the command line of the sweep."""
+def commands(out: Path) -> list[list[str]]:
+    """Returns the command line of each process of a sweep; its time for saving is measured."""
     values = flags.FLAGS
     data = [f"--data_dir={values.data_dir}"] if values.data_dir else []
     given = [text.replace(";", ",") for text in values.sweep]
     arguments = [f"--dataset={values.dataset}", *data, *given, "--save_models", f"--out={out}"]
-    return [sys.executable, "-m", "experiments.sweep", *arguments]
+    start = [sys.executable, "-m", "benchmarks.saving", *arguments]
+    if values.processes == 1:
+        return [start]
+    shared = [
+        *("--distributed", f"--patience={PATIENCE}", f"--num_processes={values.processes}"),
+        f"--coordinator=127.0.0.1:{_free_port()}",
+    ]
+    return [[*start, *shared, f"--process_id={place}"] for place in range(values.processes)]
 
 
-def run_whole(out: Path) -> float:
-    """Runs a sweep to its end; returns its seconds."""
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def run_whole(out: Path) -> tuple[float, list[str]]:
+    """Runs a sweep to its end; returns its seconds and what each process says of saving."""
     started = time.monotonic()
-    done = subprocess.run(command(out), capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"benchmarks.faults: the sweep failed: {done.stderr.strip().splitlines()[-1]}")
-    return time.monotonic() - started
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(line, **pipes) for line in commands(out)]
+    said = [process.communicate()[1].strip().splitlines() for process in running]
+    seconds = time.monotonic() - started
+    for process, lines in zip(running, said, strict=True):
+        if process.returncode:
+            sys.exit(f"benchmarks.faults: the sweep failed: {lines[-1] if lines else 'silently'}")
+    return seconds, [line for lines in said for line in lines if line.startswith("saving: ")]
 
 
-def run_killed(out: Path, after: float) -> bool:
-    """Starts a sweep and kills it; returns whether it was still running then."""
-    with subprocess.Popen(
-        command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            process.wait(after)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            return True
-    return False
+def run_killed(out: Path, after: float, victims: Sequence[int]) -> bool:
+    """Starts a sweep, kills some of its processes and lets the others end.
+
+    Returns:
+      Whether one of the victims was still running.
+    """
+    silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    running = [subprocess.Popen(line, **silent) for line in commands(out)]
+    time.sleep(after)
+    alive = [running[victim] for victim in victims if running[victim].poll() is None]
+    for process in alive:
+        process.send_signal(signal.SIGKILL)
+    for process in running:
+        process.wait()
+    return bool(alive)
+
+
+def draw_victims(draws: random.Random, processes: int) -> list[int]:
+    """Returns which processes to kill: any one, or any more, each choice as likely."""
+    choices = [
+        [place for place in range(processes) if chosen >> place & 1]
+        for chosen in range(1, 2**processes)
+    ]
+    return draws.choice(choices)
 
 
 def content(out: Path) -> dict[str, object]:
@@ -101,14 +141,16 @@ def main(arguments: list[str]) -> None:
     try:
         # The first sweep fills the cache of compiled programs, so that the second has their length.
         run_whole(folder / "cold")
-        seconds = run_whole(folder / "whole")
+        seconds, savings = run_whole(folder / "whole")
         whole = content(folder / "whole")
-        print(f"whole sweep: {seconds:.1f} s, {len(whole)} files", file=sys.stderr)
-        moments = random.Random(values.seed)
+        print(f"whole sweep: {seconds:.1f} s, {len(whole)} files")
+        print("\n".join(savings))
+        draws = random.Random(values.seed)
         equal, interrupted = 0, 0
         for number in tqdm(range(values.kills), unit=" sweep"):
             out = folder / f"killed-{number}"
-            interrupted += run_killed(out, moments.uniform(0.0, seconds))
+            moment, victims = draws.uniform(0.0, seconds), draw_victims(draws, values.processes)
+            interrupted += run_killed(out, moment, victims)
             run_whole(out)
             found = differences(whole, content(out))
             equal += not found

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,9 @@ from deepsvdd_jax.npz import NpzError
 
 FORMAT_VERSION = 2
 _JSON = "model.json"
+
+# The files of a model, and what a save that was killed leaves of them.
+_OURS = re.compile(r"arrays-[0-9a-f]{12}\.npz|\.(arrays-[0-9a-f]{12}\.npz|model\.json)-\d+-\d+")
 
 
 class ModelError(ValueError):
@@ -121,7 +125,8 @@ def check_target(path: str | os.PathLike[str]) -> None:
             part.rmdir()
     except OSError as error:
         raise ModelError(f"cannot write model {folder}: {error.strerror or error}") from None
-    if others and _JSON not in others:
+    # A save that was killed left no model, but files of ours.
+    if _JSON not in others and not all(_OURS.fullmatch(name) for name in others):
         raise ModelError(f"{folder} holds other files and no model; give another folder")
     if not missing and not os.access(folder, os.W_OK):
         raise ModelError(f"cannot write model {folder}: permission denied")

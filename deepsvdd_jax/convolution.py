@@ -11,7 +11,10 @@ which is slow. And few output features leave most of the machine idle, so there 
 the pool that follows is computed as one output with four times the features.
 """
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -30,6 +33,29 @@ _FEWEST_PLAIN_FEATURES = 32
 # Fewer features than this, or fewer channels, whose gradient then has as many features, and XLA's
 # convolution is ten times slower; a product of whole rows multiplies a third of the width as much.
 _FEWEST_FAST_FEATURES = 16
+
+
+FORMS = ("automatic", "grouped", "products")
+_form = contextvars.ContextVar("form", default="automatic")
+
+
+@contextlib.contextmanager
+def use_form(form: str) -> Iterator[None]:
+    """Chooses the form of every convolution that is traced meanwhile: a means to measure.
+
+    What was traced before keeps its form.
+
+    Args:
+      form: `automatic`; `grouped`, `lax.conv`, which vmap makes a grouped convolution; or
+        `products`, gathered windows times the kernel, which vmap makes a batched product.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form is {form!r}; allowed: {', '.join(FORMS)}")
+    before = _form.set(form)
+    try:
+        yield
+    finally:
+        _form.reset(before)
 
 
 class PooledMap(NamedTuple):
@@ -66,6 +92,8 @@ def convolve(images: Array, kernel: Array, padding: Padding) -> Array:
     """
     if _on_cpu():
         return _canonical_convolution(padding, images, kernel)
+    if _form.get() == "products":
+        return _window_product(padding, images, kernel)
     return _plain_convolution(padding, images, kernel)
 
 
@@ -177,7 +205,24 @@ def max_pool(images: Array) -> Array:
 
 
 def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
+    return _form.get() == "automatic" and jax.default_backend() == "cpu"
+
+
+def _window_product(padding: Padding, images: Array, kernel: Array) -> Array:
+    """Multiplies the windows `[batch positions, taps channels]` with the kernel."""
+    size, across, channels, features = kernel.shape
+    height, width = _output_shape(images, kernel, padding)
+    padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    windows = jnp.stack(
+        [
+            padded[:, row : row + height, column : column + width]
+            for row in range(size)
+            for column in range(across)
+        ],
+        axis=3,
+    )
+    output = windows.reshape(-1, size * across * channels) @ kernel.reshape(-1, features)
+    return output.reshape(images.shape[0], height, width, features)
 
 
 def _plain_convolution(padding: Padding, images: Array, kernel: Array) -> Array:

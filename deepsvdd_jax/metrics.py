@@ -74,15 +74,18 @@ def evaluate(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float) -> 
     if np.isnan(threshold):
         raise ValueError("threshold is NaN")
     called = (scores > threshold).astype(np.int64)
+    precision, recall, f1, _ = sk_metrics.precision_recall_fscore_support(
+        labels, called, average="binary", zero_division=0
+    )
     return Evaluation(
         auroc=auroc(scores, labels),
         average_precision=float(sk_metrics.average_precision_score(labels, scores)),
         fpr95=fpr_at_tpr(scores, labels, 0.95),
         threshold=float(threshold),
-        accuracy=float(sk_metrics.accuracy_score(labels, called)),
-        precision=float(sk_metrics.precision_score(labels, called, zero_division=0)),
-        recall=float(sk_metrics.recall_score(labels, called, zero_division=0)),
-        f1=float(sk_metrics.f1_score(labels, called, zero_division=0)),
+        accuracy=float(np.mean(labels == called)),
+        precision=float(precision),
+        recall=float(recall),
+        f1=float(f1),
     )
 
 
@@ -96,8 +99,8 @@ def auroc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     Raises:
       ValueError: as `evaluate`.
     """
-    scores, labels = _scores_and_labels(scores, labels)
-    return float(sk_metrics.roc_auc_score(labels, scores))
+    values, marks = _scores_and_labels(scores, labels)
+    return float(sk_metrics.roc_auc_score(marks, values))
 
 
 def fpr_at_tpr(scores: npt.ArrayLike, labels: npt.ArrayLike, tpr: float = 0.95) -> float:

@@ -245,23 +245,19 @@ def _stack(
     for job in jobs:
         scaling = group.fitted[job.name.normal_class].scaling
         indices = job.split.train_indices
-        # Without images a run is over before it begins: one whose autoencoder failed.
-        count = len(indices) if _start_failure(job) == training.NOT_FAILED else 0
         # What stands behind the training images is scored by a full pass and otherwise padding.
         held = np.concatenate([indices, job.split.validation_indices])
-        data = training.RunData(
-            jnp.asarray(np.pad(held, (0, longest - len(held))), jnp.int32),
-            jnp.int32(count),
-            jnp.asarray(scaling.shift),
-            jnp.asarray(scaling.scale),
-        )
+        # Without images a run is over before it begins: one whose autoencoder failed.
+        count = len(indices) if _start_failure(job) == training.NOT_FAILED else 0
+        data = training.run_data(held, longest, scaling.shift, scaling.scale, count)
         if job.start is not None:
             weights = pretraining.starting_weights(config, job.start)
         else:
             images = (group.images[indices] - scaling.shift) * scaling.scale
             weights = initialization.initial_weights(config, images, job.name.seed)
         stacked.append(Run(run_key(*job.name[:0:-1]), data, *settings, weights))
-    empty = stacked[0]._replace(data=stacked[0].data._replace(count=jnp.int32(0)))
+    nothing = training.run_data(np.zeros(0, np.int32), longest, scaling.shift, scaling.scale)
+    empty = stacked[0]._replace(data=nothing)
     return runs.stack_runs(stacked + [empty] * (width - len(stacked)))
 
 
@@ -319,6 +315,7 @@ def _train_program(
     started = time.perf_counter()
     if flight is None:
         names = tuple(job.name for job in jobs)
+        runs.compile_programs(*parts)
         flight = Flight(names, runs.begin_runs(*parts), {}, 0.0)
     told = flight.progress.epoch
     watch.epochs(told * len(jobs))
@@ -409,7 +406,7 @@ def _pass_figures(
     """Returns what a full pass tells of one run; NaN for a run whose distances are not finite."""
     finite = bool(np.isfinite(train).all() and np.isfinite(test).all())
     figures = {
-        "test_auroc": metrics.evaluate(test, labels, np.inf).auroc if finite else np.nan,
+        "test_auroc": metrics.auroc(test, labels) if finite else np.nan,
         "full_mean_distance": float(train.mean()),
         "full_outside": float((train > squared_radius).mean()),
     }
@@ -463,7 +460,7 @@ def _finish(
     )
     untrained = untrained[job.split.test_indices]
     row["outside"] = float(outcome.outside[number])
-    row["auroc_untrained"] = metrics.evaluate(untrained, job.split.test_labels, np.inf).auroc
+    row["auroc_untrained"] = metrics.auroc(untrained, job.split.test_labels)
     row["collapsed"] = metrics.is_collapsed(test) or bool(
         objective != "reconstruction" and outcome.spread[number] < metrics.COLLAPSED_SPREAD
     )

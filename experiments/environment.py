@@ -211,7 +211,7 @@ def describe() -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     return {
         "versions": versions,
         "device": {

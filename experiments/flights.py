@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from deepsvdd_jax import checkpoints, runs
 from deepsvdd_jax.runs import Progress
 from deepsvdd_jax.training import EpochInfo, TrainState
+from experiments import results
 from experiments.results import RunName, WriteError
 
 # Part of a sweep's time that may go into saving: the next save waits so many times the last one.
@@ -59,33 +61,45 @@ class Keeper:
         self._folder = folder / "under-way"
         self._due = time.monotonic() + 1.0
 
-    def left(self) -> list[Left]:
-        """Returns the programs that were left."""
-        read = (read_flight(path) for path in sorted(self._folder.glob("*.bin")))
+    def left(self, names: Iterable[RunName]) -> list[Left]:
+        """Returns the programs that were left and whose first run is one of some."""
+        paths = (self._path(name) for name in names)
+        read = (read_flight(path) for path in paths if path.exists())
         return [left for left in read if left is not None]
 
     def offer(self, flight: Flight, now: bool = False) -> None:
         """Saves a flight if enough time has passed since the last one was, or at once.
 
         Raises:
-          WriteError: it cannot be written; what was there before stays.
+          WriteError: it cannot be written, or the sweep's folder has vanished; what was there
+            before stays.
         """
         started = time.monotonic()
         if started < self._due and not now:
             return
-        write_flight(self._path(flight.names), flight)
+        results.check_there(self._folder.parent)
+        write_flight(self._path(flight.names[0]), flight)
         ended = time.monotonic()
         self._due = ended + max(1.0, _PATIENCE * (ended - started))
 
     def drop(self, names: tuple[RunName, ...]) -> None:
         """Removes the file of a program whose runs are all finished."""
-        self._path(names).unlink(missing_ok=True)
+        self._path(names[0]).unlink(missing_ok=True)
+
+    def drop_finished(self, finished: Iterable[RunName]) -> None:
+        """Removes all files whose first run is finished, and the folder if nothing is left in it.
+
+        Only one process may do so, and not while others still save: the folder that they write to
+        would vanish.
+        """
+        for name in finished:
+            self._path(name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
-            # Another program's file may be there.
+            # Not there, or a sweep of other classes is under way.
             self._folder.rmdir()
 
-    def _path(self, names: tuple[RunName, ...]) -> Path:
-        return self._folder / f"{names[0].stem}.bin"
+    def _path(self, first: RunName) -> Path:
+        return self._folder / f"{first.stem}.bin"
 
 
 def write_flight(path: Path, flight: Flight) -> None:

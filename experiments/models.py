@@ -8,10 +8,15 @@ import numpy as np
 from deepsvdd_jax import checkpoints, detectors
 from deepsvdd_jax.configs import RunConfig
 from experiments.deep import Finished
+from experiments.results import WriteError
 
 
 def save_run(folder: Path, config: RunConfig, finished: Finished) -> None:
-    """Writes a run's model, an ensemble of one member (touches files)."""
+    """Writes a run's model, an ensemble of one member (touches files).
+
+    Raises:
+      WriteError: it cannot be written; what was there before stays.
+    """
     assert finished.scores is not None, "a failed run has no model"
     # Without the time it took, so that equal runs leave equal models.
     summary = {
@@ -22,11 +27,12 @@ def save_run(folder: Path, config: RunConfig, finished: Finished) -> None:
     rule = f"quantile {config.threshold_quantile:g} of the training scores"
     states = jax.tree.map(lambda leaf: np.asarray(leaf)[None], finished.state)
     model = detectors.make_model(config, finished.fitted, states, finished.image_shape)
-    checkpoints.save_model(
-        folder,
-        model._replace(
-            train_means=np.asarray(finished.scores["train_mean"], np.float64)[None],
-            threshold=float(finished.row["threshold"]),
-            summary={**summary, "threshold_rule": rule},
-        ),
+    model = model._replace(
+        train_means=np.asarray(finished.scores["train_mean"], np.float64)[None],
+        threshold=float(finished.row["threshold"]),
+        summary={**summary, "threshold_rule": rule},
     )
+    try:
+        checkpoints.save_model(folder, model)
+    except checkpoints.ModelError as error:
+        raise WriteError(str(error)) from None

@@ -44,6 +44,13 @@ _FREE = (
     *("runs_per_program", "evaluate_every", "save_models", "table"),
 )
 
+# Files that tell who has a folder, by the number of a process and how many share the sweep.
+_LOCK = ".lock-{}-of-{}"
+_OWNER = ".owner-{}-of-{}"
+
+# For so long a lock is tried: another process may hold it for an instant, to see if it is free.
+_GLANCE_SECONDS = 1.0
+
 
 # Those that a sweep may extend.
 _LISTS = ("normal_classes", "seeds", "methods")
@@ -75,6 +82,9 @@ class RunName(NamedTuple):
 
 Row = dict[str, str]
 
+# What reading the files of a run that are not whole can raise.
+_DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
 
 def open_folder(folder: Path, settings: Mapping[str, Any]) -> dict[RunName, Row]:
     """Makes a sweep's folder or takes up the one that is there (touches files).
@@ -92,7 +102,7 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> dict[RunName, Row]
     path = folder / "config.json"
     there = path.exists()
     if there:
-        _check_same(path, settings)
+        check_settings(folder, settings)
     merged = _merged(_read_json(path), settings) if there else dict(settings)
     try:
         write_json(path, merged)
@@ -102,8 +112,8 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> dict[RunName, Row]
 
 
 @contextlib.contextmanager
-def locked(folder: Path, process: int = 0) -> Iterator[None]:
-    """Holds a sweep's folder, made where it is missing, against other processes (touches files).
+def locked(folder: Path, process: int = 0, processes: int = 1) -> Iterator[None]:
+    """Holds a sweep's folder, made where it is missing, against other sweeps (touches files).
 
     The operating system lets go of the lock when its owner ends, however it ends: a lock that was
     left behind is taken over.
@@ -111,44 +121,71 @@ def locked(folder: Path, process: int = 0) -> Iterator[None]:
     Args:
       folder: of the sweep.
       process: number of this process among those that share the sweep; each has a lock.
+      processes: how many share it; those of a sweep shared by another number are other sweeps.
 
     Raises:
       ResultsError: the folder is another process's, holds something else, or cannot be written.
     """
     try:
-        lock = _acquire(folder, process)
+        lock = _acquire(folder, process, processes)
     except OSError as error:
         raise ResultsError(f"cannot write {folder}: {error.strerror or error}") from None
     try:
         yield
     finally:
-        (folder / f".owner-{process}").unlink(missing_ok=True)
+        (folder / _OWNER.format(process, processes)).unlink(missing_ok=True)
         lock.release()
 
 
-def _acquire(folder: Path, process: int) -> FileLock:
+def is_held(folder: Path, process: int, processes: int) -> bool:
+    """Returns whether that process is alive and holds its lock on a folder (touches files)."""
+    path = folder / _LOCK.format(process, processes)
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _acquire(folder: Path, process: int, processes: int) -> FileLock:
     folder.mkdir(parents=True, exist_ok=True)
     names = [path.name for path in folder.iterdir()]
     if "config.json" not in names and any(name[0] != "." for name in names):
         raise ResultsError(f"{folder} is not empty and holds no sweep; give another --out")
-    lock = FileLock(folder / f".lock-{process}")
+    lock = FileLock(folder / _LOCK.format(process, processes))
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_GLANCE_SECONDS, poll_interval=_GLANCE_SECONDS / 20)
     except Timeout:
-        owner = _owner(folder, process)
-        raise ResultsError(
-            f"{folder} is in use by {owner}; wait for it, or give another --out"
-        ) from None
+        raise _in_use(folder, process, processes) from None
+    for other in _other_sweeps(folder, processes):
+        if is_held(folder, *other):
+            lock.release()
+            raise _in_use(folder, *other)
     owner = f"process {os.getpid()} on {platform.node()} since {time.strftime('%F %T')}"
-    (folder / f".owner-{process}").write_text(owner, encoding="utf-8")
+    (folder / _OWNER.format(process, processes)).write_text(owner, encoding="utf-8")
     return lock
 
 
-def _owner(folder: Path, process: int) -> str:
+def _other_sweeps(folder: Path, processes: int) -> list[tuple[int, int]]:
+    """Returns process and number of processes of every lock but those of this sweep."""
+    found = []
+    for path in folder.glob(_LOCK.format("*", "*")):
+        process, _, count = path.name.removeprefix(".lock-").partition("-of-")
+        if process.isdecimal() and count.isdecimal() and int(count) != processes:
+            found.append((int(process), int(count)))
+    return found
+
+
+def _in_use(folder: Path, process: int, processes: int) -> ResultsError:
     try:
-        return (folder / f".owner-{process}").read_text(encoding="utf-8")
+        owner = (folder / _OWNER.format(process, processes)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return "another process"
+        owner = "another process"
+    return ResultsError(f"{folder} is in use by {owner}; wait for it, or give another --out")
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[RunName, Row]]:
@@ -168,7 +205,14 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[RunName, Row]]:
     return settings, rows
 
 
-def _check_same(path: Path, settings: Mapping[str, Any]) -> None:
+def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuses to go on with other settings than a folder's own, but for those free to differ (reads
+    a file).
+
+    Raises:
+      ResultsError: the first difference, with both values.
+    """
+    path = folder / "config.json"
     theirs = {name: value for name, value in _read_json(path).items() if name not in _FREE}
     ours = {name: value for name, value in settings.items() if name not in _FREE}
     # A method that only one side has is an extension, not a difference.
@@ -180,7 +224,7 @@ def _check_same(path: Path, settings: Mapping[str, Any]) -> None:
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise ResultsError(
-            f"{path.parent} holds a sweep with other settings: {found[0]}{more}; give another --out"
+            f"{folder} holds a sweep with other settings: {found[0]}{more}; give another --out"
         )
 
 
@@ -211,6 +255,17 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+def check_there(folder: Path) -> None:
+    """Refuses to write to a sweep's folder that has vanished, which would be made anew with next to
+    nothing in it (touches files).
+
+    Raises:
+      WriteError: the folder has no `config.json`.
+    """
+    if not (folder / "config.json").exists():
+        raise WriteError(f"cannot write {folder}: it has vanished, or its config.json has")
+
+
 def read_rows(folder: Path) -> dict[RunName, Row]:
     """Reads the rows of finished runs from `rows/` (touches files).
 
@@ -220,14 +275,8 @@ def read_rows(folder: Path) -> dict[RunName, Row]:
     rows: dict[RunName, Row] = {}
     for path in sorted((folder / "rows").glob("*.json")):
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            row = {column: str(kept["row"][column]) for column in RUN_COLUMNS}
-            name = _checked_name(row, path.stem)
-            for file, checksum in kept["files"].items():
-                if file not in _files_of(name):
-                    raise ValueError(f"{file!r} is no file of this run")
-                _check_file(folder / file, checksum)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            name, row = _read_row(folder, path)
+        except _DAMAGES as error:
             reason = " ".join(str(error).split())
             print(f"{path}: damaged ({reason}); {path.stem} runs again", file=sys.stderr)
             continue
@@ -252,6 +301,32 @@ def _checked_name(row: Row, stem: str) -> RunName:
 def _files_of(name: RunName) -> tuple[str, str]:
     """Returns where a run's history and scores lie in the folder."""
     return f"history/{name.stem}.csv", f"scores/{name.stem}.npz"
+
+
+def read_named_rows(folder: Path, names: Iterable[RunName]) -> dict[RunName, Row]:
+    """Reads the rows of some runs (touches files); those that are not there, or not whole, are left
+    out."""
+    rows: dict[RunName, Row] = {}
+    for name in names:
+        with contextlib.suppress(*_DAMAGES):
+            rows[name] = _read_row(folder, _row_path(folder, name))[1]
+    return rows
+
+
+def _row_path(folder: Path, name: RunName) -> Path:
+    return folder / "rows" / f"{name.stem}.json"
+
+
+def _read_row(folder: Path, path: Path) -> tuple[RunName, Row]:
+    """Reads a finished run; raises one of `_DAMAGES` where a file of it is missing or damaged."""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    row = {column: str(kept["row"][column]) for column in RUN_COLUMNS}
+    name = _checked_name(row, path.stem)
+    for file, checksum in kept["files"].items():
+        if file not in _files_of(name):
+            raise ValueError(f"{file!r} is no file of this run")
+        _check_file(folder / file, checksum)
+    return name, row
 
 
 def _check_file(path: Path, checksum: str) -> None:
@@ -280,8 +355,9 @@ def write_run(
       history: equally long columns; None for a method without epochs.
 
     Raises:
-      WriteError: a file cannot be written; what was there before stays.
+      WriteError: a file cannot be written, or the folder has vanished; what was there before stays.
     """
+    check_there(folder)
     files: dict[str, bytes] = {}
     history_file, scores_file = _files_of(name)
     if history is not None:
@@ -294,7 +370,7 @@ def write_run(
     rows[name] = {column: format_value(values.get(column)) for column in RUN_COLUMNS}
     sums = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
     kept = {"row": rows[name], "files": sums}
-    write_text(folder / "rows" / f"{name.stem}.json", json.dumps(kept, indent=1))
+    write_text(_row_path(folder, name), json.dumps(kept, indent=1))
 
 
 def write_runs(folder: Path, rows: Mapping[RunName, Row]) -> None:
@@ -391,7 +467,7 @@ def _ensemble_auroc(folder: Path, names: list[RunName]) -> float | None:
         return None
     total = sum(item["distances"] / item["train_mean"] for item in loaded) / len(loaded)
     chosen = tested[0]
-    return metrics.evaluate(total[chosen], loaded[0]["labels"][chosen], np.inf).auroc
+    return metrics.auroc(total[chosen], loaded[0]["labels"][chosen])
 
 
 def read_scores(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
@@ -445,6 +521,8 @@ def read_history(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
 
 def format_value(value: Any) -> str:
     """Returns a cell: floats with all digits that tell them apart, None and NaN empty."""
+    if isinstance(value, str):
+        return value
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return ""
     if isinstance(value, (bool, np.bool_)):

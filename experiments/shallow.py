@@ -5,7 +5,7 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from absl import flags
 from deepsvdd_jax import baselines, preprocessing
 from deepsvdd_jax.configs import ConfigError, PreprocessingConfig, RunConfig
 from deepsvdd_jax.datasets import OneClassSplit
-from experiments import deep, results
+from experiments import deep, processes, results
 from experiments.results import RunName
 
 if TYPE_CHECKING:
@@ -133,12 +133,16 @@ def method_config(method: str, config: ShallowConfig) -> baselines.BaselineConfi
 
 
 def score_missing(
-    sweep: "Sweep", rows: dict[RunName, results.Row], stop_if_asked: Callable[[], None]
+    sweep: "Sweep",
+    own: Collection[RunName],
+    rows: dict[RunName, results.Row],
+    stop_if_asked: Callable[[], None],
 ) -> None:
-    """Scores the baselines that are missing, in threads; a row says of one that failed why."""
+    """Scores those of some baselines that are missing, in threads; a row says of one that failed
+    why."""
     from joblib import Parallel, delayed
 
-    missing = [name for name in wanted_runs(sweep) if name not in rows]
+    missing = [name for name in own if name.method in METHODS and name not in rows]
     for line in describe_costs(sweep, missing):
         print(line, file=sys.stderr)
     from experiments.sweep import identity, progress_bar
@@ -150,7 +154,7 @@ def score_missing(
         for name, row, scores in parallel(calls):
             values = identity(sweep, name) | row
             results.write_run(sweep.out, rows, name, values, scores, None)
-            results.write_runs(sweep.out, rows)
+            processes.write_table(sweep.team, sweep.out, rows)
             bar.update()
             stop_if_asked()
 

@@ -5,13 +5,14 @@
 
 Writes `config.json`, `runs.csv`, `summary.csv`, `scores/` and `history/` into `--out`, and prints a
 table beside the published figures. A sweep that was interrupted, or is given more classes, seeds or
-methods, goes on where it was.
+methods, goes on where it was. With `--distributed`, several processes share it.
 """
 
 import dataclasses
 import functools
+import math
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,12 +28,14 @@ from experiments import (
     environment,
     flights,
     pretraining,
+    processes,
     results,
     settings,
     shallow,
     tables,
 )
 from experiments.pretraining import Pretrained
+from experiments.processes import ALONE, Team
 from experiments.results import RunName
 
 DEEP_METHODS = ("deep_svdd", "dcae", "soft_boundary")
@@ -40,7 +43,7 @@ METHODS = ("deep_svdd", "dcae", *shallow.METHODS, "soft_boundary")
 
 
 class Sweep(NamedTuple):
-    """All that was asked for, checked."""
+    """All that was asked for, checked, and the processes that share it."""
 
     preset: str
     data: DataConfig
@@ -56,6 +59,7 @@ class Sweep(NamedTuple):
     evaluate_every: int | None
     save_models: bool
     out: Path
+    team: Team = ALONE
 
 
 def define_flags() -> None:
@@ -63,6 +67,7 @@ def define_flags() -> None:
     settings.define_data_flags()
     settings.define_split_flags()
     flags.DEFINE_string("normal_classes", "all", "`all`, or classes as 0,3,8")
+    processes.define_flags()
     define_training_flags()
 
 
@@ -92,14 +97,19 @@ def define_training_flags() -> None:
 def main() -> None:
     """Reads the flags, trains what is missing, writes and prints the tables."""
     values = flags.FLAGS
+    team = processes.join(values)
     environment.use_platform(values.platform, values.compilation_cache)
-    sweep = plan(values)
-    with results.locked(sweep.out), environment.stop_signals() as stop_if_asked:
-        run(sweep, results.open_folder(sweep.out, describe(sweep)), stop_if_asked)
+    sweep = plan(values)._replace(team=team)
+    with (
+        results.locked(sweep.out, team.number, team.size),
+        environment.stop_signals() as stop_if_asked,
+    ):
+        rows = processes.open_folder(team, sweep.out, describe(sweep), stop_if_asked)
+        run(sweep, rows, stop_if_asked)
 
 
 def run(sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[[], None]) -> None:
-    """Trains what is missing, writes and prints the tables.
+    """Trains what is missing of a process's runs; the first process writes and prints the tables.
 
     Args:
       sweep: what is wanted.
@@ -107,14 +117,30 @@ def run(sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[
       stop_if_asked: raises `Interrupted` once a signal has come.
 
     Raises:
-      Failure: runs that failed; everything else is done and written by then.
+      Failure: runs that failed, or that another process owes; everything else is done and written
+        by then.
     """
+    team, owners = sweep.team, _owners(sweep)
+    own = {name: owner for name, owner in owners.items() if owner == team.number}
+    missing = processes.without_rows(owners, rows)
     print(
-        f"{sweep.out}: {len(rows)} runs are there, {_missing(sweep, rows)} to go", file=sys.stderr
+        f"{sweep.out}: {len(rows)} runs are there, {len(own.keys() & missing.keys())} to go",
+        file=sys.stderr,
     )
-    train_deep(sweep, rows, stop_if_asked)
-    shallow.score_missing(sweep, rows, stop_if_asked)
-    # Rows that were copied in from another folder are in no table yet.
+    processes.call_roll(team, sweep.out, missing.values(), stop_if_asked)
+    train_deep(sweep, own, rows, stop_if_asked)
+    shallow.score_missing(sweep, own, rows, stop_if_asked)
+    if team.is_first:
+        missing = processes.without_rows(owners, rows)
+        rows |= processes.gather(team, sweep.out, missing, stop_if_asked)
+        _write_tables(sweep, rows)
+    _report_failures(owners if team.is_first else own, rows)
+
+
+def _write_tables(sweep: Sweep, rows: dict[RunName, results.Row]) -> None:
+    """Writes and prints the tables, and removes what was saved of programs that are over."""
+    results.check_there(sweep.out)
+    flights.Keeper(sweep.out).drop_finished(rows)
     results.write_runs(sweep.out, rows)
     summary = results.write_summary(sweep.out, rows)
     print(tables.summary_table(summary, sweep.preset, sweep.split.protocol))
@@ -122,10 +148,19 @@ def run(sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[
         print(text)
     for line in tables.outside_lines(rows):
         print(line)
-    failed = [name for name in _wanted(sweep) if rows[name]["failure"]]
+
+
+def _report_failures(owners: dict[RunName, int], rows: dict[RunName, results.Row]) -> None:
+    missing = processes.without_rows(owners, rows)
+    failed = [name for name in owners if name in rows and rows[name]["failure"]]
+    parts = []
     if failed:
         reasons = "; ".join(f"{name.stem}: {rows[name]['failure']}" for name in failed[:3])
-        raise environment.Failure(f"{len(failed)} runs failed, see runs.csv; {reasons}")
+        parts.append(f"{len(failed)} runs failed, see runs.csv; {reasons}")
+    if missing:
+        parts.append(processes.describe_missing(missing))
+    if parts:
+        raise environment.Failure("; ".join(parts))
 
 
 # --- what is asked for --------------------------------------------------------------------------
@@ -327,12 +362,18 @@ class _Stage(NamedTuple):
 
 
 def train_deep(
-    sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[[], None]
+    sweep: Sweep,
+    own: Collection[RunName],
+    rows: dict[RunName, results.Row],
+    stop_if_asked: Callable[[], None],
 ) -> None:
-    """Trains the deep runs that are missing."""
+    """Trains those of some deep runs that are missing."""
     keeper = flights.Keeper(sweep.out)
-    lefts = keeper.left()
-    for stage in _stages(sweep, rows, {name for left in lefts for name in left.names}):
+    problems = dict.fromkeys((name.normal_class, name.seed) for name in own)
+    methods = dict.fromkeys(("dcae", *sweep.configs))
+    lefts = keeper.left(RunName(method, *problem) for method in methods for problem in problems)
+    under_way = {name for left in lefts for name in left.names}
+    for stage in _stages(sweep, problems, rows, under_way):
         _train_stage(sweep, stage, keeper, lefts, stop_if_asked)
 
 
@@ -353,8 +394,9 @@ def _train_stage(
     schedule = deep.Schedule(
         sweep.runs_per_program,
         sweep.evaluate_every,
-        len(stage.wanted),
-        max(deep.image_count(split) for split in stage.wanted.values()),
+        # Of all processes alike: they then run the same compiled program.
+        math.ceil(len(sweep.splits) / sweep.team.size),
+        max(deep.image_count(split) for split in sweep.splits.values()),
     )
     with progress_bar(stage.label, len(jobs) * stage.config.training.epochs, "epoch") as bar:
         watch = deep.Watch(stage.write, bar.update, _saver(keeper, stop_if_asked), keeper.drop)
@@ -362,17 +404,20 @@ def _train_stage(
 
 
 def _stages(
-    sweep: Sweep, rows: dict[RunName, results.Row], under_way: Container[RunName]
+    sweep: Sweep,
+    problems: Iterable[tuple[int, int]],
+    rows: dict[RunName, results.Row],
+    under_way: Container[RunName],
 ) -> Iterator[_Stage]:
     """Yields what is to be trained in turn: the autoencoders first, which the methods share, then
     each method."""
     autoencoder = _autoencoder_of(sweep.configs)
     if autoencoder is not None:
-        yield _autoencoder_stage(sweep, rows, under_way, autoencoder)
+        yield _autoencoder_stage(sweep, problems, rows, under_way, autoencoder)
     for method, config in sweep.configs.items():
         if method == "dcae":
             continue
-        wanted = _splits_of(sweep, method)
+        wanted = _splits_of(sweep, problems, method)
         missing = {name for name in wanted if name not in rows}
         start_of = functools.partial(_start_of, sweep, autoencoder if config.pretraining else None)
         alone = dataclasses.replace(config, pretraining=None)
@@ -391,12 +436,13 @@ def _autoencoder_of(run_configs: Mapping[str, RunConfig]) -> RunConfig | None:
 
 def _autoencoder_stage(
     sweep: Sweep,
+    problems: Iterable[tuple[int, int]],
     rows: dict[RunName, results.Row],
     under_way: Container[RunName],
     autoencoder: RunConfig,
 ) -> _Stage:
     """Returns the stage of the autoencoders that are DCAE rows to come, or starts of other runs."""
-    wanted = _splits_of(sweep, "dcae")
+    wanted = _splits_of(sweep, problems, "dcae")
     asked = "dcae" in sweep.methods
     missing = {name for name in wanted if asked and name not in rows}
     starting = [method for method, config in sweep.configs.items() if config.pretraining]
@@ -407,6 +453,7 @@ def _autoencoder_stage(
             missing.add(name)
 
     def write(finished: deep.Finished) -> None:
+        results.check_there(sweep.out)
         name, state = finished.job.name, finished.state
         kept = Pretrained(
             state.params,
@@ -432,12 +479,10 @@ def _start_of(sweep: Sweep, autoencoder: RunConfig | None, name: RunName) -> Pre
     return pretraining.read(pretraining.path_of(sweep.out, name), network)
 
 
-def _splits_of(sweep: Sweep, method: str) -> dict[RunName, OneClassSplit]:
-    return {
-        RunName(method, label, seed): sweep.splits[label, seed]
-        for label in sweep.classes
-        for seed in sweep.seeds
-    }
+def _splits_of(
+    sweep: Sweep, problems: Iterable[tuple[int, int]], method: str
+) -> dict[RunName, OneClassSplit]:
+    return {RunName(method, *problem): sweep.splits[problem] for problem in problems}
 
 
 def _goes_on(left: flights.Left, stage: _Stage) -> bool:
@@ -464,6 +509,7 @@ def _writer(
     sweep: Sweep, rows: dict[RunName, results.Row], config: RunConfig
 ) -> Callable[[deep.Finished], None]:
     def write(finished: deep.Finished) -> None:
+        results.check_there(sweep.out)
         name = finished.job.name
         values = identity(sweep, name) | finished.row
         if finished.scores is not None and sweep.save_models:
@@ -477,7 +523,7 @@ def _writer(
                 file=sys.stderr,
             )
         results.write_run(sweep.out, rows, name, values, finished.scores, finished.history)
-        results.write_runs(sweep.out, rows)
+        processes.write_table(sweep.team, sweep.out, rows)
 
     return write
 
@@ -506,13 +552,12 @@ def progress_bar(what: str, total: int, unit: str) -> tqdm:
     )
 
 
-def _missing(sweep: Sweep, rows: dict[RunName, results.Row]) -> int:
-    return sum(name not in rows for name in _wanted(sweep))
-
-
-def _wanted(sweep: Sweep) -> list[RunName]:
-    deep_runs = [name for method in sweep.configs for name in _splits_of(sweep, method)]
-    return deep_runs + shallow.wanted_runs(sweep)
+def _owners(sweep: Sweep) -> dict[RunName, int]:
+    """Returns the runs that are wanted, and which process trains each of them."""
+    owner = processes.owners(sweep.team.size, list(sweep.splits))
+    deep_runs = [RunName(method, *problem) for method in sweep.configs for problem in owner]
+    wanted = deep_runs + shallow.wanted_runs(sweep)
+    return {name: owner[name.normal_class, name.seed] for name in wanted}
 
 
 if __name__ == "__main__":

@@ -101,6 +101,30 @@ def test_other_formats_and_garbage_are_refused(tmp_path: Path) -> None:
             checkpoints.load_model(tmp_path / "model")
 
 
+@pytest.mark.parametrize("draft", [False, True])
+def test_a_save_that_was_killed_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draft: bool
+) -> None:
+    folder = tmp_path / "model"
+    write = checkpoints.write_bytes
+
+    def stop_before_the_description(path: Path, data: bytes) -> None:
+        if path.name == "model.json":
+            if draft:
+                checkpoints.draft_of(path).write_bytes(data[:10])
+            raise KeyboardInterrupt
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_bytes", stop_before_the_description)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save_model(folder, make_model())
+    with pytest.raises(ModelError, match="model.json"):
+        checkpoints.load_model(folder)
+    checkpoints.save_model(folder, make_model())
+    assert checkpoints.load_model(folder).threshold == make_model().threshold
+
+
 def test_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="cannot write model"):

@@ -177,6 +177,31 @@ def test_convolve_elsewhere(case, monkeypatch):
     check_convolve(case)
 
 
+@pytest.mark.parametrize("form", ["grouped", "products"])
+def test_convolve_in_a_chosen_form(form):
+    with convolution.use_form(form):
+        check_convolve(GATHERED)
+
+
+def test_a_form_is_traced_where_it_is_asked_for_and_no_longer():
+    images, kernel = map(jnp.asarray, drawn(GATHERED))
+
+    def primitives() -> set[str]:
+        jaxpr = jax.make_jaxpr(
+            lambda *both: convolution.convolve_pool(*both, GATHERED.padding).values
+        )(images, kernel)
+        return {equation.primitive.name for equation in jaxpr.eqns}
+
+    before = primitives()
+    with convolution.use_form("products"):
+        assert "dot_general" in primitives() and "conv_general_dilated" not in primitives()
+    with convolution.use_form("grouped"):
+        assert "conv_general_dilated" in primitives()
+    assert primitives() == before
+    with pytest.raises(ValueError, match="form is 'fast'; allowed: automatic, grouped, products"):
+        convolution.use_form("fast").__enter__()
+
+
 def check_convolve(case: Case) -> None:
     images, kernel = drawn(case)
     expected = convolved(images, kernel, case.padding)

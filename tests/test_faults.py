@@ -1,8 +1,25 @@
-"""The fault benchmark: what it compares."""
+"""The benchmarks of faults and of saving: what they start, kill, compare and count."""
 
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import ModuleType
 
-from benchmarks import faults
+import pytest
+from absl import flags
+
+from benchmarks import faults, saving
+
+
+@pytest.fixture
+def values(
+    calling: Callable[[ModuleType], AbstractContextManager[object]],
+) -> Iterator[flags.FlagValues]:
+    with calling(faults):
+        flags.FLAGS.unparse_flags()
+        yield flags.FLAGS
 
 
 def write(folder: Path, seconds: str, auroc: str) -> Path:
@@ -28,3 +45,49 @@ def test_time_is_no_difference_everything_else_is(tmp_path: Path) -> None:
         "runs.csv",
         "scores.npz",
     ]
+
+
+def test_processes_differ_in_their_number_only(values: flags.FlagValues) -> None:
+    values(["faults", "--processes=2"])
+    first, second = faults.commands(Path("out"))
+    assert (first.pop(), second.pop()) == ("--process_id=0", "--process_id=1")
+    assert first == second and "--num_processes=2" in first and "--distributed" in first
+    assert set(faults.SWEEP) < {text.replace(",", ";") for text in first}
+    values(
+        [
+            *("faults", "--processes=1", "--dataset=mnist", "--data_dir=d"),
+            "--sweep=--seeds=2,--normal_classes=3;8",
+        ]
+    )
+    (alone,) = faults.commands(Path("out"))
+    assert alone[1:] == [
+        *("-m", "benchmarks.saving", "--dataset=mnist", "--data_dir=d"),
+        *("--seeds=2", "--normal_classes=3,8", "--save_models", "--out=out"),
+    ]
+
+
+def test_any_one_or_more_are_killed() -> None:
+    draws = random.Random(0)
+    drawn = {tuple(faults.draw_victims(draws, 2)) for _ in range(50)}
+    assert drawn == {(0,), (1,), (0, 1)}
+    assert faults.draw_victims(draws, 1) == [0]
+
+
+def test_time_for_saving_is_counted_however_it_ends() -> None:
+    watch = saving.Stopwatch()
+
+    def save(seconds: float) -> float:
+        time.sleep(seconds)
+        return 1 / seconds
+
+    timed = watch.timed(save)
+    assert timed(0.02) == 50
+    with pytest.raises(ZeroDivisionError):
+        timed(seconds=0)
+    assert watch.calls == 2 and 0.02 <= watch.seconds < 1
+    watch.seconds = 0.5
+    assert saving.report(watch, 25.0) == "saving: 0.50 of 25.0 s, 2.00 %, 2 times"
+
+
+def test_the_savers_that_are_timed_are_there() -> None:
+    assert all(callable(getattr(module, name)) for module, name in saving.SAVERS)

@@ -3,6 +3,8 @@
 import contextlib
 import csv
 import io
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -205,15 +207,8 @@ def test_a_full_disk_leaves_what_was_there(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
-    write = checkpoints.write_bytes
-
-    def fill_up(path: Path, data: bytes) -> None:
-        if path.name == "deep_svdd-class1-seed0.npz":
-            raise OSError(28, "No space left on device")
-        write(path, data)
-
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "write_bytes", fill_up)
+        patch.setattr(checkpoints, "write_bytes", no_space_for("deep_svdd-class1-seed0.npz"))
         assert command(out) == 1
     message = capsys.readouterr().err
     assert "deep_svdd-class1-seed0.npz: No space left on device" in message
@@ -224,6 +219,105 @@ def test_a_full_disk_leaves_what_was_there(
     ]
     assert command(out) == 0
     assert content(out) == whole
+
+
+def test_a_full_disk_leaves_the_program_as_it_was_saved_last(
+    command: Command,
+    whole: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(deep, "SECONDS_PER_CALL", 1e-6)
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        assert command(out) == 1
+        (path,) = (out / "under-way").glob("*.bin")
+        before = path.read_bytes()
+        patch.setattr(checkpoints, "write_bytes", no_space_for(path.name))
+        assert command(out) == 1
+    assert f"cannot write {path}: No space left on device" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_bytes", no_space_for("model.json"))
+        assert command(out) == 1
+    model = out / "models" / "deep_svdd-class0-seed0"
+    message = capsys.readouterr().err
+    assert f"cannot write model {model}: No space left on device" in message
+    assert command(out) == 0
+    assert "start anew" not in message + capsys.readouterr().err
+    assert content(out) == whole
+
+
+def no_space_for(name: str) -> Callable[[Path, bytes], None]:
+    write = checkpoints.write_bytes
+
+    def write_others(path: Path, data: bytes) -> None:
+        if path.name == name:
+            raise OSError(28, "No space left on device")
+        write(path, data)
+
+    return write_others
+
+
+def test_a_folder_that_vanishes_is_not_made_anew(
+    command: Command,
+    whole: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(deep, "SECONDS_PER_CALL", 1e-6)
+    out, away = tmp_path / "out", tmp_path / "away"
+    finish = deep._finish
+    finished = []
+
+    def vanish(*parts: object) -> deep.Finished:
+        finished.append(parts)
+        if len(finished) == 2:
+            out.rename(away)
+        return finish(*parts)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deep, "_finish", vanish)
+        assert command(out) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.endswith(f": cannot write {out}: it has vanished, or its config.json has")
+    assert not out.exists()
+    away.rename(out)
+    assert command(out) == 0
+    assert "1 runs are there, 3 to go" in capsys.readouterr().err
+    assert content(out) == whole
+
+
+def test_a_kill_between_the_last_row_and_the_table_is_made_good(
+    command: Command, whole: dict[str, object], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert command(out) == 0
+    for name in ("runs.csv", "summary.csv"):
+        (out / name).unlink()
+    (out / "under-way").mkdir()
+    (out / "under-way" / "deep_svdd-class1-seed0.bin").write_bytes(b"of a program that is over")
+    assert command(out) == 0
+    assert not (out / "under-way").exists()
+    assert content(out) == whole
+
+
+def test_the_first_signal_is_a_wish_and_the_second_interrupt_an_order(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with environment.stop_signals() as stop_if_asked:
+        stop_if_asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert capsys.readouterr().err == "SIGTERM: saving, then stopping\n"
+        with pytest.raises(environment.Interrupted, match="SIGTERM"):
+            stop_if_asked()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_full_passes_end_at_the_row_and_select_nothing(

@@ -202,6 +202,55 @@ def test_a_run_that_diverges_is_named_and_harms_no_other(
     assert row["auroc"] == "" and row["failed_epoch"] in ("1", "2")
 
 
+TABLE_FLAGS = ("--dataset=npz", "--normal_classes=0", "--runs_per_program=2")
+
+
+def save_table(path: Path, scale: float) -> str:
+    """Writes a table of two classes, the second with values of that size."""
+    values = np.random.RandomState(0).randn(160, 4).astype(np.float32)
+    labels = np.arange(160) % 2
+    values[labels == 1] = scale * (values[labels == 1] + 3)
+    np.savez(path, x_train=values, y_train=labels, x_test=values, y_test=labels)
+    return f"--data_dir={path}"
+
+
+def test_a_run_that_diverges_disturbs_no_neighbour_in_its_program(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = save_table(tmp_path / "table.npz", 1e17)
+    # Steps that suit the first class and throw the second, a hundred thousand million million
+    # times as large, out of all bounds.
+    steps = ("--nostandardize", "--optimizer=sgd", "--learning_rate=1e-3", "--epochs=3")
+    flags = (*TABLE_FLAGS, data, *steps, "--seeds=1")
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    assert command(*flags, "--milestones=2", f"--out={alone}") == 0
+    assert command(*flags, "--milestones=2", "--normal_classes=0,1", f"--out={both}") == 1
+    assert "deep_svdd-class1-seed0: the loss was not finite" in capsys.readouterr().err
+    (healthy,) = read_csv(alone / "runs.csv")
+    neighbour, failed = read_csv(both / "runs.csv")
+    assert failed["auroc"] == "" and failed["failed_epoch"] in ("1", "2")
+    same = set(healthy) - {"train_seconds"}
+    assert {name: neighbour[name] for name in same} == {name: healthy[name] for name in same}
+    name = "scores/deep_svdd-class0-seed0.npz"
+    assert (both / name).read_bytes() == (alone / name).read_bytes()
+
+
+def test_a_collapse_is_flagged_and_a_healthy_run_is_not(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = save_table(tmp_path / "table.npz", 1.0)
+    small = ("--hidden=8", "--rep_dim=4", "--batch_size=16", "--seeds=2", "--weight_decay=0.01")
+    steps = ("--epochs=100", "--milestones=90", "--learning_rate=0.03")
+    flags = (*TABLE_FLAGS, data, *small, *steps)
+    for bias, verdict in (("--bias", "1"), ("--nobias", "0")):
+        out = tmp_path / bias
+        assert command(*flags, bias, f"--out={out}") == 0
+        rows = read_csv(out / "runs.csv")
+        assert [row["collapsed"] for row in rows] == [verdict] * 2, bias
+        told = "collapsed, all inputs are mapped to nearly one point; try --nobias"
+        assert (told in capsys.readouterr().err) == (verdict == "1")
+
+
 def test_a_run_that_blows_up_in_its_last_step_fails_each_time(
     command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,67 @@
+"""Runs a sweep and prints, on stderr, which part of its time went into saving.
+
+    python -m benchmarks.saving --dataset=mnist --data_dir=DIR      # the flags of experiments.sweep
+
+Counted are the programs under way, from the device to the disk, and the rows, scores, histories,
+models and `runs.csv` of finished runs. The whole is the sweep without the imports before it.
+"""
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from experiments import environment, flights, models, results, sweep
+
+SAVERS: tuple[tuple[Any, str], ...] = (
+    (flights, "write_flight"),
+    (models, "save_run"),
+    (results, "write_run"),
+    (results, "write_runs"),
+)
+
+
+class Stopwatch:
+    """Adds up the seconds that functions take (reads the clock)."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.calls = 0
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function that does the same and is counted, however it ends."""
+
+        @functools.wraps(function)
+        def counted(*arguments: Any, **named: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self.seconds += time.perf_counter() - started
+                self.calls += 1
+
+        return counted
+
+
+def main() -> None:
+    """Runs the sweep with its savers timed."""
+    watch = Stopwatch()
+    for module, name in SAVERS:
+        setattr(module, name, watch.timed(getattr(module, name)))
+    started = time.perf_counter()
+    try:
+        sweep.main()
+    finally:
+        print(report(watch, time.perf_counter() - started), file=sys.stderr)
+
+
+def report(watch: Stopwatch, whole: float) -> str:
+    """Returns the line that is printed."""
+    share = 100 * watch.seconds / whole
+    return f"saving: {watch.seconds:.2f} of {whole:.1f} s, {share:.2f} %, {watch.calls} times"
+
+
+if __name__ == "__main__":
+    sweep.define_flags()
+    environment.run_command(main)

@@ -1,0 +1,299 @@
+"""Sweeps that several real processes share, on this host: who trains what, and who dies."""
+
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from benchmarks import faults
+from experiments import processes, results, sweep
+from experiments.environment import Failure, Interrupted
+from experiments.processes import Team
+from experiments.results import RunName
+
+Calling = Callable[[ModuleType], AbstractContextManager[Callable[..., int]]]
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 60
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Flags of a small sweep of a table: two classes, two seeds, two methods."""
+    random = np.random.RandomState(0)
+    labels = np.arange(60) % 2
+    features = random.randn(60, 3).astype(np.float32) + labels[:, None]
+    path = tmp_path_factory.mktemp("data") / "table.npz"
+    np.savez(path, x_train=features, y_train=labels, x_test=features, y_test=labels)
+    return (
+        *("--dataset=npz", f"--data_dir={path}", "--seeds=2", "--methods=deep_svdd,ocsvm"),
+        *("--epochs=3", "--milestones=2", "--hidden=4", "--rep_dim=2", "--platform=cpu"),
+        f"--compilation_cache={tmp_path_factory.mktemp('cache')}",
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(
+    arguments: tuple[str, ...], calling: Calling, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, object]:
+    """What one process makes of the sweep, in this one."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    with calling(sweep) as call:
+        assert call(*arguments, f"--out={out}") == 0
+    return content(out)
+
+
+def content(out: Path) -> dict[str, object]:
+    found = faults.content(out)
+    # It names the devices, of which a process has its own.
+    assert found.pop("config.json")
+    return found
+
+
+def free_port(first: int = 0, count: int = 1) -> int:
+    """Returns a port of this host that is free, one of some if need be."""
+    for port in range(first, first + count):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise AssertionError("no port is free")
+
+
+def start(
+    arguments: tuple[str, ...], *more: str, environment: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.sweep", *arguments, "--distributed", *more],
+        cwd=ROOT,
+        env=os.environ | (environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_team(arguments: tuple[str, ...], out: Path, size: int) -> list[subprocess.Popen[str]]:
+    shared = (
+        *(f"--coordinator=127.0.0.1:{free_port()}", f"--num_processes={size}"),
+        *(f"--patience={PATIENCE}", f"--out={out}"),
+    )
+    return [start(arguments, *shared, f"--process_id={number}") for number in range(size)]
+
+
+def ends(running: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    """Returns exit code, stdout and stderr of each process."""
+    said = [process.communicate(timeout=300) for process in running]
+    return [(process.returncode, *texts) for process, texts in zip(running, said, strict=True)]
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} has not come"
+        time.sleep(0.01)
+
+
+def test_one_of_two_is_killed(
+    arguments: tuple[str, ...], whole: dict[str, object], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first, second = start_team(arguments, out, 2)
+    wait_for(out / ".owner-1-of-2")
+    second.send_signal(signal.SIGKILL)
+    second.communicate()
+    ((code, printed, said),) = ends([first])
+    assert code == 1
+    lost = ["deep_svdd-class1-seed0", "deep_svdd-class1-seed1", "ocsvm-class1-seed0"]
+    error = said.splitlines()[-1]
+    assert error.startswith("sweep: 3 runs of process 1 are missing: ") and "goes on" in error
+    assert all(name in error for name in lost)
+    # The survivor's own runs are there, in the tables too.
+    rows = results.read_rows(out)
+    assert {name.stem for name in rows} == {
+        *("deep_svdd-class0-seed0", "deep_svdd-class0-seed1", "ocsvm-class0-seed0")
+    }
+    with (out / "runs.csv").open(newline="") as file:
+        assert [row["normal_class"] for row in csv.DictReader(file)] == ["0", "0", "0"]
+    assert "deep_svdd" in printed
+    told = ends(start_team(arguments, out, 2))
+    assert [code for code, *_ in told] == [0, 0]
+    assert "3 runs are there, 0 to go" in told[0][2] and "3 to go" in told[1][2]
+    assert told[0][1].splitlines()[-1].startswith("mean") and told[1][1] == ""
+    assert content(out) == whole
+
+
+def test_the_first_of_two_is_killed(
+    arguments: tuple[str, ...],
+    whole: dict[str, object],
+    calling: Calling,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    first, second = start_team(arguments, out, 2)
+    wait_for(out / "config.json")
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    ((code, printed, _),) = ends([second])
+    assert (code, printed) == (0, "")
+    assert {name.normal_class for name in results.read_rows(out)} >= {1}
+    # One process alone goes on with what two have begun.
+    with calling(sweep) as call:
+        assert call(*arguments, f"--out={out}") == 0
+    assert "runs are there" in capsys.readouterr().err
+    assert content(out) == whole
+
+
+def test_four_find_each_other_through_the_cluster(
+    arguments: tuple[str, ...], whole: dict[str, object], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    # jax derives SLURM's port from the number of the job.
+    port = free_port(61500, 1000)
+    job = {
+        "SLURM_JOB_ID": str(port - 61440),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "4",
+    }
+    running = [
+        start(
+            arguments,
+            *(f"--patience={PATIENCE}", f"--out={out}"),
+            environment=job | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)},
+        )
+        for number in range(4)
+    ]
+    told = ends(running)
+    assert [code for code, *_ in told] == [0, 0, 0, 0]
+    assert content(out) == whole
+
+
+def test_a_process_that_nobody_meets_says_so(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    shared = (f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", "--process_id=1")
+    lone = start(arguments, *shared, "--patience=1", f"--out={tmp_path / 'out'}")
+    ((code, _, said),) = ends([lone])
+    assert code == 1
+    assert said.splitlines()[-1].startswith("sweep: not all processes came to 127.0.0.1:")
+    assert not (tmp_path / "out").exists()
+
+
+# --- without processes --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(calling: Calling) -> Iterator[Callable[..., int]]:
+    with calling(sweep) as call:
+        yield call
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--coordinator=a:1",), "--coordinator is for several processes; give --distributed"),
+        (("--process_id=0",), "--process_id is for several"),
+        (("--distributed", "--coordinator=node0"), "coordinator is 'node0'; give HOST:PORT"),
+        (
+            ("--distributed", "--num_processes=2", "--process_id=2"),
+            "process_id is 2; 2 processes have the numbers 0 to 1",
+        ),
+        (("--distributed", "--num_processes=0"), "num_processes"),
+        (("--distributed",), "give --coordinator=HOST:PORT, --num_processes and --process_id"),
+    ],
+)
+def test_flags_that_do_not_fit(
+    command: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: tuple[str, ...],
+    expected: str,
+) -> None:
+    assert command(*flags, f"--out={tmp_path / 'out'}") == 2
+    message = capsys.readouterr().err.removeprefix("waiting for the other processes\n")
+    assert expected in message and message.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+def test_every_run_has_one_owner_and_neighbours_stay_together(size: int) -> None:
+    problems = [(label, seed) for label in range(3) for seed in range(2)]
+    owner = processes.owners(size, problems)
+    assert list(owner) == problems
+    numbers = list(owner.values())
+    assert numbers == sorted(numbers) and set(numbers) <= set(range(size))
+    shares = [numbers.count(number) for number in range(size)]
+    assert max(shares) - min(shares) <= 1
+
+
+def test_a_folder_of_another_number_of_processes_is_in_use(tmp_path: Path) -> None:
+    with results.locked(tmp_path, 1, 2):
+        assert results.is_held(tmp_path, 1, 2) and not results.is_held(tmp_path, 0, 2)
+        with results.locked(tmp_path, 0, 2):
+            pass
+        for others in ((0, 1), (2, 3)):
+            with pytest.raises(results.ResultsError, match="in use by process"):
+                results.locked(tmp_path, *others).__enter__()
+            assert not results.is_held(tmp_path, *others)
+    assert not results.is_held(tmp_path, 1, 2)
+    with results.locked(tmp_path):
+        pass
+
+
+def test_gathering_ends_with_the_process_that_is_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results.open_folder(tmp_path, {"seeds": [0]})
+    there, lost = RunName("kde", 0, 0), RunName("kde", 1, 0)
+    values = {"normal_class": 0, "method": "kde", "seed": 0}
+    results.write_run(tmp_path, {}, there, values, None, None)
+    team = Team(0, 2, patience=0.1)
+    found = processes.gather(team, tmp_path, {there: 1, lost: 1}, lambda: None)
+    assert list(found) == [there]
+    assert "process 1 ended before its runs did" in capsys.readouterr().err
+
+    def stop() -> None:
+        raise Interrupted("SIGTERM")
+
+    with results.locked(tmp_path, 1, 2), pytest.raises(Interrupted):
+        processes.gather(team, tmp_path, {lost: 1}, stop)
+
+
+def test_the_others_wait_for_the_first_to_open_the_folder(tmp_path: Path) -> None:
+    team = Team(1, 2, patience=0.1)
+    with pytest.raises(Failure, match="process 0 has not written .*config.json within 0.1 s"):
+        processes.open_folder(team, tmp_path, {"seeds": [0], "shallow": 1}, lambda: None)
+    results.open_folder(tmp_path, {"seeds": [0], "shallow": 1})
+    before = (tmp_path / "config.json").read_bytes()
+    assert processes.open_folder(team, tmp_path, {"seeds": [1], "shallow": 1}, lambda: None) == {}
+    with pytest.raises(results.ResultsError, match="shallow is 1 there, 2 here"):
+        processes.open_folder(team, tmp_path, {"seeds": [0], "shallow": 2}, lambda: None)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_the_first_calls_the_roll(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    team = Team(0, 3, patience=0.1)
+    with results.locked(tmp_path, 1, 3):
+        processes.call_roll(team, tmp_path, [0, 1, 1], lambda: None)
+        assert capsys.readouterr().err == ""
+        processes.call_roll(team, tmp_path, [0, 1, 2], lambda: None)
+    assert "process 2 did not come within 0.1 s; going on without" in capsys.readouterr().err
+
+
+def test_an_error_names_some_of_many_missing_runs() -> None:
+    missing = {RunName("deep_svdd", label, 0): 1 + label % 2 for label in range(25)}
+    line = processes.describe_missing(missing)
+    assert line.startswith("25 runs of processes 1, 2 are missing: deep_svdd-class0-seed0, ")
+    assert "class19-seed0 and 5 more;" in line and "class20" not in line and "\n" not in line
