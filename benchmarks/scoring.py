@@ -83,31 +83,37 @@ def torch_scorer(network_name: str, members: int, threads: int, batch_size: int)
     subject = subjects.SUBJECTS[network_name]
     layers = [layer._asdict() for layer in subjects.encoder_layers(subject.config, subject.shape)]
     modules = [torch_peer.build_module(layers).eval() for _ in range(members)]
-    center = torch.ones(subject.config.rep_dim)
+    device = torch_peer.best_device()
+    modules = [module.to(device) for module in modules]
+    center = torch.ones(subject.config.rep_dim, device=device)
 
     def score(images: Images) -> Any:
         torch.set_num_threads(threads)
-        pool = torch.from_numpy(images)
+        pool = torch.from_numpy(images).to(device)
         channels_first = pool.permute(0, 3, 1, 2) if pool.ndim == 4 else pool
         batches = channels_first.split(batch_size)
         with torch.inference_mode():
-            return torch.stack(
-                [
-                    torch.cat([(module(batch) - center).square().sum(1) for batch in batches])
-                    for module in modules
-                ]
-            ).numpy()
+            return (
+                torch.stack(
+                    [
+                        torch.cat([(module(batch) - center).square().sum(1) for batch in batches])
+                        for module in modules
+                    ]
+                )
+                .cpu()
+                .numpy()
+            )
 
     return score
 
 
-def scorers(network_name: str, members: int) -> dict[str, Scorer]:
-    """Returns what is measured, by name."""
+def scorers(network_name: str, members: int, torch: bool = True) -> dict[str, Scorer]:
+    """Returns what is measured, by name; PyTorch where it is wanted and installed."""
     model = make_model(network_name, members)
     found: dict[str, Scorer] = {
         f"ours, {members} member(s)": lambda images: detectors.member_distances(model, images)
     }
-    if subjects.torch_version() is not None:
+    if torch and subjects.torch_version() is not None:
         for threads in sorted({1, subjects.cores()}):
             for batch in TORCH_BATCHES:
                 name = f"PyTorch, {threads} thread(s), batch {batch}"

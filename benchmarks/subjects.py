@@ -16,7 +16,7 @@ from deepsvdd_jax.networks import ImageShape
 
 
 class BenchmarkError(ValueError):
-    """A wrong flag; the message says what is allowed."""
+    """A wrong flag, or an extra that is missing; the message says what is allowed."""
 
 
 class Layer(NamedTuple):
@@ -88,6 +88,11 @@ SUBJECTS = {
         NetworkConfig(name="mlp", stages=(), hidden=(128, 64), rep_dim=32, batch_norm=False),
         (64,),
         6000,
+    ),
+    "lenet": Subject(
+        NetworkConfig(name="lenet", stages=((32,), (16,)), rep_dim=32, kernel_size=3),
+        (8, 8, 1),
+        150,
     ),
 }
 

@@ -30,6 +30,7 @@ from absl import app, flags
 from sklearn import datasets
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.subjects import BenchmarkError
 from deepsvdd_jax import DeepSVDD, detectors
 
 INSTALL = "PyOD is not installed: pip install 'deepsvdd_jax[tabular]'"
@@ -51,10 +52,6 @@ def define_flags() -> None:
     flags.DEFINE_integer("seeds", 10, "Seeds of each detector.", lower_bound=1)
     flags.DEFINE_integer("devices", 2, "CPU devices, and threads of PyOD.", lower_bound=1)
     flags.DEFINE_string("json", None, "File to write the rows to.")
-
-
-class BenchmarkError(ValueError):
-    """A wrong flag, or an extra that is missing; one line."""
 
 
 class Problem(NamedTuple):

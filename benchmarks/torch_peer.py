@@ -1,7 +1,8 @@
 """The PyTorch loop that the training benchmark measures beside ours, in a process of its own.
 
 Reads JSON lines from stdin and answers each with a line: `{"task": ...}` builds a network and warms
-it up, `{"epochs": n}` trains it. Started by `benchmarks.training`, which also keeps the time.
+it up, `{"epochs": n}` trains it, `{"memory": true}` asks for the bytes at the peak. On a GPU where
+PyTorch has one. Started by `benchmarks.training`, which also keeps the time.
 """
 
 import json
@@ -11,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from benchmarks.memory import process_peak_bytes
 
 NU = 0.1
 LEAKY_SLOPE = 0.01
@@ -94,7 +97,7 @@ class Trainer:
 
     Args:
       task: `layers`, `objective`, `shape` of an image as channels first, `images`, `batch_size`
-        and `weight_decay`.
+        and `weight_decay`; `compile` is true where the network is to go through `torch.compile`.
     """
 
     def __init__(self, task: dict[str, Any]):
@@ -102,21 +105,25 @@ class Trainer:
         self.objective, self.batch_size = task["objective"], task["batch_size"]
         # Channels last and the fused solver are PyTorch's faster choices on a CPU: the comparison
         # is with the better loop, not the plainest.
-        self.images = faster_layout(torch.rand(task["images"], *task["shape"]))
-        self.network = build_module(task["layers"]).train()
+        device = best_device()
+        self.images = faster_layout(torch.rand(task["images"], *task["shape"])).to(device)
+        self.network = build_module(task["layers"]).train().to(device)
         for parameter in self.network.parameters():
             parameter.data = faster_layout(parameter.data)
+        if task.get("compile"):
+            self.network.compile()
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=1e-4, weight_decay=task["weight_decay"], fused=True
         )
         self.center = initial_center(self.network, self.images[: self.batch_size])
-        self.squared_radius = torch.zeros(())
+        self.squared_radius = torch.zeros((), device=device)
         for batch in self.batches()[:WARM_UP_STEPS]:
             self.step(batch)
 
     def batches(self) -> list[Tensor]:
         """Returns the indices of an epoch's batches, in random order."""
-        return list(torch.randperm(self.images.shape[0]).split(self.batch_size))
+        order = torch.randperm(self.images.shape[0], device=self.images.device)
+        return list(order.split(self.batch_size))
 
     def loss(self, images: Tensor) -> Tensor:
         """Returns the objective on a batch; a soft boundary takes its radius from the batch."""
@@ -149,14 +156,41 @@ def answer(trainer: Trainer | None, request: dict[str, Any]) -> Trainer:
     assert trainer is not None
     for _ in range(request["epochs"]):
         trainer.epoch()
+    if trainer.images.is_cuda:
+        torch.cuda.synchronize()
     return trainer
 
 
+def best_device() -> str:
+    """Returns where PyTorch is fastest; asks the system."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def peak_bytes() -> int:
+    """Returns the most memory held so far: of the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return process_peak_bytes()
+
+
 def serve(requests: Iterator[str], say: Callable[[str], None]) -> None:
-    """Answers requests, one a line, until there are no more."""
+    """Answers requests, one a line, until there are no more.
+
+    A task that PyTorch cannot compile is answered with the reason, and the next may be another.
+    """
     trainer = None
     for line in requests:
-        trainer = answer(trainer, json.loads(line))
+        request = json.loads(line)
+        if "memory" in request:
+            say(str(peak_bytes()))
+            continue
+        try:
+            trainer = answer(trainer, request)
+        except Exception as error:
+            if not request.get("task", {}).get("compile"):
+                raise
+            say(f"{type(error).__name__}: {' '.join(str(error).split()):.200}")
+            continue
         say("done")
 
 

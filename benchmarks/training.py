@@ -44,36 +44,42 @@ from deepsvdd_jax import runs, training
 from deepsvdd_jax.configs import ObjectiveConfig, PhaseConfig, RunConfig
 from deepsvdd_jax.networks import build_network
 
-_NETWORKS = flags.DEFINE_list(
-    "networks", "mnist_lenet,cifar10_lenet", "mnist_lenet, cifar10_lenet, itu_cnn, mlp."
-)
-_OBJECTIVES = flags.DEFINE_list(
-    "objectives",
-    [],
-    "one-class, soft-boundary, autoencoder; empty: one-class, for mnist_lenet autoencoder too.",
-)
-_RUNS = flags.DEFINE_list("runs", "1,2,4,8,16", "Numbers of runs in one program.")
-_IMAGES = flags.DEFINE_integer(
-    "images", None, "Training images; by default enough for the network to be timed well."
-)
-_EPOCHS = flags.DEFINE_integer(
-    "epochs", None, "Epochs of one timing; by default as many as take a third of a second."
-)
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Rounds, of which the smallest time counts.")
-_DEVICES = flags.DEFINE_integer("devices", None, "Devices; by default the cores, at most 8.")
-_TORCH = flags.DEFINE_bool("torch", True, "Measure PyTorch beside it, where it is installed.")
-_JSON = flags.DEFINE_string("json", None, "File to write machine and rows to.")
-
 BATCH_SIZE = 200
 WEIGHT_DECAY = 1e-6
 MOST_DEVICES = 8
 SECONDS_PER_TIMING = 0.33
-PEAK_SIDE = 1536
+PEAK_SIDES = {"cpu": 1536}
+ACCELERATOR_PEAK_SIDE = 8192
+LONE_PEERS = ("one thread", "all threads", "compiled")
 OBJECTIVES = ("one-class", "soft-boundary", "autoencoder")
 INSTALL_TORCH = "PyTorch is not installed: pip install 'deepsvdd_jax[benchmark]'"
 
 Timer = Callable[[int], float]
 """Does a number of epochs and returns seconds a run and epoch."""
+
+
+def define_flags() -> None:
+    """Defines all flags of the command."""
+    flags.DEFINE_list(
+        "networks", "mnist_lenet,cifar10_lenet", "mnist_lenet, cifar10_lenet, itu_cnn, mlp."
+    )
+    flags.DEFINE_list(
+        "objectives",
+        [],
+        "one-class, soft-boundary, autoencoder; empty: one-class, for mnist_lenet autoencoder too.",
+    )
+    flags.DEFINE_list("runs", "1,2,4,8,16", "Numbers of runs in one program.")
+    flags.DEFINE_integer(
+        "images", None, "Training images; by default enough for the network to be timed well."
+    )
+    flags.DEFINE_integer(
+        "epochs", None, "Epochs of one timing; by default as many as take a third of a second."
+    )
+    flags.DEFINE_integer("repeats", 3, "Rounds, of which the smallest time counts.")
+    flags.DEFINE_integer("devices", None, "Devices; by default the cores, at most 8.")
+    flags.DEFINE_bool("torch", True, "Measure PyTorch beside it, where it is installed.")
+    flags.DEFINE_bool("torch_compile", False, "Measure `torch.compile` too; it compiles for long.")
+    flags.DEFINE_string("json", None, "File to write machine and rows to.")
 
 
 # --- operations ---------------------------------------------------------------------------------
@@ -97,10 +103,16 @@ def training_flops(layers: Sequence[Layer]) -> int:
     return 3 * sum(map(layer_flops, layers)) - layer_flops(layers[0])
 
 
+def peak_side() -> int:
+    """Returns the side of the matrices whose product is the machine's peak."""
+    return PEAK_SIDES.get(jax.default_backend(), ACCELERATOR_PEAK_SIDE)
+
+
 def peak_timer(devices_busy: int) -> Timer:
-    """Returns a timer of a float32 matrix product on all cores: seconds for one, by the faster of
-    JAX and numpy."""
-    host = np.random.default_rng(0).random((PEAK_SIDE, PEAK_SIDE), np.float32)
+    """Returns a timer of a float32 matrix product on all devices, at the precision that jax trains
+    with: seconds for one, on a CPU by the faster of JAX and numpy."""
+    side = peak_side()
+    host = np.random.default_rng(0).random((side, side), np.float32)
     square = jax.jit(lambda matrix: matrix @ matrix)
     placed = [jax.device_put(host, device) for device in jax.local_devices()[:devices_busy]]
     jax.block_until_ready([square(matrix) for matrix in placed])
@@ -108,14 +120,15 @@ def peak_timer(devices_busy: int) -> Timer:
     def time_products(_: int) -> float:
         one = timed(lambda: jax.block_until_ready(square(placed[0])))
         every = timed(lambda: jax.block_until_ready([square(matrix) for matrix in placed]))
-        return min(one, every / len(placed), timed(lambda: host @ host))
+        found = min(one, every / len(placed))
+        return min(found, timed(lambda: host @ host)) if jax.default_backend() == "cpu" else found
 
     return time_products
 
 
 def peak_flops(seconds: float) -> float:
     """Returns operations a second from the seconds of one product."""
-    return 2 * PEAK_SIDE**3 / seconds
+    return 2 * peak_side() ** 3 / seconds
 
 
 # --- our side -----------------------------------------------------------------------------------
@@ -225,33 +238,53 @@ def ask(workers: Sequence[subprocess.Popen[str]], request: dict[str, Any]) -> No
       RuntimeError: one has ended; what it said stands on stderr.
     """
     for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write(json.dumps(request) + "\n")
-        worker.stdin.flush()
+        _send(worker, request)
     for worker in workers:
-        assert worker.stdout is not None
-        if worker.stdout.readline().strip() != "done":
+        if _answer(worker) != "done":
             raise RuntimeError("a PyTorch process ended early; its message is above")
 
 
+def say(worker: subprocess.Popen[str], request: dict[str, Any]) -> str:
+    """Sends a request to a worker and returns its answer, empty where it has ended."""
+    _send(worker, request)
+    return _answer(worker)
+
+
+def _send(worker: subprocess.Popen[str], request: dict[str, Any]) -> None:
+    assert worker.stdin is not None
+    worker.stdin.write(json.dumps(request) + "\n")
+    worker.stdin.flush()
+
+
+def _answer(worker: subprocess.Popen[str]) -> str:
+    assert worker.stdout is not None
+    return worker.stdout.readline().strip()
+
+
 class Peers(NamedTuple):
-    """PyTorch processes: one with all threads (None on one core), one with one thread a core."""
+    """PyTorch processes: one with all threads (None on one core), one with one thread a core, and
+    one with all threads and `torch.compile` (None where it is not wanted)."""
 
     wide: subprocess.Popen[str] | None
     narrow: list[subprocess.Popen[str]]
+    compiling: subprocess.Popen[str] | None = None
 
     def everyone(self) -> list[subprocess.Popen[str]]:
-        return self.narrow if self.wide is None else [self.wide, *self.narrow]
+        others = [worker for worker in (self.wide, self.compiling) if worker is not None]
+        return [*others, *self.narrow]
 
 
 @contextlib.contextmanager
-def open_peers(wanted: bool, cores: int) -> Iterator[Peers | None]:
+def open_peers(wanted: bool, cores: int, compiling: bool = False) -> Iterator[Peers | None]:
     """Starts the PyTorch processes and ends them afterwards; None where they are not wanted."""
     if not wanted:
         yield None
         return
-    wide = start_worker(cores) if cores > 1 else None
-    peers = Peers(wide, [start_worker(1) for _ in range(cores)])
+    peers = Peers(
+        start_worker(cores) if cores > 1 else None,
+        [start_worker(1) for _ in range(cores)],
+        start_worker(cores) if compiling else None,
+    )
     try:
         yield peers
     finally:
@@ -285,17 +318,30 @@ def worker_timer(workers: list[subprocess.Popen[str]]) -> Timer:
 
 def peer_timers(peers: Peers, case: Case) -> dict[str, Timer]:
     """Returns the timers of PyTorch on a case, by name; builds its networks."""
-    ask(peers.everyone(), {"task": peer_task(case)})
+    task, plain = peer_task(case), peers._replace(compiling=None)
+    ask(plain.everyone(), {"task": task})
     timers = {"one thread": worker_timer(peers.narrow[:1])}
     if peers.wide is not None:
         timers["all threads"] = worker_timer([peers.wide])
         timers["processes"] = worker_timer(peers.narrow)
+    if peers.compiling is not None:
+        reason = say(peers.compiling, {"task": task | {"compile": True}})
+        if reason == "done":
+            timers["compiled"] = worker_timer([peers.compiling])
+        else:
+            print(f"torch.compile does not work here: {reason}", file=sys.stderr)
     return timers
 
 
 def our_name(count: int) -> str:
     """Returns the name under which the time of a number of runs is kept."""
     return f"runs={count}"
+
+
+def peer_count() -> int:
+    """Returns how many one-thread processes of PyTorch fill the machine; a GPU has room for one
+    loop."""
+    return cores() if jax.default_backend() == "cpu" else 1
 
 
 # --- rounds -------------------------------------------------------------------------------------
@@ -353,11 +399,12 @@ class Settings(NamedTuple):
     repeats: int = 3
     epochs: int | None = None
     torch: bool = False
+    torch_compile: bool = False
 
 
 def steps_of(settings: Settings) -> int:
     """Returns how often a call will tell the bar what comes next, the last word left out."""
-    peers = (3 if cores() > 1 else 1) if settings.torch else 0
+    peers = (3 if peer_count() > 1 else 1) + settings.torch_compile if settings.torch else 0
     programs = len(settings.runs)
     return len(settings.cases) * (1 + programs + settings.repeats * (programs + peers + 1))
 
@@ -395,7 +442,7 @@ def measure_case(
 def measure(settings: Settings) -> Iterator[Measured]:
     """Measures the cases of a call, one after the other."""
     tell = make_bar(steps_of(settings))
-    with open_peers(settings.torch, cores()) as peers:
+    with open_peers(settings.torch, peer_count(), settings.torch_compile) as peers:
         for case in settings.cases:
             yield measure_case(case, settings, peers, tell)
     tell("done")
@@ -414,7 +461,8 @@ class Row(NamedTuple):
       runs: in the program.
       devices: that they are spread over.
       seconds: a run and epoch.
-      torch_ratio: seconds of PyTorch in one process, best of one and all threads, over ours.
+      torch_ratio: seconds of PyTorch in one process, best of one thread, all threads and
+        `torch.compile` where that was measured, over ours.
       processes_ratio: seconds a run of one-thread processes on every core at once, over ours.
       peak_share: operations of the direct convolutions a second, over the machine's peak.
     """
@@ -431,13 +479,15 @@ class Row(NamedTuple):
 
 
 class PeerRow(NamedTuple):
-    """PyTorch's seconds a run and epoch; on one core there is nothing but one thread."""
+    """PyTorch's seconds a run and epoch; on one core there is nothing but one thread, and
+    `compiled` only where it was asked for and works."""
 
     network: str
     objective: str
     one_thread: float
     all_threads: float | None
     processes: float | None
+    compiled: float | None = None
 
 
 def rows_of(measured: Measured, settings: Settings, peak: float) -> list[Row]:
@@ -446,7 +496,7 @@ def rows_of(measured: Measured, settings: Settings, peak: float) -> list[Row]:
     subject = SUBJECTS[case.network]
     layers = network_layers(subject.config, subject.shape, case.objective)
     flops = training_flops(layers) * case.images
-    alone = [seconds[name] for name in ("one thread", "all threads") if name in seconds]
+    alone = [seconds[name] for name in LONE_PEERS if name in seconds]
     torch = min(alone, default=None)
     processes = seconds.get("processes", seconds.get("one thread"))
     return [
@@ -468,7 +518,7 @@ def peer_row(measured: Measured) -> PeerRow | None:
     case, seconds = measured.case, measured.seconds
     if "one thread" not in seconds:
         return None
-    names = ("all threads", "processes")
+    names = ("all threads", "processes", "compiled")
     return PeerRow(
         case.network, case.objective, seconds["one thread"], *(seconds.get(name) for name in names)
     )
@@ -542,7 +592,10 @@ def format_rows(rows: Sequence[Row]) -> str:
 
 def format_peers(rows: Sequence[PeerRow], cores: int) -> str:
     """Returns the table of PyTorch's seconds a run and epoch."""
-    header = ("network", "objective", "1 thread", f"{cores} threads", f"{cores} processes")
+    header = (
+        *("network", "objective", "1 thread", f"{cores} threads", f"{cores} processes"),
+        "torch.compile",
+    )
     lines = [(*row[:2], *(format_number(value, 4) for value in row[2:])) for row in rows]
     return format_table(header, lines)
 
@@ -617,19 +670,20 @@ def positive(name: str, values: Sequence[Any]) -> tuple[int, ...]:
 
 def settings_from_flags() -> Settings:
     """Reads the flags; jax must not have been used yet, since the devices are set here."""
-    given = {"images": _IMAGES, "epochs": _EPOCHS, "devices": _DEVICES, "repeats": _REPEATS}
-    for name, flag in given.items():
-        positive(name, [1 if flag.value is None else flag.value])
-    cases = cases_of(_NETWORKS.value, _OBJECTIVES.value, _IMAGES.value)
-    wanted = _DEVICES.value or min(cores(), MOST_DEVICES)
+    values = flags.FLAGS
+    for name in ("images", "epochs", "devices", "repeats"):
+        positive(name, [1 if values[name].value is None else values[name].value])
+    cases = cases_of(values.networks, values.objectives, values.images)
+    wanted = values.devices or min(cores(), MOST_DEVICES)
     jax.config.update("jax_num_cpu_devices", wanted)
     return Settings(
         cases=cases,
-        runs=positive("runs", _RUNS.value),
+        runs=positive("runs", values.runs),
         devices=min(wanted, jax.local_device_count()),
-        repeats=_REPEATS.value,
-        epochs=_EPOCHS.value and min(_EPOCHS.value, runs.MOST_EPOCHS_PER_CALL),
-        torch=_TORCH.value and torch_version() is not None,
+        repeats=values.repeats,
+        epochs=values.epochs and min(values.epochs, runs.MOST_EPOCHS_PER_CALL),
+        torch=values.torch and torch_version() is not None,
+        torch_compile=values.torch_compile,
     )
 
 
@@ -646,13 +700,14 @@ def main(arguments: list[str]) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         for one in measure(settings):
             measured.append(one)
-            if _JSON.value is not None:
+            if flags.FLAGS.json is not None:
                 text = as_json(*results(measured, settings), settings)
-                pathlib.Path(_JSON.value).write_text(text + "\n")
+                pathlib.Path(flags.FLAGS.json).write_text(text + "\n")
     if not measured:
         sys.exit("benchmarks.training: interrupted before the first case was measured")
     print(format_report(*results(measured, settings), settings.repeats))
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax import configs
+from deepsvdd_jax import configs, npz
 from deepsvdd_jax.configs import ConfigError, RunConfig
+from deepsvdd_jax.npz import NpzError
 
 FORMAT_VERSION = 2
 _JSON = "model.json"
@@ -150,7 +151,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     arrays = _read_arrays(folder / name, described.get("sha256"))
     try:
         fields: dict[str, Any] = {name: arrays[name] for name in _PLAIN_ARRAYS}
-        fields |= {name: _unflatten(arrays, name) for name in _TREES}
+        fields |= {name: unflatten(arrays, name) for name in _TREES}
         return Model(
             config=configs.from_dict(RunConfig, described["config"], f"{folder / _JSON}"),
             image_shape=tuple(int(side) for side in described["image_shape"]),
@@ -168,10 +169,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 def _array_bytes(model: Model) -> bytes:
     arrays = {name: np.asarray(getattr(model, name)) for name in _PLAIN_ARRAYS}
     for name in _TREES:
-        arrays.update(_flatten(getattr(model, name), name))
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+        arrays.update(flatten(getattr(model, name), name))
+    return npz.npz_bytes(arrays)
 
 
 def _describe(model: Model, arrays: bytes) -> str:
@@ -229,22 +228,27 @@ def _read_arrays(path: Path, checksum: object) -> dict[str, npt.NDArray[Any]]:
         raise ModelError(f"{path}: {error.strerror or error}") from None
     if hashlib.sha256(data).hexdigest() != checksum:
         raise ModelError(f"{path}: damaged: its checksum is not the one in {_JSON}")
+    return _arrays_in(path, data)
+
+
+def _arrays_in(path: Path, data: bytes) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ModelError(f"{path}: damaged: {error}") from None
+        return npz.read_npz(io.BytesIO(data), kinds=npz.NUMBERS + npz.TEXT)
+    except NpzError as error:
+        raise ModelError(f"{path}: damaged: {error}") from error
 
 
-def _flatten(tree: dict[str, Any], prefix: str) -> dict[str, npt.NDArray[Any]]:
+def flatten(tree: dict[str, Any], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """Returns the leaves of a nested dict under names like `prefix/encoder/dense/kernel`."""
     flat: dict[str, npt.NDArray[Any]] = {}
     for name, value in tree.items():
         key = f"{prefix}/{name}"
-        flat.update(_flatten(value, key) if isinstance(value, dict) else {key: np.asarray(value)})
+        flat.update(flatten(value, key) if isinstance(value, dict) else {key: np.asarray(value)})
     return flat
 
 
-def _unflatten(arrays: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, Any]:
+def unflatten(arrays: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, Any]:
+    """Returns the nested dict that `flatten` took apart; arrays of other prefixes are left out."""
     tree: dict[str, Any] = {}
     for key, value in arrays.items():
         first, *path = key.split("/")
@@ -272,9 +276,7 @@ def write_archive(path: Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
     Raises:
       OSError: it cannot be written; what was there before stays.
     """
-    buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(values) for name, values in arrays.items()})  # type: ignore[arg-type]
-    data = buffer.getvalue()
+    data = npz.npz_bytes(arrays)
     write_bytes(path, _ARCHIVE_MAGIC + hashlib.sha256(data).digest() + data)
 
 
@@ -292,8 +294,7 @@ def read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
     digest, data = content[len(_ARCHIVE_MAGIC) : start], content[start:]
     if not content.startswith(_ARCHIVE_MAGIC) or hashlib.sha256(data).digest() != digest:
         raise ModelError(f"{path}: damaged: its checksum is wrong")
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    return _arrays_in(path, data)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -87,6 +87,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_choice("dataset", self.name, DATASETS)
+        if self.data_dir is not None and "\0" in self.data_dir:
+            raise ConfigError(f"data_dir is {self.data_dir!r}; no path holds a null character")
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"channels is {self.channels}; allowed: 1, 3")
         if self.image_size is not None and (

@@ -11,7 +11,10 @@ which is slow. And few output features leave most of the machine idle, so there 
 the pool that follows is computed as one output with four times the features.
 """
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -27,6 +30,32 @@ _MOST_GATHERED_CHANNELS = 4
 # Below this many features the window of the pool is computed together; it costs (k + 1)^2 / k^2
 # times the multiplications, so wide layers are better off without.
 _FEWEST_PLAIN_FEATURES = 32
+# Fewer features than this, or fewer channels, whose gradient then has as many features, and XLA's
+# convolution is ten times slower; a product of whole rows multiplies a third of the width as much.
+_FEWEST_FAST_FEATURES = 16
+
+
+FORMS = ("automatic", "grouped", "products")
+_form = contextvars.ContextVar("form", default="automatic")
+
+
+@contextlib.contextmanager
+def use_form(form: str) -> Iterator[None]:
+    """Chooses the form of every convolution that is traced meanwhile: a means to measure.
+
+    What was traced before keeps its form.
+
+    Args:
+      form: `automatic`; `grouped`, `lax.conv`, which vmap makes a grouped convolution; or
+        `products`, gathered windows times the kernel, which vmap makes a batched product.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form is {form!r}; allowed: {', '.join(FORMS)}")
+    before = _form.set(form)
+    try:
+        yield
+    finally:
+        _form.reset(before)
 
 
 class PooledMap(NamedTuple):
@@ -63,6 +92,8 @@ def convolve(images: Array, kernel: Array, padding: Padding) -> Array:
     """
     if _on_cpu():
         return _canonical_convolution(padding, images, kernel)
+    if _form.get() == "products":
+        return _window_product(padding, images, kernel)
     return _plain_convolution(padding, images, kernel)
 
 
@@ -107,6 +138,10 @@ def upsample_convolve(images: Array, kernel: Array, padding: Padding) -> Array:
     height, width = _output_shape(images, kernel, padding, upsampling=2)
     if not _on_cpu() or height % 2 or width % 2:
         return convolve(upsample(images), kernel, padding)
+    channels, features = kernel.shape[2:]
+    if min(channels, 4 * features) < _FEWEST_FAST_FEATURES:
+        rows = _row_convolution(images, kernel, padding, upsampling=2)
+        return rows.reshape(images.shape[0], height, width, features)
     blocks = _block_convolution(images, kernel, padding, stored=1, upsampling=2)
     return _from_blocks(blocks)
 
@@ -121,12 +156,41 @@ def upsample(images: Array) -> Array:
 def channel_sums(images: Array) -> tuple[Array, Array]:
     """Returns the sum and the sum of squares of every channel, two `[channels]`."""
     # Rows of all columns and channels are long enough to be added up as vectors.
-    flat = images.reshape(-1, images.shape[2] * images.shape[3])
+    width, channels = images.shape[2:]
+    rows = images.reshape(-1, width * channels)
     total, of_squares = (
-        jnp.sum(jnp.sum(values, 0).reshape(images.shape[2:]), 0)
-        for values in (flat, jnp.square(flat))
+        _sum_of_columns(values.sum(0), channels) for values in (rows, jnp.square(rows))
     )
     return total, of_squares
+
+
+def _sum_of_columns(row: Array, channels: int) -> Array:
+    """The transpose of `_every_column`, and written so that its gradient is that."""
+    if not _on_cpu():
+        return row.reshape(-1, channels).sum(0)
+    columns = np.tile(np.eye(channels, dtype=np.float32), (row.shape[0] // channels, 1))
+    return jnp.matmul(row, columns, precision="highest")
+
+
+def scale_channels(images: Array, scale: Array, offset: Array) -> Array:
+    """Returns `images * scale + offset`, each `[channels]`."""
+    width, channels = images.shape[2:]
+    # As above: rows are worked on as vectors, a few channels are not.
+    rows = images.reshape(-1, width * channels)
+    wide_scale, wide_offset = (_every_column(vector, width) for vector in (scale, offset))
+    return (rows * wide_scale[None] + wide_offset[None]).reshape(images.shape)
+
+
+def _every_column(vector: Array, width: int) -> Array:
+    """Repeats `[channels]` for every column of a row: `[width channels]`.
+
+    A product with a matrix of 0 and 1 keeps XLA from repeating inside the loops over the rows,
+    where every element would divide its index.
+    """
+    if not _on_cpu():
+        return jnp.tile(vector, width)
+    columns = np.tile(np.eye(vector.shape[0], dtype=np.float32), width)
+    return jnp.matmul(vector, columns, precision="highest")
 
 
 def max_pool(images: Array) -> Array:
@@ -141,7 +205,24 @@ def max_pool(images: Array) -> Array:
 
 
 def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
+    return _form.get() == "automatic" and jax.default_backend() == "cpu"
+
+
+def _window_product(padding: Padding, images: Array, kernel: Array) -> Array:
+    """Multiplies the windows `[batch positions, taps channels]` with the kernel."""
+    size, across, channels, features = kernel.shape
+    height, width = _output_shape(images, kernel, padding)
+    padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    windows = jnp.stack(
+        [
+            padded[:, row : row + height, column : column + width]
+            for row in range(size)
+            for column in range(across)
+        ],
+        axis=3,
+    )
+    output = windows.reshape(-1, size * across * channels) @ kernel.reshape(-1, features)
+    return output.reshape(images.shape[0], height, width, features)
 
 
 def _plain_convolution(padding: Padding, images: Array, kernel: Array) -> Array:
@@ -177,10 +258,11 @@ def _dense_convolution(padding: Padding, images: Array, kernel: Array) -> Array:
     return flat.reshape(batch, rows, columns, features)
 
 
-def _pixel_taps(size: int, outputs: int, taps: int, pad: int) -> np.ndarray:
-    """Returns 0/1 `[pixel, output, tap]`: which pixel each tap of each output reads."""
+def _pixel_taps(size: int, outputs: int, taps: int, pad: int, upsampling: int = 1) -> np.ndarray:
+    """Returns 0/1 `[pixel, output, tap]`: which pixel each tap of each output reads, every pixel
+    standing `upsampling` times in the image that is convolved."""
     pixel, output, tap = np.ogrid[:size, :outputs, :taps]
-    return (output + tap - pad == pixel).astype(np.float32)
+    return ((output + tap - pad) // upsampling == pixel).astype(np.float32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -276,6 +358,77 @@ def _from_blocks(blocks: Array) -> Array:
     batch, height, width, depth = blocks.shape
     windows = blocks.reshape(batch, height, width, 2, 2, depth // 4)
     return windows.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, -1)
+
+
+# --- convolution of whole rows ------------------------------------------------------------------
+
+
+def _row_convolution(images: Array, kernel: Array, padding: Padding, upsampling: int = 1) -> Array:
+    """Multiplies rows with a band matrix `[taps, width channels, upsampling width' features]`.
+
+    Rows come and go as they lie in memory, no axis is swapped, and the product has as many columns
+    as the machine likes, however few features there are.
+
+    Returns:
+      `[batch, height' / upsampling, upsampling width' features]`.
+    """
+    batch, height, width, channels = images.shape
+    size, _, _, features = kernel.shape
+    rows, columns = _output_shape(images, kernel, padding, upsampling)
+    down, before = _block_taps(size, padding[0][0], 1, upsampling)
+    across = _pixel_taps(width, columns, size, padding[1][0], upsampling)
+    band = jnp.einsum("hat,xyu,tucf->hxcayf", down[:, 0], across, kernel)
+    band = band.reshape(-1, width * channels, upsampling * columns * features)
+    return _row_product(images.reshape(batch, height, -1), band, before, rows // upsampling)
+
+
+def _row_product(rows: Array, band: Array, before: int, count: int) -> Array:
+    """Returns `sum_i rows[:, o + i - before] @ band[i]` for all o < count, `[batch, count, right]`.
+
+    The narrower side is copied: either the rows that an output needs are put side by side, or the
+    products that an output adds up. They are each other's gradient.
+    """
+    taps, left, right = band.shape
+    batch, height, _ = rows.shape
+    if left <= right:
+        windows = _row_windows(taps, before, count, rows)
+        product = windows.reshape(-1, taps * left) @ band.reshape(-1, right)
+        return product.reshape(batch, count, right)
+    reversed_band = band[::-1].transpose(1, 0, 2).reshape(left, -1)
+    products = (rows.reshape(-1, left) @ reversed_band).reshape(batch, height, -1)
+    return _add_windows(taps, taps - 1 - before, count, products)
+
+
+def _row_windows(taps: int, before: int, count: int, rows: Array) -> Array:
+    """Puts `taps` neighbouring rows side by side: `[batch, count, taps length]`, the first window
+    starting `before` rows above the image, with zeros outside."""
+    after = count + taps - 1 - before - rows.shape[1]
+    padded = lax.pad(rows, np.zeros((), rows.dtype), ((0, 0, 0), (before, after, 0), (0, 0, 0)))
+    return jnp.concatenate([padded[:, tap : tap + count] for tap in range(taps)], 2)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _add_windows(taps: int, before: int, count: int, windows: Array) -> Array:
+    """The transpose of `_row_windows`, from `[batch, height, taps length]`; what XLA makes of the
+    gradient that JAX derives takes four times as long as putting rows side by side again."""
+    batch, height, wide = windows.shape
+    rows = jax.ShapeDtypeStruct((batch, count, wide // taps), windows.dtype)
+    put_side_by_side = functools.partial(_row_windows, taps, before, height)
+    (added,) = jax.linear_transpose(put_side_by_side, rows)(windows)
+    return added
+
+
+def _add_windows_forward(taps: int, before: int, count: int, windows: Array) -> tuple[Array, int]:
+    return _add_windows(taps, before, count, windows), windows.shape[1]
+
+
+def _add_windows_backward(
+    taps: int, before: int, count: int, height: int, gradient: Array
+) -> tuple[Array]:
+    return (_row_windows(taps, before, height, gradient),)
+
+
+_add_windows.defvjp(_add_windows_forward, _add_windows_backward)
 
 
 # --- forms of convolution and pool --------------------------------------------------------------

@@ -32,7 +32,7 @@ from deepsvdd_jax.configs import ConfigError, DetectorConfig, ObjectiveConfig, R
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.preprocessing import Preprocessing, Scaling, Whitening
-from deepsvdd_jax.training import RunData, TrainState
+from deepsvdd_jax.training import TrainState
 
 Images = npt.NDArray[Any]
 Scores = npt.NDArray[np.float32]
@@ -70,6 +70,7 @@ def fit_detector(
     images: npt.ArrayLike,
     *,
     feature_names: tuple[str, ...] = (),
+    groups: npt.ArrayLike | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Model, History]:
     """Trains all members on normal images and sets the threshold.
@@ -81,6 +82,8 @@ def fit_detector(
       config: what to train.
       images: `[n, height, width, channels]` or `[n, features]`, see `network_values`.
       feature_names: columns of a table, kept in the model.
+      groups: `[n]`, equal for images that are held out together or not at all, as near-duplicates
+        should be; None holds out one by one.
       on_progress: called now and then with the epochs that are done, and all there are.
 
     Returns:
@@ -93,7 +96,7 @@ def fit_detector(
     """
     values = network_values(images)
     _check_trainable(values)
-    train, held_out = _split(config, values)
+    train, held_out = _split(config, values, groups)
     runs.check_image_count(config.run, len(train))
     fitted = preprocessing.fit(config.run.preprocessing, train)
     outcome, progress = _train(config, preprocessing.apply(fitted, train), on_progress)
@@ -109,23 +112,36 @@ def held_out_count(calibration_fraction: float, count: int) -> int:
     return max(1, round(calibration_fraction * count)) if calibration_fraction else 0
 
 
-def _split(config: DetectorConfig, values: Images) -> tuple[Images, Images]:
+def _split(
+    config: DetectorConfig, values: Images, groups: npt.ArrayLike | None
+) -> tuple[Images, Images]:
     """Returns the training part and the calibration part."""
     count = len(values)
-    held_out = held_out_count(config.calibration_fraction, count)
-    if config.calibration_fraction and count - held_out < 2:
+    wanted = held_out_count(config.calibration_fraction, count)
+    random = np.random.RandomState(config.seeds[0] % 2**32)
+    held_out = _held_out(random, wanted, np.arange(count) if groups is None else groups)
+    if config.calibration_fraction and count - held_out.sum() < 2:
         raise ConfigError(
             f"calibration_fraction {config.calibration_fraction:g} of {count} samples leaves "
-            f"{held_out} for calibration and {count - held_out} for training; at least 2 are "
-            "needed for training"
+            f"{held_out.sum()} for calibration and {count - held_out.sum()} for training; at least "
+            "2 are needed for training"
         )
     if config.threshold_rule == "conformal":
         # Before the training, not after it.
-        calibration.conformal_threshold(np.zeros(held_out), config.alarm_rate)
-    if not held_out:
-        return values, values[:0]
-    order = np.random.RandomState(config.seeds[0] % 2**32).permutation(count)
-    return values[np.sort(order[held_out:])], values[np.sort(order[:held_out])]
+        calibration.conformal_threshold(np.zeros(held_out.sum()), config.alarm_rate)
+    return values[~held_out], values[held_out]
+
+
+def _held_out(
+    random: np.random.RandomState, wanted: int, groups: npt.ArrayLike
+) -> npt.NDArray[np.bool_]:
+    """Returns which samples are held out, `[n]`: whole groups, drawn until there are enough."""
+    if not wanted:
+        return np.zeros(len(np.asarray(groups)), bool)
+    _, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = random.permutation(len(sizes))
+    drawn = np.searchsorted(np.cumsum(sizes[order]), wanted) + 1
+    return np.isin(members, order[:drawn])
 
 
 def _train(
@@ -137,12 +153,7 @@ def _train(
     padding = _padded_count(count) - count
     pool = np.pad(images, ((0, padding), *((0, 0),) * (images.ndim - 1)))
     ones = (1,) * (images.ndim - 1)
-    data = RunData(
-        jnp.asarray(np.pad(np.arange(count, dtype=np.int32), (0, padding))),
-        jnp.int32(count),
-        jnp.zeros(ones),
-        jnp.ones(ones),
-    )
+    data = training.run_data(np.arange(count), count + padding, np.zeros(ones), np.ones(ones))
     keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in config.seeds], np.uint32))
     weights = [initialization.initial_weights(config.run, images, seed) for seed in config.seeds]
 
@@ -408,13 +419,15 @@ def _distances(
 
 def states_of(model: Model) -> TrainState:
     """Returns the members as stacked states, as far as scoring looks at them."""
-    nothing = jnp.zeros(len(model.center))
+    nothing: Any = np.zeros(len(model.center), np.float32)
+    center: Any = model.center
+    squared_radius: Any = model.squared_radius
     return TrainState(
         params=model.params,
         statistics=model.statistics,
         optimizer_state=None,
-        center=jnp.asarray(model.center),
-        squared_radius=jnp.asarray(model.squared_radius),
+        center=center,
+        squared_radius=squared_radius,
         step=nothing,
         epoch=nothing,
         active=nothing,

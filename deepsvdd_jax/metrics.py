@@ -74,16 +74,33 @@ def evaluate(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float) -> 
     if np.isnan(threshold):
         raise ValueError("threshold is NaN")
     called = (scores > threshold).astype(np.int64)
+    precision, recall, f1, _ = sk_metrics.precision_recall_fscore_support(
+        labels, called, average="binary", zero_division=0
+    )
     return Evaluation(
-        auroc=float(sk_metrics.roc_auc_score(labels, scores)),
+        auroc=auroc(scores, labels),
         average_precision=float(sk_metrics.average_precision_score(labels, scores)),
         fpr95=fpr_at_tpr(scores, labels, 0.95),
         threshold=float(threshold),
-        accuracy=float(sk_metrics.accuracy_score(labels, called)),
-        precision=float(sk_metrics.precision_score(labels, called, zero_division=0)),
-        recall=float(sk_metrics.recall_score(labels, called, zero_division=0)),
-        f1=float(sk_metrics.f1_score(labels, called, zero_division=0)),
+        accuracy=float(np.mean(labels == called)),
+        precision=float(precision),
+        recall=float(recall),
+        f1=float(f1),
     )
+
+
+def auroc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Area under the receiver operating characteristic, in [0, 1].
+
+    Args:
+      scores: `[n_test]`, higher = more anomalous.
+      labels: `[n_test]`, 1 = anomalous, 0 = normal.
+
+    Raises:
+      ValueError: as `evaluate`.
+    """
+    values, marks = _scores_and_labels(scores, labels)
+    return float(sk_metrics.roc_auc_score(marks, values))
 
 
 def fpr_at_tpr(scores: npt.ArrayLike, labels: npt.ArrayLike, tpr: float = 0.95) -> float:

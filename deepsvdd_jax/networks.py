@@ -105,7 +105,9 @@ class _Normalization(nn.Module):
             gain = self.param("scale", nn.initializers.ones, (features,))
             scale = scale * gain
             offset = offset * gain + self.param("bias", nn.initializers.zeros, (features,))
-        return values * _by_channel(scale, values) + _by_channel(offset, values)
+        if values.ndim == 4:
+            return convolution.scale_channels(values, scale, offset)
+        return values * scale[None] + offset[None]
 
 
 def _kernel_initializer(config: NetworkConfig, convolutional: bool) -> Callable[..., Array]:

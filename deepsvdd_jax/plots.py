@@ -198,7 +198,7 @@ def _write_areas(axis: Axes, runs: Mapping[str, Sequence[Scored]], methods: Sequ
     """Writes each method's mean area under the curve, in percent, into the empty corner."""
     scored = [(method, found) for method, found in runs.items() if found]
     for line, (method, found) in enumerate(reversed(scored)):
-        areas = [metrics.evaluate(run.scores, run.labels, np.inf).auroc for run in found]
+        areas = [metrics.auroc(run.scores, run.labels) for run in found]
         axis.text(
             0.97,
             0.05 + 0.11 * line,
@@ -257,8 +257,26 @@ def epoch_figure(
         is_positive = all((curve.values > 0).all() for curve in curves)
         axis.set_yscale("log" if log and is_positive else "linear")
         _label_ticks(axis.yaxis, log and is_positive)
-        _whole_epochs(axis)
+        _whole_numbers(axis)
     _label_outside(figure, "epoch", quantity)
+    return figure
+
+
+@_styled
+def line_figure(
+    panels: Mapping[str, Mapping[str, Curve]], layout: Layout, across: str, up: str
+) -> Figure:
+    """Draws a quantity by a whole number, a line a name, a colour a name in all panels."""
+    figure, axes = _panels(tuple(panels), layout)
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    colors = {name: _method_color(place) for place, name in enumerate(names)}
+    for axis, curves in zip(axes, panels.values(), strict=True):
+        for name, curve in curves.items():
+            axis.plot(*curve, color=colors[name], marker=".", markersize=3)
+        _label_ticks(axis.yaxis, False)
+        _whole_numbers(axis)
+    _label_outside(figure, across, up)
+    _legend(figure, colors, layout)
     return figure
 
 
@@ -277,7 +295,7 @@ def quantile_figure(panels: Mapping[str, Quantiles], layout: Layout, quantity: s
         is_positive = bool((values > 0).all())
         axis.set_yscale("log" if is_positive else "linear")
         _label_ticks(axis.yaxis, is_positive)
-        _whole_epochs(axis)
+        _whole_numbers(axis)
     _label_outside(figure, "epoch", quantity)
     return figure
 
@@ -615,7 +633,7 @@ def _label_ticks(axis: Axis, is_log: bool) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _whole_epochs(axis: Axes) -> None:
+def _whole_numbers(axis: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))

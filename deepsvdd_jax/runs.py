@@ -6,6 +6,7 @@ loops over its runs, because there a batched convolution gains nothing, a loop s
 and steps that a smaller class does not need, and the result does not depend on the neighbours.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -192,7 +193,9 @@ def begin_training(
     params = {part: params[part] for part in parts}
     statistics = {part: statistics[part] for part in parts}
     if objective.statistics_first:
-        statistics = training_set_statistics(network, phase, shared.images, run.data, params)
+        statistics = training_set_statistics(
+            network, phase, shared.images, run.data, params, statistics
+        )
     state = training.start_phase(
         phase, params, statistics, jnp.zeros((network.rep_dim,)), jnp.zeros(())
     )
@@ -210,9 +213,15 @@ def begin_training(
 
 
 def training_set_statistics(
-    network: Network, phase: PhaseConfig, images: Array, data: RunData, params: Params
+    network: Network,
+    phase: PhaseConfig,
+    images: Array,
+    data: RunData,
+    params: Params,
+    like: Statistics,
 ) -> Statistics:
-    """Averages the batch statistics over a run's training set, weights fixed."""
+    """Averages the batch statistics over a run's training set, weights fixed; their names and
+    shapes are those of `like`."""
 
     def of_batch(places: Array, mask: Array) -> Statistics:
         batch = training.take_batch(images, data, places, mask)
@@ -222,7 +231,7 @@ def training_set_statistics(
             _, found["decoder"] = network.decode_batch(params, codes, mask)
         return found
 
-    return _mean_over_batches(of_batch, data, phase.batch_size, data.count)
+    return _mean_over_batches(of_batch, data, phase.batch_size, data.count, like)
 
 
 def initial_center(
@@ -242,14 +251,19 @@ def initial_center(
         total = jnp.sum(jnp.where(mask[:, None], codes, 0.0), axis=0)
         return total / jnp.maximum(jnp.sum(mask), 1)
 
-    center = _mean_over_batches(of_batch, data, phase.batch_size, count)
+    center = _mean_over_batches(of_batch, data, phase.batch_size, count, state.center)
     return objectives.away_from_zero(center, objective.center_floor)
 
 
 def _mean_over_batches(
-    of_batch: Callable[[Array, Array], Any], data: RunData, batch_size: int, count: Array
+    of_batch: Callable[[Array, Array], Any],
+    data: RunData,
+    batch_size: int,
+    count: Array,
+    like: Any,
 ) -> Any:
-    """Averages a function of batches over the first `count` images, weighted by their number."""
+    """Averages a function of batches, which returns what `like` looks like, over the first `count`
+    images, weighted by their number."""
 
     def body(index: Array, total: Any) -> Any:
         places = index * batch_size + jnp.arange(batch_size)
@@ -258,14 +272,8 @@ def _mean_over_batches(
         weight = jnp.sum(mask) / jnp.maximum(count, 1)
         return jax.tree.map(lambda old, new: old + weight * new, total, found)
 
-    like = jax.eval_shape(
-        of_batch,
-        jax.ShapeDtypeStruct((batch_size,), jnp.int32),
-        jax.ShapeDtypeStruct((batch_size,), jnp.bool_),
-    )
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
     batches = (count + batch_size - 1) // batch_size
-    return jax.lax.fori_loop(0, batches, body, zeros)
+    return jax.lax.fori_loop(0, batches, body, jax.tree.map(jnp.zeros_like, like))
 
 
 def _valid(data: RunData) -> Array:
@@ -324,17 +332,17 @@ def run_epochs(
             info = info._replace(radius=radius)
         return _with_verdict(phase, info, new), info
 
-    like = jax.eval_shape(train, first_epoch, state)[1]
+    nothing = training.empty_info()
 
     def skip(epoch: Array, state: TrainState) -> tuple[TrainState, EpochInfo]:
-        return state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+        return state, nothing
 
     def body(index: Array, carry: tuple[TrainState, EpochInfo]) -> tuple[TrainState, EpochInfo]:
         state, history = carry
         state, info = jax.lax.cond(state.active, train, skip, first_epoch + index, state)
         return state, jax.tree.map(lambda all, one: all.at[index].set(one), history, info)
 
-    history = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), like)
+    history = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), nothing)
     return jax.lax.fori_loop(0, count, body, (state, history))
 
 
@@ -464,24 +472,70 @@ def map_runs(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def _program(function: Callable[..., Any], mesh: Mesh, *static: Any) -> Callable[..., Any]:
+def _program(function: Callable[..., Any], mesh: Mesh, *static: Any) -> jax.stages.Wrapped:
     """Compiles `function(*static, *shared, *per_run)` for tuples `shared` and `per_run`."""
 
     def one_run(shared: tuple[Any, ...], per_run: tuple[Any, ...]) -> Any:
         return function(*static, *shared, *per_run)
 
-    return jax.jit(map_runs(one_run, mesh))
+    # What runs once in a run is compiled with half the effort; an epoch is worth all of it.
+    once = jax.default_backend() == "cpu" and function is not run_epochs
+    options = {"xla_backend_optimization_level": 1} if once else None
+    return jax.jit(map_runs(one_run, mesh), compiler_options=options)
+
+
+def forget_programs() -> None:
+    """Lets every program be traced and compiled anew."""
+    _program.cache_clear()
 
 
 def share(mesh: Mesh, images: np.ndarray, test_images: np.ndarray) -> Shared:
     """Puts the pools of images on every device of a mesh, once."""
     everywhere = NamedSharding(mesh, Spec())
-    return jax.device_put(Shared(jnp.asarray(images), jnp.asarray(test_images)), everywhere)
+    pools: Any = (images, test_images)
+    return jax.device_put(Shared(*pools), everywhere)
 
 
 def place(mesh: Mesh, per_run: Any) -> Any:
     """Puts arrays with a leading axis of runs on the devices of a mesh, each where it trains."""
     return jax.device_put(per_run, NamedSharding(mesh, Spec("run")))
+
+
+def compile_programs(
+    config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run
+) -> None:
+    """Compiles all that a program of runs will call, at the same time, each call in a thread: the
+    compiler works on one core. Nothing but time depends on it, so it may be left out."""
+    phases = PHASES[config.pretraining is None :]
+    no_epochs = (np.int32(0), np.int32(0))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        compiled = []
+
+        def compile_call(function: jax.stages.Wrapped, *arguments: Any) -> Any:
+            # Traced here: what a caller has set in jax for this thread takes part in it.
+            lowered = function.lower(*arguments)
+            compiled.append(pool.submit(lowered.compile))
+            return _placed_shapes(mesh, lowered.out_info)
+
+        begin = _program(begin_run, mesh, config, network)
+        state, _ = compile_call(begin, (shared,), (runs,))
+        for phase in phases:
+            advance = _program(run_epochs, mesh, config, network, phase, MOST_EPOCHS_PER_CALL)
+            compile_call(advance, (shared, *no_epochs), (runs, state))
+            if phase == "pretraining":
+                switch = _program(end_pretraining, mesh, config, network)
+                state = compile_call(switch, (shared,), (runs, state))
+        compile_call(_program(end_run, mesh, config, network), (shared,), (runs, state))
+        for one in compiled:
+            one.result()
+
+
+def _placed_shapes(mesh: Mesh, shapes: Any) -> Any:
+    """Returns shapes and types as those of arrays on the devices of a mesh."""
+    placed = NamedSharding(mesh, Spec("run"))
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), shapes
+    )
 
 
 def begin_runs(
@@ -601,12 +655,8 @@ def _init_run(key: Array, images: Array, config: RunConfig, network: Network) ->
 def _whole_run(key: Array, config: RunConfig, images: Array | np.ndarray) -> Run:
     """Returns a run on all of `images`, which are network input already."""
     ones = (1,) * (images.ndim - 1)
-    data = RunData(
-        jnp.arange(images.shape[0], dtype=jnp.int32),
-        jnp.int32(images.shape[0]),
-        jnp.zeros(ones),
-        jnp.ones(ones),
-    )
+    count = images.shape[0]
+    data = training.run_data(np.arange(count), count, np.zeros(ones), np.ones(ones))
     return Run(key, data, *phase_settings(config), {})
 
 
@@ -620,18 +670,20 @@ def phase_settings(config: RunConfig) -> tuple[Hyperparameters, Hyperparameters]
 
 def stack_runs(runs: list[Run]) -> Run:
     """Stacks runs along a new leading axis, filling indices up to the longest."""
+    return _stack(runs, jnp.stack([run.key for run in runs]))
+
+
+def _stack(runs: list[Run], keys: Array) -> Run:
+    """Stacks all but the keys, on the host: every operation of jax's own would be compiled."""
     longest = max(run.data.indices.shape[0] for run in runs)
-    filled = [
-        run._replace(
-            data=run.data._replace(
-                indices=jnp.pad(
-                    jnp.asarray(run.data.indices), (0, longest - run.data.indices.shape[0])
-                )
-            )
-        )
-        for run in runs
-    ]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *filled)
+
+    def filled(run: Run) -> dict[str, Any]:
+        missing = longest - run.data.indices.shape[0]
+        indices: Any = np.pad(np.asarray(run.data.indices), (0, missing))
+        return run._asdict() | {"key": None, "data": run.data._replace(indices=indices)}
+
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *map(filled, runs))
+    return Run(**stacked | {"key": keys})
 
 
 def train_runs(
@@ -670,19 +722,20 @@ def train_runs(
         devices = jax.local_devices()
         usable = max(n for n in range(1, len(devices) + 1) if len(keys) % n == 0)
         mesh = make_mesh(devices[:usable])
-    whole = _whole_run(keys[0], config, pool)
-    runs = stack_runs(
+    whole = _whole_run(keys, config, pool)
+    runs = _stack(
         [
             whole._replace(
-                key=key,
                 data=whole.data if data is None else data[number],
                 weights={} if weights is None else weights[number],
             )
-            for number, key in enumerate(keys)
-        ]
+            for number in range(len(keys))
+        ],
+        keys,
     )
     shared, runs = share(mesh, pool, test_pool), place(mesh, runs)
     config = _of_program(config)
+    compile_programs(config, network, mesh, shared, runs)
     progress = begin_runs(config, network, mesh, shared, runs)
     while not is_over(config, progress):
         progress = continue_runs(config, network, mesh, shared, runs, progress, epochs_per_call)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
 import optax
 from jax import Array
 
@@ -79,11 +81,9 @@ class StepInfo(NamedTuple):
 
 def default_hyperparameters(phase: PhaseConfig) -> Hyperparameters:
     """Returns the settings of a phase as scalars that can be stacked and vmapped."""
-    return Hyperparameters(
-        jnp.float32(phase.objective.nu),
-        jnp.float32(phase.weight_decay),
-        jnp.float32(phase.optimizer.learning_rate),
-    )
+    values = (phase.objective.nu, phase.weight_decay, phase.optimizer.learning_rate)
+    scalars: Any = map(np.float32, values)
+    return Hyperparameters(*scalars)
 
 
 # --- optimiser ----------------------------------------------------------------------------------
@@ -286,6 +286,22 @@ class RunData(NamedTuple):
     scale: Array
 
 
+def run_data(
+    indices: npt.NDArray[np.integer],
+    size: int,
+    shift: npt.NDArray[np.floating],
+    scale: npt.NDArray[np.floating],
+    count: int | None = None,
+) -> RunData:
+    """Returns a run's view as numpy arrays, its indices filled up to `size`, of which it trains on
+    the first `count`, by default all; in jax's own every conversion would have to be compiled."""
+    padded = np.pad(indices, (0, size - len(indices))).astype(np.int32)
+    scaling = (np.asarray(values, np.float32) for values in (shift, scale))
+    trained = len(indices) if count is None else count
+    parts: Any = (padded, np.int32(trained), *scaling)
+    return RunData(*parts)
+
+
 class EpochInfo(NamedTuple):
     """What an epoch tells, from its training batches at the weights that each batch met.
 
@@ -317,6 +333,16 @@ class EpochInfo(NamedTuple):
 
 
 DISTANCE_QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
+
+
+def empty_info() -> EpochInfo:
+    """Returns what an epoch tells that was not run: zeros of the right shapes and types."""
+    zeros: dict[str, Any] = dict.fromkeys(EpochInfo._fields, np.zeros((), np.float32))
+    zeros |= {
+        "ran": np.zeros((), bool),
+        "distance_quantiles": np.zeros(len(DISTANCE_QUANTILES), np.float32),
+    }
+    return EpochInfo(**zeros)
 
 
 def epoch_order(key: Array, size: int, count: Array) -> Array:

@@ -12,8 +12,6 @@ import dataclasses
 import functools
 import math
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -24,7 +22,8 @@ import numpy as np
 import optax
 from jax import Array
 
-from deepsvdd_jax import convolution
+from deepsvdd_jax import convolution, npz
+from deepsvdd_jax.npz import NpzError
 
 STOP_CLASS = 14
 ARRAYS_NAME = "adversarials.npz"
@@ -541,21 +540,10 @@ def load_adversarials(folder: str | os.PathLike[str]) -> Adversarials:
     """
     path = Path(folder) / ARRAYS_NAME
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                raise ValueError("wrong checksum")
-        with np.load(path, allow_pickle=False) as arrays:
-            adversarials = Adversarials(*(arrays[name] for name in Adversarials._fields))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+        with path.open("rb") as file:
+            arrays = npz.read_npz(file, Adversarials._fields)
+        adversarials = Adversarials(*(arrays[name] for name in Adversarials._fields))
+    except (OSError, NpzError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: no adversarial examples can be read ({reason})") from error
     _check_adversarials(path, adversarials)

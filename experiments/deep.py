@@ -16,8 +16,9 @@ from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.runs import Outcome, Progress, Run, Shared
-from experiments import environment, flights
+from experiments import environment, flights, pretraining
 from experiments.flights import Flight, Left
+from experiments.pretraining import Pretrained
 from experiments.results import RunName
 
 # Runs of one program on a CPU, where each device loops over its share: enough for the devices to
@@ -30,12 +31,17 @@ SECONDS_PER_CALL = 3.0
 # Quantiles of the test distances of normal and anomalous images that a full pass notes.
 PASS_QUANTILES = (0.1, 0.5, 0.9)
 
+# Training images, the first of a run, whose distances a full pass notes one by one.
+PASS_IMAGES = 256
+_SAMPLE = "sample"
+
 
 class Job(NamedTuple):
-    """A run that is still to be trained."""
+    """A run that is still to be trained, and the autoencoder that it starts from, if any."""
 
     name: RunName
     split: OneClassSplit
+    start: Pretrained | None = None
 
 
 class Schedule(NamedTuple):
@@ -45,8 +51,8 @@ class Schedule(NamedTuple):
       runs_per_program: None chooses.
       evaluate_every: epochs between two full passes over both sets; None makes none.
       wanted: how many runs the sweep has, finished ones too, and
-      longest: most training images of one of them: both fix the shapes of a program, so that a
-        sweep that is taken up again runs the program that it left.
+      longest: most images of one of them, see `image_count`: both fix the shapes of a program, so
+        that a sweep that is taken up again runs the program that it left.
     """
 
     runs_per_program: int | None
@@ -72,12 +78,14 @@ class Watch(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A run that has ended: its row, the scores file, the history and what a model needs."""
+    """A run that has ended: its row, the scores file, the history, and what a model or a run that
+    starts from it needs."""
 
     job: Job
     row: dict[str, Any]
     scores: dict[str, npt.NDArray[Any]] | None
     history: dict[str, npt.NDArray[Any]]
+    untrained: npt.NDArray[np.floating]
     state: training.TrainState
     fitted: preprocessing.Preprocessing
     image_shape: tuple[int, ...]
@@ -90,6 +98,11 @@ class _Group(NamedTuple):
     fitted: dict[int, preprocessing.Preprocessing]
     images: npt.NDArray[np.floating]
     test_images: npt.NDArray[np.floating]
+
+
+def image_count(split: OneClassSplit) -> int:
+    """Returns how many images a run holds: those that it trains on, then those held out of it."""
+    return len(split.train_indices) + len(split.validation_indices)
 
 
 def run_key(seed: int, normal_class: int) -> jax.Array:
@@ -120,7 +133,7 @@ def train_jobs(
     """Trains all jobs.
 
     Args:
-      config: of all runs.
+      config: of all runs; without a pretraining, which is a job of its own.
       dataset: raw images.
       jobs: what to train; nothing is done for an empty list.
       schedule: how.
@@ -191,11 +204,6 @@ def _narrower(width: int, devices: int) -> int:
     return half
 
 
-def total_epochs(config: RunConfig) -> int:
-    """Returns the epochs of one run, pretraining included."""
-    return config.training.epochs + (config.pretraining.epochs if config.pretraining else 0)
-
-
 def _groups(config: RunConfig, dataset: Dataset, jobs: list[Job]) -> Iterator[_Group]:
     """Classes share one pool unless whitening, fitted to each class, changes the images."""
     by_class: dict[int, list[Job]] = {}
@@ -237,19 +245,19 @@ def _stack(
     for job in jobs:
         scaling = group.fitted[job.name.normal_class].scaling
         indices = job.split.train_indices
-        data = training.RunData(
-            jnp.asarray(np.pad(indices, (0, longest - len(indices))), jnp.int32),
-            jnp.int32(len(indices)),
-            jnp.asarray(scaling.shift),
-            jnp.asarray(scaling.scale),
-        )
-        weights = initialization.initial_weights(
-            config,
-            (group.images[indices] - scaling.shift) * scaling.scale,
-            job.name.seed,
-        )
+        # What stands behind the training images is scored by a full pass and otherwise padding.
+        held = np.concatenate([indices, job.split.validation_indices])
+        # Without images a run is over before it begins: one whose autoencoder failed.
+        count = len(indices) if _start_failure(job) == training.NOT_FAILED else 0
+        data = training.run_data(held, longest, scaling.shift, scaling.scale, count)
+        if job.start is not None:
+            weights = pretraining.starting_weights(config, job.start)
+        else:
+            images = (group.images[indices] - scaling.shift) * scaling.scale
+            weights = initialization.initial_weights(config, images, job.name.seed)
         stacked.append(Run(run_key(*job.name[:0:-1]), data, *settings, weights))
-    empty = stacked[0]._replace(data=stacked[0].data._replace(count=jnp.int32(0)))
+    nothing = training.run_data(np.zeros(0, np.int32), longest, scaling.shift, scaling.scale)
+    empty = stacked[0]._replace(data=nothing)
     return runs.stack_runs(stacked + [empty] * (width - len(stacked)))
 
 
@@ -307,15 +315,16 @@ def _train_program(
     started = time.perf_counter()
     if flight is None:
         names = tuple(job.name for job in jobs)
+        runs.compile_programs(*parts)
         flight = Flight(names, runs.begin_runs(*parts), {}, 0.0)
-    told = _epochs_done(config, flight.progress)
+    told = flight.progress.epoch
     watch.epochs(told * len(jobs))
     epochs, warm, before_seconds = 1, False, flight.seconds
     while not runs.is_over(config, flight.progress):
         before = time.perf_counter()
         asked = _up_to_a_pass(epochs, flight.progress.epoch, schedule.evaluate_every)
         progress = runs.continue_runs(*parts, flight.progress, asked)
-        done = _epochs_done(config, progress)
+        done = progress.epoch
         if warm:
             # The first call compiled; from the second on the time tells how many epochs to ask for.
             seconds = max(time.perf_counter() - before, 1e-3)
@@ -331,7 +340,7 @@ def _train_program(
         watch.chunk(flight)
     outcome = runs.end_runs(*parts, flight.progress)
     outcome, untrained = jax.device_get((outcome, flight.progress.untrained_distances))
-    watch.epochs((total_epochs(config) - told) * len(jobs))
+    watch.epochs((config.training.epochs - told) * len(jobs))
     seconds = (before_seconds + time.perf_counter() - started) / len(jobs)
     for number, job in enumerate(jobs):
         watch.finished(
@@ -360,7 +369,7 @@ def _with_pass(
     radius = np.asarray(progress.state.squared_radius)
     rows = [
         _pass_figures(
-            train[number][: len(job.split.train_indices)],
+            *_trained_and_held_out(train[number], job.split),
             test[number][job.split.test_indices],
             job.split.test_labels,
             float(radius[number]),
@@ -370,15 +379,26 @@ def _with_pass(
     new: dict[str, npt.NDArray[Any]] = {
         name: np.array([[row[name] for row in rows]]) for name in rows[0]
     }
-    new |= {"phase": np.array([progress.phase]), "epoch": np.array([progress.epoch])}
+    new |= {
+        "epoch": np.array([progress.epoch]),
+        _SAMPLE: train[None, : len(program.jobs), :PASS_IMAGES],
+    }
     return {
         name: np.concatenate([found[name], values]) if name in found else values
         for name, values in new.items()
     }
 
 
+def _trained_and_held_out(
+    distances: npt.NDArray[np.floating], split: OneClassSplit
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    trained = len(split.train_indices)
+    return distances[:trained], distances[trained : image_count(split)]
+
+
 def _pass_figures(
     train: npt.NDArray[np.floating],
+    held_out: npt.NDArray[np.floating],
     test: npt.NDArray[np.floating],
     labels: npt.NDArray[np.integer],
     squared_radius: float,
@@ -386,22 +406,17 @@ def _pass_figures(
     """Returns what a full pass tells of one run; NaN for a run whose distances are not finite."""
     finite = bool(np.isfinite(train).all() and np.isfinite(test).all())
     figures = {
-        "test_auroc": metrics.evaluate(test, labels, np.inf).auroc if finite else np.nan,
+        "test_auroc": metrics.auroc(test, labels) if finite else np.nan,
         "full_mean_distance": float(train.mean()),
         "full_outside": float((train > squared_radius).mean()),
     }
+    if len(held_out):
+        figures["held_out_mean_distance"] = float(held_out.mean())
     for name, values in (("normal", test[labels == 0]), ("anomalous", test[labels == 1])):
         for quantile in PASS_QUANTILES:
             place = f"test_{name}_q{round(100 * quantile):02d}"
             figures[place] = float(np.quantile(values, quantile)) if finite else np.nan
     return figures
-
-
-def _epochs_done(config: RunConfig, progress: Progress) -> int:
-    before = 0
-    if progress.phase == "training" and config.pretraining is not None:
-        before = config.pretraining.epochs
-    return before + progress.epoch
 
 
 # --- from a program's end to rows and files -----------------------------------------------------
@@ -423,15 +438,19 @@ def _finish(
     objective = config.training.objective.kind
     row: dict[str, Any] = {
         "objective": objective,
-        "epochs": int(np.sum(np.array(history["phase"]) == "training")),
+        "epochs": len(history["epoch"]),
         "train_seconds": round(seconds, 3),
     }
-    finished = Finished(
-        job, row, None, history, state, group.fitted[job.name.normal_class], group.images.shape[1:]
-    )
-    if int(state.failure) != training.NOT_FAILED:
+    if job.start is not None:
+        history = _after_pretraining(job.start.history, history)
+        untrained = job.start.untrained
+    fitted = group.fitted[job.name.normal_class]
+    shape = group.images.shape[1:]
+    finished = Finished(job, row, None, history, untrained, state, fitted, shape)
+    failure = _start_failure(job) or int(state.failure)
+    if failure != training.NOT_FAILED:
         row["failed_epoch"] = len(history["epoch"])
-        row["failure"] = training.FAILURES[int(state.failure)]
+        row["failure"] = training.FAILURES[failure]
         return finished
     train = np.asarray(outcome.train_distances)[number][: len(job.split.train_indices)]
     test = np.asarray(outcome.test_distances)[number][job.split.test_indices]
@@ -441,12 +460,16 @@ def _finish(
     )
     untrained = untrained[job.split.test_indices]
     row["outside"] = float(outcome.outside[number])
-    row["auroc_untrained"] = metrics.evaluate(untrained, job.split.test_labels, np.inf).auroc
+    row["auroc_untrained"] = metrics.auroc(untrained, job.split.test_labels)
     row["collapsed"] = metrics.is_collapsed(test) or bool(
         objective != "reconstruction" and outcome.spread[number] < metrics.COLLAPSED_SPREAD
     )
-    scores = score_arrays(test - offset, test, job.split.test_labels, float(train.mean()))
-    return finished._replace(scores=scores)
+    scores = score_arrays(test - offset, test, job.split.test_labels, train)
+    return finished._replace(scores=scores | _pass_arrays(flight.evaluations, number, job.split))
+
+
+def _start_failure(job: Job) -> int:
+    return training.NOT_FAILED if job.start is None else job.start.failure
 
 
 def evaluate_scores(
@@ -470,13 +493,13 @@ def score_arrays(
     scores: npt.NDArray[np.floating],
     distances: npt.NDArray[np.floating],
     labels: npt.NDArray[np.integer],
-    train_mean: float,
+    train_distances: npt.NDArray[np.floating],
     tested: npt.NDArray[np.integer] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Returns the arrays of a scores file.
 
-    `distances` are positive and averaged over seeds in an ensemble, each divided by `train_mean`;
-    `tested` marks the images that the row's figures are about.
+    `distances` are positive and averaged over seeds in an ensemble, each divided by `train_mean`,
+    the mean of `train_distances`; `tested` marks the images that the row's figures are about.
     """
     mask = np.ones(len(labels), bool)
     if tested is not None:
@@ -485,37 +508,54 @@ def score_arrays(
         "scores": np.asarray(scores, np.float32),
         "labels": np.asarray(labels, np.uint8),
         "distances": np.asarray(distances, np.float32),
-        "train_mean": np.asarray(train_mean, np.float64),
+        "train_mean": np.asarray(float(train_distances.mean()), np.float64),
+        "train_distances": np.asarray(train_distances, np.float32),
         "tested": mask,
     }
 
 
+def _after_pretraining(
+    before: dict[str, npt.NDArray[Any]], history: dict[str, npt.NDArray[Any]]
+) -> dict[str, npt.NDArray[Any]]:
+    """Puts the epochs of the autoencoder in front; a column that only one of them has is empty in
+    the other's rows."""
+    before = before | {"phase": np.full(len(before["epoch"]), "pretraining")}
+
+    def rows(columns: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
+        return columns.get(name, np.full(len(columns["epoch"]), np.nan))
+
+    names = dict.fromkeys([*history, *before])
+    return {name: np.concatenate([rows(before, name), rows(history, name)]) for name in names}
+
+
 def _history_columns(progress: Progress, number: int) -> dict[str, npt.NDArray[Any]]:
-    """Returns one row an epoch that was run, pretraining first."""
-    columns: dict[str, list[npt.NDArray[Any]]] = {}
-    for phase in runs.PHASES:
-        if phase not in progress.history:
-            continue
-        info = jax.tree.map(lambda values: np.asarray(values)[number], progress.history[phase])
-        ran = info.ran
-        table: dict[str, npt.NDArray[Any]] = {
-            "epoch": np.arange(1, len(ran) + 1),
-            "loss": info.loss,
-            "radius": info.radius,
-            "phase": np.full(len(ran), phase),
-            "data_loss": info.data_loss,
-            "mean_distance": info.mean_distance,
-            "outside": info.outside,
-            "parameter_norm": info.parameter_norm,
-            "parameter_change": info.parameter_change,
-            "center_drift": info.center_drift,
-            "learning_rate": info.learning_rate,
-        }
-        for place, quantile in enumerate(training.DISTANCE_QUANTILES):
-            table[f"distance_q{round(100 * quantile):02d}"] = info.distance_quantiles[:, place]
-        for name, values in table.items():
-            columns.setdefault(name, []).append(values[ran])
-    return {name: np.concatenate(parts) for name, parts in columns.items()}
+    """Returns one row an epoch that was run."""
+    # A program whose autoencoders have all failed has no epoch.
+    every = progress.history.get("training", _no_epochs(len(progress.state.epoch)))
+    info = jax.tree.map(lambda values: np.asarray(values)[number], every)
+    table: dict[str, npt.NDArray[Any]] = {
+        "epoch": np.arange(1, len(info.ran) + 1),
+        "loss": info.loss,
+        "radius": info.radius,
+        "phase": np.full(len(info.ran), "training"),
+        "data_loss": info.data_loss,
+        "mean_distance": info.mean_distance,
+        "outside": info.outside,
+        "parameter_norm": info.parameter_norm,
+        "parameter_change": info.parameter_change,
+        "center_drift": info.center_drift,
+        "learning_rate": info.learning_rate,
+    }
+    for place, quantile in enumerate(training.DISTANCE_QUANTILES):
+        table[f"distance_q{round(100 * quantile):02d}"] = info.distance_quantiles[:, place]
+    return {name: values[info.ran] for name, values in table.items()}
+
+
+def _no_epochs(width: int) -> training.EpochInfo:
+    columns: dict[str, Any] = {name: np.zeros((width, 0)) for name in training.EpochInfo._fields}
+    columns["ran"] = np.zeros((width, 0), bool)
+    columns["distance_quantiles"] = np.zeros((width, 0, len(training.DISTANCE_QUANTILES)))
+    return training.EpochInfo(**columns)
 
 
 def _pass_columns(
@@ -523,16 +563,23 @@ def _pass_columns(
 ) -> dict[str, npt.NDArray[Any]]:
     """Returns the figures of the full passes, NaN for the epochs in between."""
     columns = {}
-    for name in evaluations.keys() - {"phase", "epoch"}:
-        column = np.full(len(history["epoch"]), np.nan)
-        for place, phase, epoch in zip(
-            range(len(evaluations["epoch"])),
-            evaluations["phase"],
-            evaluations["epoch"],
-            strict=True,
-        ):
-            column[(history["phase"] == phase) & (history["epoch"] == epoch)] = evaluations[name][
-                place, number
-            ]
-        columns[name] = column
-    return {name: columns[name] for name in sorted(columns)}
+    for name in sorted(evaluations.keys() - {"epoch", _SAMPLE}):
+        columns[name] = np.full(len(history["epoch"]), np.nan)
+        for epoch, values in zip(evaluations["epoch"], evaluations[name], strict=True):
+            columns[name][history["epoch"] == epoch] = values[number]
+    return columns
+
+
+def _pass_arrays(
+    evaluations: dict[str, npt.NDArray[Any]], number: int, split: OneClassSplit
+) -> dict[str, npt.NDArray[Any]]:
+    """Returns what the full passes noted of single training images: epochs `[passes]`, places in
+    the pool of training images `[n]`, distances `[passes, n]`."""
+    if not evaluations:
+        return {}
+    images = split.train_indices[:PASS_IMAGES]
+    return {
+        "pass_epochs": evaluations["epoch"],
+        "pass_images": images,
+        "pass_distances": evaluations[_SAMPLE][:, number, : len(images)],
+    }

@@ -182,14 +182,25 @@ def _keep_compiled_programs(cache: str) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+def processor_name() -> str:
+    """Returns the processor's own name where the system tells it (reads a system file)."""
+    named = [line.partition(":")[2] for line in _processor_lines() if line.startswith("model name")]
+    return named[0].strip() if named else host.processor() or host.machine()
+
+
 def _processor() -> str:
+    # Python's own hash of a string differs from process to process.
+    return f"{zlib.crc32(chr(10).join(_processor_lines()).encode()):08x}"
+
+
+def _processor_lines() -> list[str]:
+    """Returns what tells one kind of processor from another."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        text = host.processor()
+        return [host.processor()]
     lines = [line for line in text.splitlines() if line.startswith(("model name", "flags"))]
-    # Python's own hash of a string differs from process to process.
-    return f"{zlib.crc32(chr(10).join(lines[:2]).encode()):08x}"
+    return lines[:2]
 
 
 def describe() -> dict[str, Any]:
@@ -206,6 +217,7 @@ def describe() -> dict[str, Any]:
         "device": {
             "platform": device.platform,
             "kind": device.device_kind,
+            "processor": processor_name(),
             "count": jax.local_device_count(),
             "cores": _cores(),
         },

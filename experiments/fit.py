@@ -6,12 +6,16 @@
 `--data_dir` is a folder of images (all of them normal, or with `train/` and `test/`), an npz or csv
 file, or what `--dataset` says; of labelled data `--normal_class` is trained on. The seeds are
 members of one ensemble. A part of the data is held out, so that the threshold keeps the false-alarm
-rate that was asked for.
+rate that was asked for. Where images come in near-duplicates (frames of one video, photos of one
+traffic sign), `--groups` holds out all of a kind together: `--groups='.*_'` for names as
+`00014/00003_00029.ppm`.
 """
 
 import dataclasses
 import logging
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,12 +38,14 @@ class NormalData(NamedTuple):
       test_images: `[m, ...]`, empty without a test part.
       test_labels: `[m]`, 1 = anomalous.
       feature_names: columns of a table.
+      names: of the images, `[n]`, where they are files.
     """
 
     images: npt.NDArray[Any]
     test_images: npt.NDArray[Any]
     test_labels: npt.NDArray[np.integer]
     feature_names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def define_flags() -> None:
@@ -59,6 +65,12 @@ def define_flags() -> None:
     flags.DEFINE_string("seeds", "5", "members of the ensemble: a count, or a list as 0,1,7")
     flags.DEFINE_float(
         "calibration_fraction", 0.2, "share that is held out for threshold and p-values"
+    )
+    flags.DEFINE_string(
+        "groups",
+        None,
+        "regular expression that matches the first part of an image's path; images with the same "
+        "match are held out together",
     )
     flags.DEFINE_enum(
         "threshold",
@@ -81,6 +93,7 @@ def main() -> None:
     data_config = settings.data_config(values)
     data = load_normal(data_config, values.normal_class, values.skip_unreadable)
     config = detector_config(values, data)
+    groups = None if values.groups is None else group_labels(data.names, values.groups)
     # Before the training: a model that cannot be written would be lost.
     checkpoints.check_target(target)
     with sweep.progress_bar("fit", _epochs(config), "epoch") as bar:
@@ -88,6 +101,7 @@ def main() -> None:
             config,
             data.images,
             feature_names=data.feature_names,
+            groups=groups,
             on_progress=lambda done, _: bar.update(done - bar.n),
         )
     model = model._replace(summary={**model.summary, **_summary(config, data_config, model)})
@@ -126,6 +140,9 @@ def load_normal(
         dataset.x_test[split.test_indices],
         split.test_labels,
         _feature_names(config, dataset),
+        tuple(dataset.train_names[index] for index in split.train_indices)
+        if dataset.train_names
+        else (),
     )
 
 
@@ -140,11 +157,31 @@ def _plain_folder(root: Path, config: DataConfig, skip_unreadable: bool) -> Norm
     parts = datasets.iter_images(
         paths, config.image_size, config.channels, skip_unreadable=skip_unreadable
     )
-    batches = [batch for _, batch in parts]
-    if not batches:
+    read = list(parts)
+    if not read:
         raise DataError(f"{root}: none of its {len(paths)} images can be read")
-    images = np.concatenate(batches)
-    return NormalData(images, images[:0], np.zeros(0, np.uint8))
+    images = np.concatenate([batch for _, batch in read])
+    names = (Path(name).relative_to(root).as_posix() for part, _ in read for name in part)
+    return NormalData(images, images[:0], np.zeros(0, np.uint8), names=tuple(names))
+
+
+def group_labels(names: Sequence[str], pattern: str) -> npt.NDArray[np.str_]:
+    """Returns what a regular expression matches at the start of each name, `[n]`.
+
+    Raises:
+      ConfigError: no expression, one that a name does not match, or data that have no names.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"groups is {pattern!r}, no regular expression: {error}") from None
+    if not names:
+        raise ConfigError("groups is for images that are files; these data have no file names")
+    found = [expression.match(name) for name in names]
+    if None in found:
+        name = names[found.index(None)]
+        raise ConfigError(f"groups is {pattern!r}, which does not match {name!r}")
+    return np.array([match.group() for match in found if match is not None])
 
 
 def _feature_names(config: DataConfig, dataset: Dataset) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ class Flight(NamedTuple):
       names: of its runs; those that fill it up have none.
       progress: of the program.
       evaluations: figures of the full passes so far, `[passes, runs]`, by history column, beside
-        `phase` and `epoch`, `[passes]`.
+        `epoch`, `[passes]`.
       seconds: that it has taken so far, compilation included.
     """
 

@@ -13,9 +13,9 @@ The paper's adversarials were never published, so figures are comparable in kind
 import dataclasses
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -40,6 +40,11 @@ def define_flags() -> None:
     for name, value in defaults.items():
         flags.FLAGS.set_default(name, value)
     flags.DEFINE_string("data_dir", None, "folder that holds gtsrb/, as an archive or unpacked")
+    define_attack_flags()
+
+
+def define_attack_flags() -> None:
+    """Defines the flags of the classifier and of the attack."""
     flags.DEFINE_integer("adversarials", _ATTACK.count, "how many adversarial examples")
     flags.DEFINE_integer("steps", _ATTACK.steps, "steps of the Boundary Attack")
     flags.DEFINE_enum(
@@ -53,10 +58,29 @@ def define_flags() -> None:
     flags.DEFINE_integer("classifier_epochs", _CLASSIFIER.epochs, "epochs of the classifier")
 
 
+class Experiment(NamedTuple):
+    """All that was asked for, checked; of the sweep's problem the adversarials are missing."""
+
+    planned: sweep.Sweep
+    classifier: ClassifierConfig
+    attack: AttackConfig
+    start: str
+    signs: Dataset
+
+
 def main() -> None:
     """Reads the flags, makes the adversarials, scores them, prints the table."""
     values = flags.FLAGS
     environment.use_platform(values.platform, values.compilation_cache)
+    run(plan(values), {})
+
+
+def plan(values: flags.FlagValues) -> Experiment:
+    """Checks everything that can be checked before a file is written.
+
+    Raises:
+      ConfigError, DataError: what is wrong and what is allowed.
+    """
     classifier_config, attack_config = read_configs(values)
     data = DataConfig("gtsrb", values.data_dir)
     signs = datasets.load(data)
@@ -65,13 +89,25 @@ def main() -> None:
     )
     if not _arrays_path(planned.out).exists():
         _check_extra()
+    return Experiment(planned, classifier_config, attack_config, values.start, signs)
+
+
+def run(experiment: Experiment, more: Mapping[str, Any]) -> None:
+    """Makes the adversarials where they are missing, scores them, prints the table.
+
+    Args:
+      experiment: what is wanted.
+      more: what `config.json` shall say beside the settings.
+    """
+    planned, classifier_config, attack_config, start, signs = experiment
     settings = sweep.describe(planned) | {
         "classifier": dataclasses.asdict(classifier_config),
-        "attack": dataclasses.asdict(attack_config) | {"start": values.start},
+        "attack": dataclasses.asdict(attack_config) | {"start": start},
+        **more,
     }
     with results.locked(planned.out):
         rows = results.open_folder(planned.out, settings)
-        found = adversarials_in(planned.out, classifier_config, attack_config, signs, values.start)
+        found = adversarials_in(planned.out, classifier_config, attack_config, signs, start)
         print(describe(found), file=sys.stderr)
         dataset = stop_problem(signs, found)
         splits = sweep.make_splits(dataset, planned.split, planned.classes, planned.seeds)

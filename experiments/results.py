@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from deepsvdd_jax import checkpoints, configs, metrics
+from deepsvdd_jax import checkpoints, configs, metrics, npz
 
 RUN_COLUMNS = (
     *("dataset", "protocol", "normal_class", "method", "objective", "seed"),
@@ -41,7 +41,7 @@ SUMMARY_COLUMNS = (
 # Settings in config.json that may differ when a sweep is taken up again.
 _FREE = (
     *("versions", "device", "normal_classes", "seeds", "methods", "data_dir"),
-    *("runs_per_program", "evaluate_every", "save_models"),
+    *("runs_per_program", "evaluate_every", "save_models", "table"),
 )
 
 # Files that tell who has a folder, by the number of a process and how many share the sweep.
@@ -50,6 +50,13 @@ _OWNER = ".owner-{}-of-{}"
 
 # For so long a lock is tried: another process may hold it for an instant, to see if it is free.
 _GLANCE_SECONDS = 1.0
+
+
+# Those that a sweep may extend.
+_LISTS = ("normal_classes", "seeds", "methods")
+
+# Columns of a row that hold words; the others hold numbers.
+_WORDS = ("dataset", "protocol", "method", "objective", "failure", "selection")
 
 
 class ResultsError(ValueError):
@@ -98,7 +105,7 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> dict[RunName, Row]
         check_settings(folder, settings)
     merged = _merged(_read_json(path), settings) if there else dict(settings)
     try:
-        write_text(path, json.dumps(merged, indent=2))
+        write_json(path, merged)
     except WriteError as error:
         raise ResultsError(str(error)) from None
     return read_rows(folder)
@@ -223,7 +230,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     merged = {**old, **{name: value for name, value in new.items() if value is not None}}
-    for name in ("normal_classes", "seeds", "methods"):
+    for name in _LISTS:
         both = [*old.get(name, []), *new.get(name, [])]
         merged[name] = list(dict.fromkeys(both))
     return merged
@@ -238,6 +245,13 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ResultsError(f"{path}: damaged: {error}; restore it or give another --out") from None
     if not isinstance(values, dict):
         raise ResultsError(f"{path}: damaged: not an object; restore it or give another --out")
+    for name in _LISTS:
+        items = values.get(name, [])
+        if not isinstance(items, list) or not all(isinstance(item, (int, str)) for item in items):
+            raise ResultsError(
+                f"{path}: damaged: {name} is no list of numbers or names; restore it or give "
+                "another --out"
+            )
     return values
 
 
@@ -270,6 +284,25 @@ def read_rows(folder: Path) -> dict[RunName, Row]:
     return rows
 
 
+def _checked_name(row: Row, stem: str) -> RunName:
+    """Returns the run of a row; raises ValueError where it is another's, or a figure no number."""
+    name = RunName(row["method"], int(row["normal_class"]), int(row["seed"]))
+    if name.stem != stem:
+        raise ValueError(f"it is the row of {name.stem}")
+    for column in RUN_COLUMNS:
+        if column not in _WORDS and row[column]:
+            try:
+                float(row[column])
+            except ValueError:
+                raise ValueError(f"{column} is {row[column][:40]!r}") from None
+    return name
+
+
+def _files_of(name: RunName) -> tuple[str, str]:
+    """Returns where a run's history and scores lie in the folder."""
+    return f"history/{name.stem}.csv", f"scores/{name.stem}.npz"
+
+
 def read_named_rows(folder: Path, names: Iterable[RunName]) -> dict[RunName, Row]:
     """Reads the rows of some runs (touches files); those that are not there, or not whole, are left
     out."""
@@ -288,9 +321,12 @@ def _read_row(folder: Path, path: Path) -> tuple[RunName, Row]:
     """Reads a finished run; raises one of `_DAMAGES` where a file of it is missing or damaged."""
     kept = json.loads(path.read_text(encoding="utf-8"))
     row = {column: str(kept["row"][column]) for column in RUN_COLUMNS}
+    name = _checked_name(row, path.stem)
     for file, checksum in kept["files"].items():
+        if file not in _files_of(name):
+            raise ValueError(f"{file!r} is no file of this run")
         _check_file(folder / file, checksum)
-    return RunName(row["method"], int(row["normal_class"]), int(row["seed"])), row
+    return name, row
 
 
 def _check_file(path: Path, checksum: str) -> None:
@@ -323,13 +359,12 @@ def write_run(
     """
     check_there(folder)
     files: dict[str, bytes] = {}
+    history_file, scores_file = _files_of(name)
     if history is not None:
         table = _csv_text(list(history), zip(*history.values(), strict=True))
-        files[f"history/{name.stem}.csv"] = table.encode("utf-8")
+        files[history_file] = table.encode("utf-8")
     if scores is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, **scores)  # type: ignore[arg-type]
-        files[f"scores/{name.stem}.npz"] = buffer.getvalue()
+        files[scores_file] = npz.npz_bytes(scores)
     for file, data in files.items():
         write_bytes(folder / file, data)
     rows[name] = {column: format_value(values.get(column)) for column in RUN_COLUMNS}
@@ -341,16 +376,21 @@ def write_run(
 def write_runs(folder: Path, rows: Mapping[RunName, Row]) -> None:
     """Writes `runs.csv` from the rows of finished runs (touches files)."""
     ordered = [rows[key] for key in sorted(rows)]
-    table = _csv_text(RUN_COLUMNS, ([row[name] for name in RUN_COLUMNS] for row in ordered))
-    write_text(folder / "runs.csv", table)
+    lines = ([row[name] for name in RUN_COLUMNS] for row in ordered)
+    write_table(folder / "runs.csv", [RUN_COLUMNS, *lines])
 
 
 def write_summary(folder: Path, rows: Mapping[RunName, Row]) -> list[Row]:
     """Writes `summary.csv` from the rows and scores of finished runs (touches files)."""
     summary = summarize(folder, rows)
-    table = _csv_text(SUMMARY_COLUMNS, ([row[name] for name in SUMMARY_COLUMNS] for row in summary))
-    write_text(folder / "summary.csv", table)
+    write_summary_rows(folder, summary)
     return summary
+
+
+def write_summary_rows(folder: Path, summary: list[Row]) -> None:
+    """Writes `summary.csv` from its rows (touches files)."""
+    lines = ([row[name] for name in SUMMARY_COLUMNS] for row in summary)
+    write_table(folder / "summary.csv", [SUMMARY_COLUMNS, *lines])
 
 
 def summarize(folder: Path, rows: Mapping[RunName, Row]) -> list[Row]:
@@ -427,27 +467,40 @@ def _ensemble_auroc(folder: Path, names: list[RunName]) -> float | None:
         return None
     total = sum(item["distances"] / item["train_mean"] for item in loaded) / len(loaded)
     chosen = tested[0]
-    return metrics.evaluate(total[chosen], loaded[0]["labels"][chosen], np.inf).auroc
+    return metrics.auroc(total[chosen], loaded[0]["labels"][chosen])
 
 
 def read_scores(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
     """Reads a run's scores file (touches files)."""
-    path = folder / "scores" / f"{name.stem}.npz"
+    path = folder / _files_of(name)[1]
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+        with path.open("rb") as file:
+            return _checked_scores(npz.read_npz(file))
     except OSError as error:
         raise ResultsError(
             f"{path}: {error.strerror or error}; delete it to run it again"
         ) from None
-    except (ValueError, KeyError, EOFError) as error:
-        raise ResultsError(f"{path}: damaged: {error}; delete it to run it again") from None
+    except ValueError as error:
+        raise ResultsError(f"{path}: damaged: {error}; delete it to run it again") from error
+
+
+def _checked_scores(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Returns the arrays of a scores file; raises ValueError if one is missing or of no use."""
+    for name in ("scores", "distances", "labels", "tested", "train_mean"):
+        if name not in arrays:
+            raise ValueError(f"{name} is missing")
+        wanted = () if name == "train_mean" else arrays["scores"].shape
+        if arrays[name].shape != wanted or arrays[name].ndim > 1:
+            raise ValueError(f"{name} has the shape {arrays[name].shape}")
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name} holds values that are not finite")
+    return arrays
 
 
 def read_history(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
     """Reads a run's history by columns, numbers but for `phase` (touches files); empty where it
     has none."""
-    path = folder / "history" / f"{name.stem}.csv"
+    path = folder / _files_of(name)[0]
     if not path.exists():
         return {}
     try:
@@ -468,6 +521,8 @@ def read_history(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
 
 def format_value(value: Any) -> str:
     """Returns a cell: floats with all digits that tell them apart, None and NaN empty."""
+    if isinstance(value, str):
+        return value
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return ""
     if isinstance(value, (bool, np.bool_)):
@@ -483,6 +538,17 @@ def _csv_text(header: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
     writer.writerow(list(header))
     writer.writerows([format_value(cell) for cell in line] for line in lines)
     return buffer.getvalue()
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a JSON object (touches files); raises WriteError."""
+    write_text(path, json.dumps(values, indent=2))
+
+
+def write_table(path: Path, lines: Iterable[Iterable[Any]]) -> None:
+    """Writes a csv file from its lines, the header first (touches files); raises WriteError."""
+    header, *rest = lines
+    write_text(path, _csv_text(header, rest))
 
 
 def write_text(path: Path, text: str) -> None:

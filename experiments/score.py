@@ -140,7 +140,8 @@ def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
     draft = checkpoints.draft_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = draft.open("w", newline="", encoding="utf-8")
+        # A name that is no text in UTF-8 is written with its bytes as \xff.
+        file = draft.open("w", newline="", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise results.ResultsError(f"cannot write {path}: {error.strerror or error}") from None
     try:
@@ -155,7 +156,7 @@ def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
 
 
 def _write_rows(file: io.TextIOBase | Any, model: Model, source: Source) -> tuple[int, int]:
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(_UnixLines(file))
     writer.writerow(COLUMNS)
     scored = alarms = 0
     with sweep.progress_bar("score", source.total, "sample") as bar:
@@ -167,6 +168,17 @@ def _write_rows(file: io.TextIOBase | Any, model: Model, source: Source) -> tupl
             scored, alarms = scored + len(scores), alarms + int(anomalous.sum())
             bar.update(len(scores))
     return scored, alarms
+
+
+class _UnixLines:
+    """Ends rows with a line feed alone. A csv writer that is told to do so leaves a carriage return
+    within a name unquoted, and no reader takes it for a part of the name."""
+
+    def __init__(self, file: io.TextIOBase | Any) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def _p_values(model: Model, scores: npt.NDArray[np.float32]) -> list[str]:

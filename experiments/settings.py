@@ -212,7 +212,15 @@ def _base_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int,
         return presets.preset(values.preset, dataset, image_shape)
     if values["preset"].present:
         raise ConfigError("give --preset or --config, not both")
-    path = Path(values.config).expanduser()
+    return read_config(Path(values.config).expanduser())
+
+
+def read_config(path: Path) -> RunConfig:
+    """Reads the settings of a Deep SVDD run from a sweep's `config.json` (touches files).
+
+    Raises:
+      ConfigError: no such file, or not the settings of a run.
+    """
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))["deep_svdd"]
     except OSError as error:

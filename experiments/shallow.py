@@ -1,5 +1,6 @@
 """Scores the shallow baselines of a sweep: features, methods, several cores."""
 
+import collections
 import dataclasses
 import os
 import sys
@@ -142,8 +143,8 @@ def score_missing(
     from joblib import Parallel, delayed
 
     missing = [name for name in own if name.method in METHODS and name not in rows]
-    for method in dict.fromkeys(name.method for name in missing):
-        _announce(sweep, method, sum(name.method == method for name in missing))
+    for line in describe_costs(sweep, missing):
+        print(line, file=sys.stderr)
     from experiments.sweep import identity, progress_bar
 
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
@@ -158,16 +159,21 @@ def score_missing(
             stop_if_asked()
 
 
-def _announce(sweep: "Sweep", method: str, count: int) -> None:
+def describe_costs(sweep: "Sweep", missing: list[RunName]) -> list[str]:
+    """Returns a line for each method of the missing runs: what one of them will cost."""
     split = sweep.splits[sweep.classes[0], sweep.seeds[0]]
     features = int(np.prod(sweep.dataset.x_train.shape[1:]))
-    cost = baselines.describe_cost(
-        method_config(method, sweep.shallow),
-        len(split.train_indices),
-        len(split.test_indices),
-        features,
-    )
-    print(f"{cost}; {count} such runs", file=sys.stderr)
+    counts = collections.Counter(name.method for name in missing)
+    lines = []
+    for method, count in counts.items():
+        cost = baselines.describe_cost(
+            method_config(method, sweep.shallow),
+            len(split.train_indices),
+            len(split.test_indices),
+            features,
+        )
+        lines.append(f"{cost}; {count} such runs")
+    return lines
 
 
 def _score(
@@ -194,7 +200,7 @@ def _score(
         result.test_scores,
         result.test_scores,
         split.test_labels,
-        float(result.train_scores.mean()),
+        result.train_scores,
         result.test_indices,
     )
     return name, row, scores

@@ -9,9 +9,10 @@ methods, goes on where it was. With `--distributed`, several processes share it.
 """
 
 import dataclasses
+import functools
 import math
 import sys
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +27,14 @@ from experiments import (
     deep,
     environment,
     flights,
+    pretraining,
     processes,
     results,
     settings,
     shallow,
     tables,
 )
+from experiments.pretraining import Pretrained
 from experiments.processes import ALONE, Team
 from experiments.results import RunName
 
@@ -338,6 +341,26 @@ def _as_dict(config: RunConfig | None) -> dict[str, Any] | None:
 # --- the deep methods ---------------------------------------------------------------------------
 
 
+class _Stage(NamedTuple):
+    """Runs of one configuration, none with a pretraining: that is a stage of its own.
+
+    Attributes:
+      label: of the progress bar.
+      config: of all runs.
+      wanted: all of them, finished ones too.
+      missing: those that are not finished.
+      start_of: returns the autoencoder that a run starts from, or None.
+      write: takes what a run left when it ended.
+    """
+
+    label: str
+    config: RunConfig
+    wanted: dict[RunName, OneClassSplit]
+    missing: set[RunName]
+    start_of: Callable[[RunName], Pretrained | None]
+    write: Callable[[deep.Finished], None]
+
+
 def train_deep(
     sweep: Sweep,
     own: Collection[RunName],
@@ -346,41 +369,125 @@ def train_deep(
 ) -> None:
     """Trains those of some deep runs that are missing."""
     keeper = flights.Keeper(sweep.out)
+    problems = dict.fromkeys((name.normal_class, name.seed) for name in own)
+    methods = dict.fromkeys(("dcae", *sweep.configs))
+    lefts = keeper.left(RunName(method, *problem) for method in methods for problem in problems)
+    under_way = {name for left in lefts for name in left.names}
+    for stage in _stages(sweep, problems, rows, under_way):
+        _train_stage(sweep, stage, keeper, lefts, stop_if_asked)
+
+
+def _train_stage(
+    sweep: Sweep,
+    stage: _Stage,
+    keeper: flights.Keeper,
+    lefts: list[flights.Left],
+    stop_if_asked: Callable[[], None],
+) -> None:
+    lefts = [left for left in lefts if _goes_on(left, stage)]
+    under_way = {name for left in lefts for name in left.names}
+    jobs = [
+        deep.Job(name, split, stage.start_of(name))
+        for name, split in stage.wanted.items()
+        if name in stage.missing or name in under_way
+    ]
+    schedule = deep.Schedule(
+        sweep.runs_per_program,
+        sweep.evaluate_every,
+        # Of all processes alike: they then run the same compiled program.
+        math.ceil(len(sweep.splits) / sweep.team.size),
+        max(deep.image_count(split) for split in sweep.splits.values()),
+    )
+    with progress_bar(stage.label, len(jobs) * stage.config.training.epochs, "epoch") as bar:
+        watch = deep.Watch(stage.write, bar.update, _saver(keeper, stop_if_asked), keeper.drop)
+        deep.train_jobs(stage.config, sweep.dataset, jobs, schedule, watch, lefts)
+
+
+def _stages(
+    sweep: Sweep,
+    problems: Iterable[tuple[int, int]],
+    rows: dict[RunName, results.Row],
+    under_way: Container[RunName],
+) -> Iterator[_Stage]:
+    """Yields what is to be trained in turn: the autoencoders first, which the methods share, then
+    each method."""
+    autoencoder = _autoencoder_of(sweep.configs)
+    if autoencoder is not None:
+        yield _autoencoder_stage(sweep, problems, rows, under_way, autoencoder)
     for method, config in sweep.configs.items():
-        wanted = {
-            name: sweep.splits[name.normal_class, name.seed]
-            for name in own
-            if name.method == method
-        }
-        lefts = [left for left in keeper.left(wanted) if _goes_on(left, wanted, rows)]
-        under_way = {name for left in lefts for name in left.names}
-        jobs = [
-            deep.Job(name, split)
-            for name, split in wanted.items()
-            if name not in rows or name in under_way
-        ]
-        schedule = deep.Schedule(
-            sweep.runs_per_program,
-            sweep.evaluate_every,
-            # Of all processes alike: they then run the same compiled program.
-            math.ceil(len(sweep.splits) / sweep.team.size),
-            max(len(split.train_indices) for split in sweep.splits.values()),
+        if method == "dcae":
+            continue
+        wanted = _splits_of(sweep, problems, method)
+        missing = {name for name in wanted if name not in rows}
+        start_of = functools.partial(_start_of, sweep, autoencoder if config.pretraining else None)
+        alone = dataclasses.replace(config, pretraining=None)
+        yield _Stage(method, alone, wanted, missing, start_of, _writer(sweep, rows, config))
+
+
+def _autoencoder_of(run_configs: Mapping[str, RunConfig]) -> RunConfig | None:
+    """Returns the autoencoder of a sweep, of which all methods have the same; None without one."""
+    found = (
+        config if method == "dcae" else runs.autoencoder_config(config)
+        for method, config in run_configs.items()
+        if method == "dcae" or config.pretraining is not None
+    )
+    return next(found, None)
+
+
+def _autoencoder_stage(
+    sweep: Sweep,
+    problems: Iterable[tuple[int, int]],
+    rows: dict[RunName, results.Row],
+    under_way: Container[RunName],
+    autoencoder: RunConfig,
+) -> _Stage:
+    """Returns the stage of the autoencoders that are DCAE rows to come, or starts of other runs."""
+    wanted = _splits_of(sweep, problems, "dcae")
+    asked = "dcae" in sweep.methods
+    missing = {name for name in wanted if asked and name not in rows}
+    starting = [method for method, config in sweep.configs.items() if config.pretraining]
+    for name in wanted.keys() - missing:
+        followers = [name._replace(method=method) for method in starting]
+        needed = any(run not in rows or run in under_way for run in followers)
+        if needed and _start_of(sweep, autoencoder, name) is None:
+            missing.add(name)
+
+    def write(finished: deep.Finished) -> None:
+        results.check_there(sweep.out)
+        name, state = finished.job.name, finished.state
+        kept = Pretrained(
+            state.params,
+            state.statistics,
+            int(state.failure),
+            finished.untrained,
+            finished.history,
         )
-        with progress_bar(method, len(jobs) * deep.total_epochs(config), "epoch") as bar:
-            watch = deep.Watch(
-                _writer(sweep, rows, config),
-                bar.update,
-                _saver(keeper, stop_if_asked),
-                keeper.drop,
-            )
-            deep.train_jobs(config, sweep.dataset, jobs, schedule, watch, lefts)
+        pretraining.write(pretraining.path_of(sweep.out, name), kept)
+        if asked and name not in rows:
+            _writer(sweep, rows, autoencoder)(finished)
+
+    label = "dcae" if asked else "pretraining"
+    return _Stage(label, autoencoder, wanted, missing, lambda name: None, write)
 
 
-def _goes_on(
-    left: flights.Left, wanted: Container[RunName], rows: Mapping[RunName, results.Row]
-) -> bool:
-    return all(name in wanted for name in left.names) and any(
-        name not in rows for name in left.names
+def _start_of(sweep: Sweep, autoencoder: RunConfig | None, name: RunName) -> Pretrained | None:
+    """Reads the autoencoder of a run's class and seed, of which there is none without a
+    configuration of one."""
+    if autoencoder is None:
+        return None
+    network = build_network(autoencoder.network, tuple(sweep.dataset.x_train.shape[1:]))
+    return pretraining.read(pretraining.path_of(sweep.out, name), network)
+
+
+def _splits_of(
+    sweep: Sweep, problems: Iterable[tuple[int, int]], method: str
+) -> dict[RunName, OneClassSplit]:
+    return {RunName(method, *problem): sweep.splits[problem] for problem in problems}
+
+
+def _goes_on(left: flights.Left, stage: _Stage) -> bool:
+    return all(name in stage.wanted for name in left.names) and any(
+        name in stage.missing for name in left.names
     )
 
 
@@ -448,12 +555,8 @@ def progress_bar(what: str, total: int, unit: str) -> tqdm:
 def _owners(sweep: Sweep) -> dict[RunName, int]:
     """Returns the runs that are wanted, and which process trains each of them."""
     owner = processes.owners(sweep.team.size, list(sweep.splits))
-    wanted = [
-        RunName(method, label, seed)
-        for method in sweep.configs
-        for label in sweep.classes
-        for seed in sweep.seeds
-    ] + shallow.wanted_runs(sweep)
+    deep_runs = [RunName(method, *problem) for method in sweep.configs for problem in owner]
+    wanted = deep_runs + shallow.wanted_runs(sweep)
     return {name: owner[name.normal_class, name.seed] for name in wanted}
 
 

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from deepsvdd_jax.plots import Curve, Layout, Quantiles, Scored, Tiles
 from deepsvdd_jax.reports import Html, Picture, Section
 from experiments import gtsrb_adversarial, inspection, published, results, tables
 from experiments.results import ResultsError, Row, RunName
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = npt.NDArray[Any]
 History = Mapping[str, Array]
@@ -237,7 +240,7 @@ def _headline(sweep: Sweep, summary: Sequence[Row]) -> dict[str, str]:
 
 
 def _summary(sweep: Sweep, drawn: _Drawn, summary: list[Row]) -> list[Html]:
-    preset = _preset(sweep)
+    preset = preset_of(sweep)
     if not summary:
         return [*_troubles(sweep), reports.paragraph("No run has a score; see the runs below.")]
     by_method = [
@@ -323,6 +326,16 @@ def _troubles(sweep: Sweep) -> list[Html]:
 
 
 def _bars(sweep: Sweep, drawn: _Drawn, preset: str) -> Picture:
+    return drawn.panels(
+        "classes",
+        "Bars of the AUROC of every class and method",
+        len(sweep.classes) + 2,
+        functools.partial(bar_figure, sweep, preset),
+    )
+
+
+def bar_figure(sweep: Sweep, preset: str, layout: Layout) -> "Figure":
+    """Draws every class's and method's runs beside the published figures."""
     methods = {
         method: [
             np.array([100 * float(sweep.rows[name]["auroc"]) for name in runs])
@@ -335,12 +348,7 @@ def _bars(sweep: Sweep, drawn: _Drawn, preset: str) -> Picture:
         for method in sweep.methods
     }
     names = [sweep.title(label).removeprefix("class ") for label in sweep.classes]
-    return drawn.panels(
-        "classes",
-        "Bars of the AUROC of every class and method",
-        len(names) + 2,
-        lambda layout: plots.class_figure(names, methods, known, layout),
-    )
+    return plots.class_figure(names, methods, known, layout)
 
 
 def _published(sweep: Sweep, preset: str, method: str, label: int) -> float | None:
@@ -353,7 +361,8 @@ def _published(sweep: Sweep, preset: str, method: str, label: int) -> float | No
     return None
 
 
-def _preset(sweep: Sweep) -> str:
+def preset_of(sweep: Sweep) -> str:
+    """Returns the recipe that a sweep's published figures go by."""
     configured = [sweep.settings.get(name) for name in ("deep_svdd", "dcae")]
     found = [config.get("preset") for config in configured if isinstance(config, Mapping)]
     shallow = sweep.settings.get("shallow")

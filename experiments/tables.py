@@ -26,6 +26,66 @@ def summary_lines(summary: list[Row], preset: str, protocol: str) -> list[tuple[
     return lines
 
 
+# Methods as a reader knows them, in the order of the paper's tables, the paper's own last.
+_TITLES = {
+    ("ocsvm", ""): "OC-SVM",
+    ("kde", ""): "KDE",
+    ("isolation_forest", ""): "isolation forest",
+    ("dcae", "reconstruction"): "DCAE",
+    ("soft_boundary", "soft-boundary"): "Deep SVDD, soft-boundary",
+    ("deep_svdd", "soft-boundary"): "Deep SVDD, soft-boundary",
+    ("deep_svdd", "one-class"): "Deep SVDD, one-class",
+}
+
+
+def markdown_table(summary: list[Row], preset: str, protocol: str) -> str:
+    """Returns a summary as a markdown table, AUROC in percent, a column a class.
+
+    A method has up to three rows: ours, mean ± standard deviation over seeds; all seeds together,
+    where there are several; published, in brackets where it could not be checked.
+    """
+    labels = sorted({row["normal_class"] for row in summary} - {"mean"}, key=int)
+    columns = (*labels, "mean")
+    lines = [("method", *columns), ("---", *["---:"] * len(columns))]
+    for key, title in _TITLES.items():
+        of_method = {
+            row["normal_class"]: row for row in summary if (row["method"], row["objective"]) == key
+        }
+        if not of_method:
+            continue
+        known = {
+            label: _published(row, preset, protocol)
+            for label, row in of_method.items()
+            if label != "mean"
+        }
+        known["mean"] = _mean_published(list(known.values()))
+        most = max(int(row["runs"]) for label, row in of_method.items() if label != "mean")
+        lines.append((f"**{title}**", *(_ours(of_method.get(label)) for label in columns)))
+        if most > 1:
+            together = (_together(of_method.get(label)) for label in columns)
+            lines.append((f"{title}, {most} seeds together", *together))
+        if any(known.values()):
+            lines.append((f"{title}, published", *(_shown(known.get(label)) for label in columns)))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _ours(row: Row | None) -> str:
+    if row is None:
+        return ""
+    mean, spread = _percent(row["auroc_mean"]), _percent(row["auroc_std"])
+    return f"{mean} ± {spread}" if spread and int(row["runs"]) > 1 else mean
+
+
+def _together(row: Row | None) -> str:
+    return "" if row is None else _percent(row["auroc_ensemble"])
+
+
+def _shown(figure: tuple[float, bool] | None) -> str:
+    if figure is None:
+        return ""
+    return f"{100 * figure[0]:.1f}" if figure[1] else f"({100 * figure[0]:.1f})"
+
+
 def itu_tables(rows: Mapping[RunName, Row], dataset: str, preset: str) -> list[str]:
     """Returns the ITU report's figures beside each method's means, for its own digit only."""
     return [
@@ -94,19 +154,15 @@ def _mean_published(known: list[tuple[float, bool] | None]) -> tuple[float, bool
 
 
 def _line(row: Row, figure: tuple[float, bool] | None) -> tuple[str, ...]:
-    mean, spread = _percent(row["auroc_mean"]), _percent(row["auroc_std"])
-    shown = ""
-    if figure is not None:
-        shown = f"{100 * figure[0]:.1f}" if figure[1] else f"({100 * figure[0]:.1f})"
     method = row["method"] + (f" {row['objective']}" if row["objective"] else "")
     return (
         row["normal_class"],
         method,
         row["runs"],
         _percent(row["auroc_untrained_mean"]),
-        f"{mean} ± {spread}" if spread and int(row["runs"]) > 1 else mean,
+        _ours(row),
         _percent(row["auroc_ensemble"]),
-        shown,
+        _shown(figure),
     )
 
 
@@ -125,3 +181,11 @@ def aligned(lines: list[tuple[str, ...]]) -> str:
         for line in lines
     ]
     return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
+
+
+def hours_and_minutes(seconds: float) -> str:
+    """Returns a time as `3 h 07 min`, below an hour as minutes, below a minute as seconds."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if seconds >= 60 else f"{seconds:.0f} s"

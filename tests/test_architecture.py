@@ -15,7 +15,8 @@ PACKAGE = ROOT / "deepsvdd_jax"
 ROOMS: dict[str, set[str]] = {
     "configs": set(),
     "presets": {"configs"},
-    "datasets": {"configs"},
+    "npz": set(),
+    "datasets": {"npz", "configs"},
     "preprocessing": {"configs"},
     "convolution": set(),
     "networks": {"convolution", "configs"},
@@ -23,6 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "training": {"objectives", "networks", "configs"},
     "scoring": {"training", "objectives", "networks", "configs"},
     "runs": {
+        "npz",
         "configs",
         "presets",
         "datasets",
@@ -35,7 +37,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "metrics": set(),
     "baselines": {"metrics"},
-    "checkpoints": {"configs"},
+    "checkpoints": {"npz", "configs"},
     "plots": {"metrics"},
     "reports": set(),
     "initialization": {"checkpoints", "configs"},
@@ -57,7 +59,7 @@ ROOMS: dict[str, set[str]] = {
     "estimator": {"detectors", "calibration", "checkpoints", "presets", "configs"},
 }
 WITHOUT_JAX = {
-    *("datasets", "preprocessing", "configs", "presets", "metrics", "calibration"),
+    *("npz", "datasets", "preprocessing", "configs", "presets", "metrics", "calibration"),
     *("plots", "reports"),
 }
 

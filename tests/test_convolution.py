@@ -177,6 +177,31 @@ def test_convolve_elsewhere(case, monkeypatch):
     check_convolve(case)
 
 
+@pytest.mark.parametrize("form", ["grouped", "products"])
+def test_convolve_in_a_chosen_form(form):
+    with convolution.use_form(form):
+        check_convolve(GATHERED)
+
+
+def test_a_form_is_traced_where_it_is_asked_for_and_no_longer():
+    images, kernel = map(jnp.asarray, drawn(GATHERED))
+
+    def primitives() -> set[str]:
+        jaxpr = jax.make_jaxpr(
+            lambda *both: convolution.convolve_pool(*both, GATHERED.padding).values
+        )(images, kernel)
+        return {equation.primitive.name for equation in jaxpr.eqns}
+
+    before = primitives()
+    with convolution.use_form("products"):
+        assert "dot_general" in primitives() and "conv_general_dilated" not in primitives()
+    with convolution.use_form("grouped"):
+        assert "conv_general_dilated" in primitives()
+    assert primitives() == before
+    with pytest.raises(ValueError, match="form is 'fast'; allowed: automatic, grouped, products"):
+        convolution.use_form("fast").__enter__()
+
+
 def check_convolve(case: Case) -> None:
     images, kernel = drawn(case)
     expected = convolved(images, kernel, case.padding)
@@ -247,6 +272,10 @@ UPSAMPLED = [
     Case("even", (2, 2, 3, 2), (4, 4, 2, 3), ((1, 2), (3, 0))),
     Case("even", (2, 2, 3, 2), (1, 1, 2, 3), VALID),
     Case("even", (2, 3, 4, 3), (5, 5, 3, 2), VALID),
+    Case("narrow", (2, 3, 4, 9), (5, 5, 9, 2), SAME5),
+    Case("narrow", (2, 3, 3, 9), (5, 5, 9, 1), ((1, 3), (2, 0))),
+    Case("wide", (2, 3, 4, 16), (3, 3, 16, 4), SAME3),
+    Case("wide", (2, 3, 3, 17), (5, 5, 17, 4), ((2, 0), (1, 3))),
     Case("odd", (2, 4, 5, 3), (5, 5, 3, 2), ((2, 1), (2, 2))),
     Case("odd", (2, 4, 4, 3), (5, 5, 3, 2), ((2, 2), (2, 1))),
     Case("odd", (2, 2, 2, 3), (4, 4, 3, 2), VALID),
@@ -258,7 +287,27 @@ def test_upsample_convolve(case):
     check_upsample_convolve(case)
 
 
-@pytest.mark.parametrize("case", [UPSAMPLED[0], UPSAMPLED[9]], ids=case_name)
+@pytest.mark.parametrize("case", UPSAMPLED, ids=case_name)
+def test_narrow_layers_are_enlarged_row_by_row(case, monkeypatch):
+    taken = []
+    for form in ("row", "block"):
+        name = f"_{form}_convolution"
+        whole = getattr(convolution, name)
+
+        def watched(*arguments, form=form, whole=whole, **keywords):
+            taken.append(form)
+            return whole(*arguments, **keywords)
+
+        monkeypatch.setattr(convolution, name, watched)
+    jax.eval_shape(
+        lambda images, kernel: convolution.upsample_convolve(images, kernel, case.padding),
+        *drawn(case),
+    )
+    forms = {"odd": [], "wide": ["block"], "even": ["row"], "narrow": ["row"]}
+    assert taken == forms[case.form]
+
+
+@pytest.mark.parametrize("case", [UPSAMPLED[0], UPSAMPLED[-1]], ids=case_name)
 def test_upsample_convolve_elsewhere(case, monkeypatch):
     monkeypatch.setattr(convolution, "_on_cpu", lambda: False)
     check_upsample_convolve(case)
@@ -301,6 +350,19 @@ def test_channel_sums():
     total, squares = convolution.channel_sums(jnp.asarray(images))
     assert_close(total, images.sum((0, 1, 2), dtype=np.float64))
     assert_close(squares, np.square(images, dtype=np.float64).sum((0, 1, 2)))
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_scale_channels(on_cpu, monkeypatch):
+    monkeypatch.setattr(convolution, "_on_cpu", lambda: on_cpu)
+    generator = np.random.default_rng(3)
+    images, cotangent = generator.normal(size=(2, 2, 3, 4, 5)).astype(np.float32)
+    scale, offset = generator.normal(size=(2, 5)).astype(np.float32)
+    output, pull = jax.vjp(convolution.scale_channels, *map(jnp.asarray, (images, scale, offset)))
+    assert_close(output, images * scale + offset)
+    expected = (cotangent * scale, (cotangent * images).sum((0, 1, 2)), cotangent.sum((0, 1, 2)))
+    for actual, wanted in zip(pull(jnp.asarray(cotangent)), expected, strict=True):
+        assert_close(actual, wanted)
 
 
 # --- the pool -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from typing import Any
 
 import jax
@@ -90,6 +91,22 @@ def test_preprocessing_and_training_do_not_see_the_calibration_part() -> None:
     spoiled[held_out] = 1e6
     again, _ = detectors.fit_detector(config, spoiled)
     jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
+
+
+def test_groups_are_held_out_whole() -> None:
+    groups = np.array(["a", "b", "c", "d", "e", "f"]).repeat([5, 25, 10, 20, 20, 10])
+    marked = TABLE.copy()
+    marked[:, 0] = np.unique(groups, return_inverse=True)[1]
+    for seed in range(4):
+        config = detector(seeds=(seed,), calibration_fraction=0.3)
+        train, held_out = detectors._split(config, marked, groups)
+        assert not set(train[:, 0]) & set(held_out[:, 0])
+        assert len(train) + len(held_out) == 90
+        sizes = [np.sum(held_out[:, 0] == group) for group in set(held_out[:, 0])]
+        # Enough, and without any one of them it may not be: the last that was drawn.
+        assert 27 <= len(held_out) < 27 + max(sizes)
+    with pytest.raises(ConfigError, match="leaves 90 for calibration and 0 for training"):
+        detectors._split(detector(calibration_fraction=0.3), marked, np.zeros(90))
 
 
 def test_progress_ends_with_all_epochs() -> None:
@@ -250,6 +267,23 @@ def test_a_collapsed_sphere_is_told_of() -> None:
     config = detector(run=dataclasses.replace(RUN, training=phase), seeds=(8,))
     with pytest.warns(CollapseWarning, match="seed 8: the hypersphere collapsed"):
         detectors.fit_detector(config, TABLE)
+
+
+def test_a_network_with_biases_collapses_where_one_without_does_not() -> None:
+    """Proposition 2 of Ruff et al. 2018: with a bias the center is reached by no weights at all."""
+    phase = dataclasses.replace(PHASE, epochs=200, optimizer=OptimizerConfig("adam", 3e-2))
+    for bias in (True, False):
+        network = dataclasses.replace(NETWORK, hidden_style="activation", bias=bias)
+        run = dataclasses.replace(RUN, network=network, training=phase)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", CollapseWarning)
+            model, _ = detectors.fit_detector(detector(run=run, seeds=(3,)), TABLE)
+        texts = [str(one.message) for one in told if one.category is CollapseWarning]
+        assert bool(texts) == bias
+        # All is within a hundredth of the center's length, or it is not.
+        distance = np.sqrt(model.train_means[0]) / np.linalg.norm(model.center[0])
+        assert distance < 1e-2 if bias else distance > 5e-2
+        assert all("seed 3" in text and "network without bias" in text for text in texts)
 
 
 def test_an_autoencoder_scores_by_its_error() -> None:

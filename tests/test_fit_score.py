@@ -1,6 +1,9 @@
 """From a folder of one's own to a table of scores: the commands fit, score and export."""
 
+import contextlib
 import csv
+import html
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -13,7 +16,7 @@ from PIL import Image
 
 from deepsvdd_jax import calibration, checkpoints, datasets, detectors
 from deepsvdd_jax.configs import DataConfig
-from experiments import export, fit, score
+from experiments import export, fit, score, score_report
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -91,6 +94,32 @@ def test_a_folder_is_fitted_and_scored(
     assert [row["anomalous"] for row in rows[:4]] == ["1"] * 4
     assert "10 samples" in capsys.readouterr().out
     assert loaded.summary["calibration_samples"] == 8 and len(loaded.center) == 2
+
+
+def test_images_of_a_group_are_held_out_together(
+    commands: SimpleNamespace, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = (f"--data_dir={parts / 'good'}", "--false_alarm_rate=0.2", *QUICK)
+    model = tmp_path / "model"
+    # part000 to part039 in tens, of which a fifth is to be held out: one.
+    assert commands.fit(*data, "--groups=part0.", f"--model={model}") == 0
+    loaded = checkpoints.load_model(model)
+    assert loaded.summary["calibration_samples"] == 10
+    images = np.stack([np.array(Image.open(path)) for path in sorted((parts / "good").iterdir())])
+    scores = detectors.score_images(loaded, images).reshape(4, 10)
+    assert any(np.array_equal(np.sort(ten), loaded.calibration_scores) for ten in scores)
+    for groups, expected in (
+        ("part(", "no regular expression"),
+        ("odd", "does not match 'part000.png'"),
+        (".*", "needs at least 4 calibration scores"),
+    ):
+        rate = ("--calibration_fraction=0.05",) if groups == ".*" else ()
+        capsys.readouterr()
+        assert commands.fit(*data, *rate, f"--groups={groups}", f"--model={tmp_path / 'm'}") == 2
+        assert expected in capsys.readouterr().err
+    table = ("--dataset=digits", "--groups=a", "--false_alarm_rate=0.2")
+    assert commands.fit(*table, f"--model={tmp_path / 'm'}") == 2
+    assert "these data have no file names" in capsys.readouterr().err
 
 
 def test_scoring_batches_do_not_matter(
@@ -172,6 +201,37 @@ def test_unreadable_files(
     assert commands.score(*arguments, "--skip_unreadable") == 0
     assert len(read(out)) == 2 and "broken.png" in caplog.text
     assert "1 unreadable files left out" in capsys.readouterr().out
+
+
+NAMES = (
+    *('comma, and "quote"', "line\nfeed", "carriage\rreturn", "=1+1", "<script>alert(1)</script>"),
+    *('x"><img src=x onerror=alert(1)>', "größe\u2028", " space "),
+)
+
+
+def test_names_of_files_harm_neither_the_table_nor_the_report(
+    commands: SimpleNamespace, model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    folder = tmp_path / "named"
+    write_images(folder, 1, 4)
+    image = (folder / "part000.png").read_bytes()
+    names = sorted(f"{name.replace('/', '')}.png" for name in NAMES)
+    for name in names:
+        (folder / name).write_bytes(image)
+    with contextlib.suppress(OSError):  # Not every file system takes such a name.
+        Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(image)
+    out = tmp_path / "scores.csv"
+    assert commands.score(f"--model={model}", f"--data_dir={folder}", f"--out={out}") == 0
+    found = [row["name"] for row in read(out)]
+    assert set(found) - {"part000.png", r"\udcff.png"} == set(names)
+    assert b"\r\n" not in out.read_bytes()
+    page = score_report.build_page(score_report.read_scores(out), str(folder), 64).html
+    assert page.count('<img class="photo"') == len(names) + 1
+    assert "<script" not in page and "<img src=x" not in page
+    for name in names:
+        assert html.escape(name) in page
+    page.encode("utf-8")
 
 
 def bad_inputs(parts: Path, model: Path, tmp_path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:

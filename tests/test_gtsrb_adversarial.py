@@ -13,7 +13,7 @@ import pytest
 
 from deepsvdd_jax import datasets
 from deepsvdd_jax.datasets import Dataset
-from experiments import adversarial, gtsrb_adversarial
+from experiments import adversarial, gtsrb_adversarial, report, sweep_report
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -73,6 +73,41 @@ def test_one_command_attacks_scores_and_goes_on(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     assert command(*SHORT, "--start=images", f"--out={out}") == 2
     assert 'attack.start is "noise" there, "images" here' in capsys.readouterr().err
+
+
+def test_the_report_shows_the_adversarials(
+    calling: Calling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    signs, out = toy_dataset(), tmp_path / "out"
+    stops = signs.x_test[signs.y_test == STOP][:3]
+    images = np.random.default_rng(5).integers(0, 256, stops.shape, np.uint8)
+    made = adversarial.Adversarials(
+        images, stops, np.arange(3), np.ones(3), np.zeros(3, np.int64), np.ones(3, bool)
+    )
+    monkeypatch.setattr(datasets, "load", lambda config: signs)
+    monkeypatch.setattr(gtsrb_adversarial, "_check_extra", lambda: None)
+    monkeypatch.setattr(gtsrb_adversarial, "make_adversarials", lambda *given: made)
+    with calling(gtsrb_adversarial) as call:
+        assert call("--methods=isolation_forest", "--seeds=1", f"--out={out}") == 0
+    sweep = sweep_report.read_sweep(out, None, None)
+    assert sweep.data is not None and sweep.title(STOP) == "14: sign 14"
+    np.testing.assert_array_equal(sweep.data.x_test[-3:], images)
+    with calling(report) as call:
+        assert call(f"--out={out}") == 0
+    page = (out / "report.html").read_text()
+    assert "Anomaly detection on gtsrb_adversarial" in page and "most anomalous" in page
+    # Noise among stop signs: the forest puts it first.
+    stored = np.load(out / "scores" / "isolation_forest-class14-seed0.npz")
+    assert set(np.argsort(stored["scores"])[-3:]) == {15, 16, 17}
+    assert (
+        out / "report" / "most-anomalous-isolation_forest-class14-seed0.png"
+    ).stat().st_size > 1000
+
+    (out / "adversarials" / adversarial.ARRAYS_NAME).write_bytes(b"broken")
+    with calling(report) as call:
+        assert call(f"--out={out}") == 0
+    assert "no adversarial examples can be read" in (out / "report.html").read_text()
 
 
 def test_missing_foolbox_is_told_before_any_work(

@@ -30,6 +30,7 @@ def test_auroc_counts_pairs(scored):
     anomalous, normal = scores[labels == 1], scores[labels == 0]
     pairs = [(a > n) + 0.5 * (a == n) for a in anomalous for n in normal]
     assert metrics.evaluate(scores, labels, 0.0).auroc == pytest.approx(np.mean(pairs), abs=1e-12)
+    assert metrics.auroc(scores, labels) == metrics.evaluate(scores, labels, 0.0).auroc
 
 
 def test_average_precision_sums_steps_of_recall(scored):
@@ -153,6 +154,7 @@ def test_mean_and_std_of_no_finished_run(values):
         (lambda: metrics.evaluate([[1.0, 2.0]], [0, 1], 0.0), "one-dimensional"),
         (lambda: metrics.evaluate([], [], 0.0), "scores is empty"),
         (lambda: metrics.evaluate([1.0, 2.0], [0, 1], np.nan), "threshold is NaN"),
+        (lambda: metrics.auroc([1.0, np.nan], [0, 1]), "scores holds 1 values of 2"),
         (lambda: metrics.fpr_at_tpr([1.0, 2.0], [0, 1], 0.0), r"\(0, 1\]"),
         (lambda: metrics.training_threshold([np.nan]), "train_scores holds 1"),
         (lambda: metrics.training_threshold([1.0], 99), r"\[0, 1\]"),

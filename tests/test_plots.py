@@ -143,6 +143,16 @@ def test_a_curve_that_is_not_positive_has_a_linear_axis() -> None:
     assert figure.axes[0].get_yscale() == "linear"
 
 
+def test_lines_keep_their_colour_in_all_panels() -> None:
+    curve = Curve(np.array([1, 2]), np.array([90.0, 95.0]))
+    panels = {"class 0": {"a": curve, "b": curve}, "class 1": {"b": curve}}
+    figure = plots.line_figure(panels, WIDE, "seeds", "AUROC, %")
+    assert titles(figure) == ["class 0", "class 1"] and texts(figure) == ["a", "b"]
+    (first, second), (alone,) = (axis.lines for axis in figure.axes)
+    np.testing.assert_allclose(alone.get_xydata(), [[1, 90], [2, 95]])
+    assert first.get_color() != second.get_color() == alone.get_color()
+
+
 def test_quantiles_are_bands_around_the_median() -> None:
     values = np.array([[1.0, 2.0, 3.0, 5.0, 9.0], [0.5, 1.0, 2.0, 3.0, 4.0]])
     quantiles = Quantiles(np.array([1, 2]), (0.01, 0.25, 0.5, 0.75, 0.99), values)

@@ -1,9 +1,11 @@
 """Runs: a run's figures are its own, whatever shares its program."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -87,6 +89,50 @@ def test_settings_that_travel_as_arrays_share_a_program() -> None:
     np.testing.assert_array_equal(one[0], other[0])
     changed = jax.tree.map(lambda a, b: not np.allclose(a, b), one[1], other[1])
     assert all(jax.tree.leaves(changed))
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[float]]:
+    """Seconds of every compilation from here on."""
+    seconds: list[float] = []
+
+    def note(event: str, duration: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seconds.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    yield seconds
+    jax.monitoring.unregister_event_duration_listener(note)
+
+
+@pytest.mark.parametrize(("pretrained", "devices"), [(True, 2), (False, 1)])
+def test_a_program_that_was_compiled_ahead_compiles_no_more(
+    pretrained: bool, devices: int, compilations: list[float]
+) -> None:
+    config = RunConfig(
+        network=NetworkConfig("mlp", stages=(), hidden=(3,), rep_dim=2, batch_norm=False),
+        pretraining=dataclasses.replace(
+            PHASE, epochs=1, objective=ObjectiveConfig(kind="reconstruction")
+        )
+        if pretrained
+        else None,
+        training=dataclasses.replace(PHASE, epochs=2),
+    )
+    images = np.random.RandomState(0).rand(20, 3).astype(np.float32)
+    network, mesh = build_network(config.network, (3,)), runs.make_mesh(jax.devices()[:devices])
+    data = training.run_data(np.arange(20), 20, np.zeros(1), np.ones(1))
+    made = [Run(jax.random.key(seed), data, *runs.phase_settings(config), {}) for seed in range(2)]
+    parts = (config, network, mesh, runs.share(mesh, images, images[:5]))
+    parts += (runs.place(mesh, runs.stack_runs(made)),)
+    runs.compile_programs(*parts)
+    assert len(compilations) >= (5 if pretrained else 3)
+    compilations.clear()
+    progress = runs.begin_runs(*parts)
+    while not runs.is_over(config, progress):
+        progress = runs.continue_runs(*parts, progress, 1)
+    runs.end_runs(*parts, progress)
+    assert progress.history.keys() == ({"pretraining"} if pretrained else set()) | {"training"}
+    assert not compilations
 
 
 def empty_run() -> Run:

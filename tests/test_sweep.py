@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import re
+import shutil
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,8 +16,9 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from deepsvdd_jax import baselines
-from experiments import results, settings, sweep
+from deepsvdd_jax import baselines, checkpoints, datasets, detectors
+from deepsvdd_jax.configs import DataConfig
+from experiments import deep, results, settings, sweep
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -117,6 +119,26 @@ def test_repeating_and_extending_keeps_finished_rows(
     assert json.loads((swept / "config.json").read_text())["normal_classes"] == [0, 1, 2]
 
 
+def test_parts_trained_elsewhere_are_copied_in(
+    command: Call, swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = [tmp_path / "class0", tmp_path / "class1"]
+    for label, part in enumerate(parts):
+        for path in swept.rglob(f"*-class{label}-*"):
+            target = part / path.relative_to(swept)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, target)
+        shutil.copy(swept / "config.json", part)
+    first, other = parts
+    for name in ("rows", "scores", "history", "models"):
+        shutil.copytree(other / name, first / name, dirs_exist_ok=True)
+    assert command(*SMALL, f"--out={first}", "--save_models") == 0
+    assert "0 to go" in capsys.readouterr().err
+    together = [row for row in read_csv(swept / "runs.csv") if row["normal_class"] in "01"]
+    assert read_csv(first / "runs.csv") == together and len(together) == 4
+    assert [row["runs"] for row in read_csv(first / "summary.csv")] == ["2", "2", "4"]
+
+
 def test_other_settings_in_the_same_folder_are_refused_and_named(
     command: Call, swept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +151,32 @@ def test_other_settings_in_the_same_folder_are_refused_and_named(
     assert "deep_svdd.training.epochs is 2 there, 3 here" in message
     assert message.count("\n") == 1
     assert content() == before
+
+
+def test_full_passes_note_single_images_and_those_held_out(command: Call, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    passes = ("--evaluate_every=1", "--validation_fraction=0.25", "--save_models")
+    small = ("--normal_classes=3", "--seeds=4,", "--epochs=2", "--milestones=1")
+    assert command(*small, *passes, f"--out={out}") == 0
+    name = results.RunName("deep_svdd", 3, 4)
+    stored = results.read_scores(out, name)
+    dataset = datasets.load(DataConfig("digits"))
+    split = datasets.one_class_split(dataset, 3, validation_fraction=0.25, seed=4)
+    assert stored["pass_epochs"].tolist() == [1, 2]
+    noted = split.train_indices[: deep.PASS_IMAGES]
+    np.testing.assert_array_equal(stored["pass_images"], noted)
+    model = checkpoints.load_model(out / "models" / name.stem)
+    for indices, found in (
+        (split.train_indices, stored["train_distances"]),
+        (noted, stored["pass_distances"][-1]),
+    ):
+        expected = detectors.score_images(model, dataset.x_train[indices])
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    (row,) = read_csv(out / "runs.csv")
+    held_out = detectors.score_images(model, dataset.x_train[split.validation_indices])
+    history = results.read_history(out, name)
+    assert history["held_out_mean_distance"][-1] == pytest.approx(held_out.mean(), rel=1e-4)
+    assert stored["train_distances"].max() == pytest.approx(float(row["train_maximum"]))
 
 
 def test_methods_stand_in_one_summary(command: Call, tmp_path: Path) -> None:
@@ -152,6 +200,55 @@ def test_a_run_that_diverges_is_named_and_harms_no_other(
     assert "deep_svdd-class0-seed0" in capsys.readouterr().err
     (row,) = read_csv(out / "runs.csv")
     assert row["auroc"] == "" and row["failed_epoch"] in ("1", "2")
+
+
+TABLE_FLAGS = ("--dataset=npz", "--normal_classes=0", "--runs_per_program=2")
+
+
+def save_table(path: Path, scale: float) -> str:
+    """Writes a table of two classes, the second with values of that size."""
+    values = np.random.RandomState(0).randn(160, 4).astype(np.float32)
+    labels = np.arange(160) % 2
+    values[labels == 1] = scale * (values[labels == 1] + 3)
+    np.savez(path, x_train=values, y_train=labels, x_test=values, y_test=labels)
+    return f"--data_dir={path}"
+
+
+def test_a_run_that_diverges_disturbs_no_neighbour_in_its_program(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = save_table(tmp_path / "table.npz", 1e17)
+    # Steps that suit the first class and throw the second, a hundred thousand million million
+    # times as large, out of all bounds.
+    steps = ("--nostandardize", "--optimizer=sgd", "--learning_rate=1e-3", "--epochs=3")
+    flags = (*TABLE_FLAGS, data, *steps, "--seeds=1")
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    assert command(*flags, "--milestones=2", f"--out={alone}") == 0
+    assert command(*flags, "--milestones=2", "--normal_classes=0,1", f"--out={both}") == 1
+    assert "deep_svdd-class1-seed0: the loss was not finite" in capsys.readouterr().err
+    (healthy,) = read_csv(alone / "runs.csv")
+    neighbour, failed = read_csv(both / "runs.csv")
+    assert failed["auroc"] == "" and failed["failed_epoch"] in ("1", "2")
+    same = set(healthy) - {"train_seconds"}
+    assert {name: neighbour[name] for name in same} == {name: healthy[name] for name in same}
+    name = "scores/deep_svdd-class0-seed0.npz"
+    assert (both / name).read_bytes() == (alone / name).read_bytes()
+
+
+def test_a_collapse_is_flagged_and_a_healthy_run_is_not(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = save_table(tmp_path / "table.npz", 1.0)
+    small = ("--hidden=8", "--rep_dim=4", "--batch_size=16", "--seeds=2", "--weight_decay=0.01")
+    steps = ("--epochs=100", "--milestones=90", "--learning_rate=0.03")
+    flags = (*TABLE_FLAGS, data, *small, *steps)
+    for bias, verdict in (("--bias", "1"), ("--nobias", "0")):
+        out = tmp_path / bias
+        assert command(*flags, bias, f"--out={out}") == 0
+        rows = read_csv(out / "runs.csv")
+        assert [row["collapsed"] for row in rows] == [verdict] * 2, bias
+        told = "collapsed, all inputs are mapped to nearly one point; try --nobias"
+        assert (told in capsys.readouterr().err) == (verdict == "1")
 
 
 def test_a_run_that_blows_up_in_its_last_step_fails_each_time(

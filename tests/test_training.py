@@ -480,6 +480,14 @@ def test_batch_order_shuffles_whole_batches(count, batches):
 # --- the epoch ----------------------------------------------------------------------------------
 
 
+def test_a_run_s_view_is_filled_up_with_numpy_arrays():
+    data = training.run_data(np.array([7, 5]), 3, np.ones(1), np.full(1, 0.1))
+    assert all(isinstance(part, (np.ndarray, np.generic)) for part in data)
+    assert [part.dtype for part in data] == [np.int32, np.int32, np.float32, np.float32]
+    np.testing.assert_array_equal(data.indices, [7, 5, 0])
+    assert (data.count, data.shift[0], data.scale[0]) == (2, 1.0, np.float32(0.1))
+
+
 @pytest.mark.parametrize("whole_batches", [False, True])
 def test_epoch_is_a_loop_of_steps(whole_batches):
     objective = {"kind": "soft-boundary", "warm_up_epochs": 0, "center_rule": "gradient"}
@@ -517,6 +525,8 @@ def test_epoch_is_a_loop_of_steps(whole_batches):
     assert_trees(after, state._replace(epoch=np.int32(2)), almost)
     assert int(after.step) == len(infos) == (2 if whole_batches else 3)
     assert bool(info.ran)
+    for told, empty in zip(info, training.empty_info(), strict=True):
+        assert (told.shape, told.dtype) == (empty.shape, empty.dtype) and not np.any(empty)
     almost(info.loss, np.mean([one.loss for one in infos]))
     almost(info.data_loss, np.mean([one.data_loss for one in infos]))
     almost(info.mean_distance, np.mean(distances))

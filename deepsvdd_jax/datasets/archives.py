@@ -9,29 +9,14 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
 from deepsvdd_jax.datasets.dataset import DataError, one_line
+from deepsvdd_jax.npz import read_bounded
 
 MAX_ARCHIVE_BYTES = 4 << 30
 MAX_MEMBER_BYTES = 256 << 20
-_CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-def read_bounded(stream: _Readable, limit: int) -> bytes:
-    """Reads at most `limit` bytes in pieces, so that memory follows what is really there."""
-    data = bytearray()
-    while len(data) < limit:
-        piece = stream.read(min(_CHUNK, limit - len(data)))
-        if not piece:
-            break
-        data += piece
-    return bytes(data)
 
 
 @contextlib.contextmanager

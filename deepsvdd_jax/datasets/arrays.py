@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import math
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
+from deepsvdd_jax import npz
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets.archives import data_errors, read_bounded
+from deepsvdd_jax.datasets.archives import data_errors
 from deepsvdd_jax.datasets.dataset import (
     DataError,
     Dataset,
     class_labels,
     every_fifth,
     labelled_dataset,
-    one_line,
 )
+from deepsvdd_jax.npz import NpzError
 
-MAX_ARRAY_BYTES = 8 << 30
-# No npy header is longer than this but by intent (numpy's own default).
-_MAX_HEADER_BYTES = 10_000
 _KEYS = ("x_train", "y_train", "x_test", "y_test", "x", "y")
 
 
@@ -43,14 +35,14 @@ def parse_npy(data: bytes, source: str) -> np.ndarray:
       DataError: not npy, another type (objects, text, dates, complex), or another length than the
         header promises.
     """
-    return _read_npy(io.BytesIO(data), len(data), source)
+    try:
+        return npz.parse_npy(data)
+    except NpzError as error:
+        raise DataError(f"{source}: {error}") from error
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads the known arrays of an npz file (touches files).
-
-    An array's header is compared with the archive's own account of the member's size before memory
-    is allocated, and memory then grows with the bytes that really arrive.
+    """Reads the known arrays of an npz file (touches files); see `npz.read_npz`.
 
     Returns:
       Those of x_train, y_train, x_test, y_test, x and y that are there; others are not read.
@@ -59,15 +51,11 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
       DataError: no npz file, a damaged or oversized member, an array that is not of plain numbers.
     """
     source = str(path)
-    arrays = {}
-    with _zip_errors(source), open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
-        for key in _KEYS:
-            if f"{key}.npy" in archive.namelist():
-                info = archive.getinfo(f"{key}.npy")
-                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise DataError(f"{source}: {key} is packed in a way that numpy never writes")
-                with archive.open(info) as member:
-                    arrays[key] = _read_npy(member, info.file_size, f"{source}: {key}")
+    try:
+        with data_errors(source), open(path, "rb") as stream:
+            arrays = npz.read_npz(stream, _KEYS)
+    except NpzError as error:
+        raise DataError(f"{source}: {error}; write it with numpy.savez") from error
     if not arrays:
         raise DataError(f"{source}: none of the arrays {', '.join(_KEYS)} is in it")
     return arrays
@@ -184,62 +172,3 @@ def _check_finite(values: np.ndarray, original: np.ndarray, source: str) -> None
             f"{source}: {original[index]} at index {index}, expected finite float32 values;"
             " remove or replace it"
         )
-
-
-@contextmanager
-def _zip_errors(source: str) -> Iterator[None]:
-    try:
-        with data_errors(source):
-            yield
-    except DataError:
-        raise
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        OverflowError,
-    ) as error:
-        raise DataError(
-            f"{source}: not an intact npz file ({one_line(error)}); write it with numpy.savez"
-        ) from error
-
-
-def _read_npy(stream: IO[bytes], size: int, source: str) -> np.ndarray:
-    head = read_bounded(stream, _MAX_HEADER_BYTES)
-    shape, fortran_order, dtype, header_bytes = _npy_header(head, source)
-    if dtype.hasobject:
-        raise DataError(f"{source}: pickled objects are refused; save an array of plain numbers")
-    if dtype.kind not in "buif":
-        raise DataError(f"{source}: type {dtype}, expected booleans, whole numbers or floats")
-    promised = math.prod(shape) * dtype.itemsize
-    if promised != size - header_bytes:
-        raise DataError(
-            f"{source}: the header promises {promised} bytes of shape {shape},"
-            f" the file holds {size - header_bytes}; truncated or damaged"
-        )
-    if promised > MAX_ARRAY_BYTES:
-        raise DataError(f"{source}: {promised} bytes, at most {MAX_ARRAY_BYTES} are read")
-    data = head[header_bytes:] + read_bounded(stream, size + 1 - len(head))
-    if len(data) != promised:
-        raise DataError(f"{source}: {len(data)} bytes where {promised} are promised; damaged")
-    values = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
-    return values.astype(dtype.newbyteorder("="), order="C")
-
-
-def _npy_header(head: bytes, source: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """Returns shape, Fortran order, type and the header's length."""
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    stream = io.BytesIO(head)
-    try:
-        version = np.lib.format.read_magic(stream)
-        shape, fortran_order, dtype = readers[version](stream, _MAX_HEADER_BYTES)
-    except Exception as error:  # numpy evaluates the header as Python text: anything may come.
-        raise DataError(f"{source}: not an npy array ({one_line(error)})") from error
-    if any(side < 0 for side in shape):
-        raise DataError(f"{source}: not an npy array (shape {shape})")
-    return shape, fortran_order, dtype, stream.tell()

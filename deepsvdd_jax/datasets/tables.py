@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import array
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets.archives import read_file
+from deepsvdd_jax.datasets.archives import data_errors, open_plain_or_gzip
 from deepsvdd_jax.datasets.dataset import (
     MAX_CLASSES,
     DataError,
@@ -22,7 +23,8 @@ from deepsvdd_jax.datasets.dataset import (
 )
 
 LABEL = "label"
-MAX_CSV_BYTES = 8 << 30
+MAX_CSV_CHARACTERS = 2 << 30
+_MAX_LINE = 1 << 24
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -41,35 +43,55 @@ def parse_csv(text: str, source: str) -> tuple[np.ndarray, tuple[str, ...], np.n
       DataError: no header, a column named twice, no rows, or a value that is missing, no finite
         number, or no class label, named by its line (the header is line 1) and column.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    return _parse_lines(io.StringIO(text, newline=""), source)
+
+
+def read_csv(path: str | Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
+    """Reads a csv file in UTF-8, gzip or not, line by line (touches files); see `parse_csv`."""
+    source = str(path)
+    with data_errors(source), open_plain_or_gzip(Path(path)) as stream:
+        text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+        return _parse_lines(_bounded_lines(text, source), source)
+
+
+def _bounded_lines(text: io.TextIOBase, source: str) -> Iterator[str]:
+    """Yields lines; refuses what a small compressed file can blow up to."""
+    left = MAX_CSV_CHARACTERS
+    while line := text.readline(_MAX_LINE):
+        left -= len(line)
+        if len(line) == _MAX_LINE or left < 0:
+            raise DataError(
+                f"{source}: more than {MAX_CSV_CHARACTERS} characters, or {_MAX_LINE} in a line;"
+                " not a csv file, or too large for one"
+            )
+        yield line
+
+
+def _parse_lines(
+    lines: Iterable[str], source: str
+) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
+    reader = csv.reader(lines, strict=True)
+    numbers = array.array("d")
     try:
         columns = _parse_header(next(reader, []), source)
-        rows = [
-            _parse_row(row, columns, f"{source}: line {reader.line_num}") for row in reader if row
-        ]
+        for row in reader:
+            if row:
+                numbers.extend(_parse_row(row, columns, f"{source}: line {reader.line_num}"))
     except csv.Error as error:
         raise DataError(f"{source}: line {reader.line_num}: {one_line(error)}") from error
-    if not rows:
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source}: not text in UTF-8 below line {reader.line_num}; not a csv file"
+        ) from error
+    if not numbers:
         raise DataError(f"{source}: no rows below the header")
-    values = np.array(rows, np.float64)
+    values = np.frombuffer(numbers).reshape(-1, len(columns))
     if LABEL not in columns:
         return values.astype(np.float32), tuple(columns), None
     position = columns.index(LABEL)
     features = np.delete(values, position, axis=1).astype(np.float32)
     names = (*columns[:position], *columns[position + 1 :])
     return features, names, values[:, position].astype(np.int64)
-
-
-def read_csv(path: str | Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
-    """Reads a csv file in UTF-8, gzip or not (touches files); see `parse_csv`."""
-    data = read_file(Path(path), MAX_CSV_BYTES)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: byte {error.start} is not text in UTF-8; not a csv file"
-        ) from error
-    return parse_csv(text, str(path))
 
 
 def load_csv(config: DataConfig) -> Dataset:

@@ -4,8 +4,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from deepsvdd_jax import npz
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets import arrays as arrays_module
 from deepsvdd_jax.datasets import load, one_class_split
 from deepsvdd_jax.datasets.arrays import parse_npy
 
@@ -155,7 +155,7 @@ def test_a_directory_that_lies_about_a_members_size_costs_no_memory(tmp_path, re
 
 
 def test_an_array_beyond_the_limit_is_refused(save, monkeypatch, refuses):
-    monkeypatch.setattr(arrays_module, "MAX_ARRAY_BYTES", 100)
+    monkeypatch.setattr(npz, "MAX_BYTES", 100)
     refuses(["x_train", "at most 100"], load, save(x_train=IMAGES))
 
 

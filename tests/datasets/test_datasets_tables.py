@@ -1,8 +1,10 @@
+import gzip
+
 import numpy as np
 import pytest
 
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets import load, one_class_split, read_csv
+from deepsvdd_jax.datasets import load, one_class_split, read_csv, tables
 from deepsvdd_jax.datasets.tables import parse_csv
 
 
@@ -51,7 +53,19 @@ def test_refusals(text, words, refuses):
 def test_a_binary_file_is_refused(tmp_path, refuses):
     path = tmp_path / "a.csv"
     path.write_bytes(b"a,b\n\xff\xfe,1\n")
-    refuses(["a.csv", "byte 4", "UTF-8"], read_csv, path)
+    refuses(["a.csv", "UTF-8"], read_csv, path)
+
+
+def test_what_a_small_file_blows_up_to_is_refused(tmp_path, monkeypatch, refuses):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\n" + bytes(20 << 20)))
+    assert path.stat().st_size < 100_000
+    refuses(["a.csv", "in a line"], read_csv, path)
+    monkeypatch.setattr(tables, "MAX_CSV_CHARACTERS", 1000)
+    path.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 240))
+    assert read_csv(path)[0].shape == (240, 2)
+    path.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 250))
+    refuses(["a.csv", "more than 1000 characters"], read_csv, path)
 
 
 def test_a_single_labelled_file_is_split_every_fifth(tmp_path):

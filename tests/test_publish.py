@@ -1,0 +1,135 @@
+"""What is published of a sweep: tables as they are, no path, no large file."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from experiments import deep, publish, results, tables
+from experiments.results import RunName
+
+Call = Callable[..., int]
+Calling = Callable[[ModuleType], AbstractContextManager[Call]]
+
+SETTINGS = {
+    "data": {"name": "mnist", "image_size": None},
+    "data_dir": "/home/someone/data",
+    "split": {"protocol": "one-vs-rest"},
+    "methods": ["deep_svdd", "kde"],
+    "deep_svdd": {"preset": "icml2018", "initial_model": "/home/someone/x.model"},
+    "device": {"platform": "cpu", "processor": "Abacus 3"},
+    "versions": {"jax": "0.10"},
+}
+
+
+@pytest.fixture
+def command(calling: Calling) -> Iterator[Call]:
+    with calling(publish) as call:
+        yield call
+
+
+@pytest.fixture
+def swept(tmp_path: Path) -> Path:
+    """A finished sweep of digit 3, two seeds and a kernel density."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "config.json").write_text(json.dumps(SETTINGS))
+    rows: dict[RunName, results.Row] = {}
+    labels = np.arange(40) % 2
+    for name, objective, auroc in (
+        (RunName("deep_svdd", 3, 0), "one-class", 0.90),
+        (RunName("deep_svdd", 3, 1), "one-class", 0.94),
+        (RunName("kde", 3, 0), "", 0.8625),
+    ):
+        distances = np.random.default_rng(name.seed).random(40) + labels
+        scores = deep.score_arrays(distances, distances, labels, np.ones(5))
+        values = {**name._asdict(), "dataset": "mnist", "objective": objective, "auroc": auroc}
+        results.write_run(out, rows, name, values | {"train_seconds": 10.25}, scores, None)
+    results.write_runs(out, rows)
+    results.write_summary(out, rows)
+    return out
+
+
+def test_a_published_folder_is_small_and_tells_no_path(
+    command: Call, swept: Path, tmp_path: Path
+) -> None:
+    to = tmp_path / "published"
+    for _ in range(2):
+        # Publishing again renews what is there.
+        assert command(f"--out={swept}", f"--to={to}") == 0
+    names = {path.name for path in to.iterdir()}
+    tables_of = {"config.json", "hardware.json", "runs.csv", "summary.csv", "table.md"}
+    assert names == tables_of | {"classes.png", "seeds.png"}
+    for name in ("runs.csv", "summary.csv"):
+        assert (to / name).read_bytes() == (swept / name).read_bytes()
+    text = "".join((to / name).read_text() for name in tables_of)
+    assert "someone" not in text and "data_dir" not in text and "x.model" in text
+    assert sum(path.stat().st_size for path in to.iterdir()) < 200_000
+    hardware = json.loads((to / "hardware.json").read_text())
+    assert hardware["device"]["processor"] == "Abacus 3"
+    assert hardware["methods"]["deep_svdd"] == {"runs": 2, "seconds": 20.5}
+
+
+def test_the_table_has_ours_all_seeds_and_the_published_ones(
+    command: Call, swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(f"--out={swept}", "--markdown") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| method | 3 | mean |"
+    assert lines[2:4] == ["| **KDE** | 86.25 | 86.25 |", "| KDE, published | (86.2) | (86.2) |"]
+    assert lines[4] == "| **Deep SVDD, one-class** | 92.00 ± 2.83 | 92.00 ± 2.83 |"
+    assert re.fullmatch(
+        r"\| Deep SVDD, one-class, 2 seeds together \| [\d.]+ \| [\d.]+ \|", lines[5]
+    )
+    assert lines[6] == "| Deep SVDD, one-class, published | 91.9 | 91.9 |"
+
+
+def test_a_class_that_a_method_lacks_stays_empty() -> None:
+    def row(method: str, label: str) -> results.Row:
+        cells = dict.fromkeys(results.SUMMARY_COLUMNS, "")
+        return cells | {"method": method, "normal_class": label, "runs": "1", "auroc_mean": "0.5"}
+
+    summary = [row("kde", "0"), row("kde", "mean"), row("ocsvm", "1"), row("ocsvm", "mean")]
+    lines = tables.markdown_table(summary, "auto", "one-vs-rest").splitlines()
+    assert lines[2:] == ["| **OC-SVM** |  | 50.00 | 50.00 |", "| **KDE** | 50.00 |  | 50.00 |"]
+
+
+def test_wrong_folders_are_one_line(
+    command: Call, swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("mine")
+    for arguments, expected in (
+        ((), "out is not given"),
+        ((f"--out={swept}",), "--to=results/NAME"),
+        ((f"--out={foreign}", "--markdown"), "holds no sweep"),
+        ((f"--out={swept}", f"--to={swept}"), "the sweep's own folder"),
+        ((f"--out={swept}", f"--to={foreign}"), "was not published to"),
+        ((f"--out={swept}", f"--to={foreign / 'thesis.txt'}"), "is no folder"),
+    ):
+        assert command(*arguments) == 2
+        message = capsys.readouterr().err
+        assert expected in message and message.count("\n") == 1
+    assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
+
+
+def test_git_keeps_what_is_published_and_nothing_else() -> None:
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("not a git checkout")
+
+    def is_ignored(name: str) -> bool:
+        found = subprocess.run(["git", "check-ignore", "-q", f"results/x/{name}"], cwd=root)
+        return found.returncode == 0
+
+    kept = ("config.json", "hardware.json", "runs.csv", "summary.csv", "table.md", "seeds.png")
+    left = ("rows/a.json", "scores/a.npz", "history/a.csv", "models/a/model.json", ".lock-0")
+    assert not any(is_ignored(name) for name in kept)
+    assert all(is_ignored(name) for name in (*left, "under-way/a.bin", "pretrained/a.bin"))

@@ -1,0 +1,188 @@
+"""The tables command: what each table is, what it is said to cost, and its folder."""
+
+import csv
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from absl import flags
+
+from deepsvdd_jax import datasets, presets
+from deepsvdd_jax.configs import DataConfig, RunConfig
+from deepsvdd_jax.datasets import Dataset
+from experiments import costs, reproduce, sweep, tables
+from experiments.costs import PhaseCost, Speed
+from experiments.results import RunName
+
+Call = Callable[..., int]
+Calling = Callable[[ModuleType], AbstractContextManager[Call]]
+
+SIDES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "gtsrb": (32, 32, 3)}
+
+
+def toy_dataset(config: DataConfig) -> Dataset:
+    """Random images of a data set's shape: 24 a class for training, of 15 classes."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(24 * 15) % 15
+    images = generator.integers(0, 256, (len(labels), *SIDES[config.name])).astype(np.uint8)
+    names = tuple(f"class {label}" for label in range(15))
+    return Dataset(config.name, images, labels, images[:90], labels[:90], names)
+
+
+@pytest.fixture
+def command(calling: Calling, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
+    monkeypatch.setattr(datasets, "load", toy_dataset)
+    with calling(reproduce) as call:
+        yield call
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """Replaces the measurement by a second a step, a thousandth an image; notes what was asked."""
+    asked: list[RunConfig] = []
+
+    def speed(config: RunConfig, images: np.ndarray) -> Speed:
+        asked.append(config)
+        assert images.dtype == np.uint8
+        return Speed(1.0, 1e-3)
+
+    monkeypatch.setattr(costs, "measure_speed", speed)
+    return asked
+
+
+def test_a_table_is_a_sweep_that_is_taken_up_again(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    part = ("--table=itu", "--methods=isolation_forest,ocsvm", "--seeds=2", f"--out={out}")
+    assert command(*part) == 0
+    printed = capsys.readouterr()
+    assert "isolation forest: 100 trees" in printed.err and "99.3" in printed.out
+    config = json.loads((out / "config.json").read_text())
+    assert (config["table"], config["normal_classes"], config["seeds"]) == ("itu", [1], [0, 1])
+    assert config["shallow"]["recipe"] == "itu" and config["device"]["processor"]
+    with (out / "runs.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 3
+    assert command(*part) == 0
+    assert "every run is there" in capsys.readouterr().err
+
+
+def test_the_estimate_is_printed_and_nothing_written(
+    command: Call,
+    measured: list[RunConfig],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert command("--table=mnist", "--estimate_only", "--seeds=3", f"--out={out}") == 0
+    printed = capsys.readouterr().out
+    # 15 toy classes x 3 seeds; 24 images are one step; 3 x 24 + 2 x 90 images are scored.
+    scored = 0.252
+    expected = {"autoencoder": 350, "deep_svdd": 250, "soft_boundary": 250}
+    for name, epochs in expected.items():
+        time = tables.hours_and_minutes(45 * (epochs + scored))
+        assert re.search(rf"{name} +45 +{epochs} +{epochs} +{time}", printed), name
+    total = 45 * (850 + 3 * scored)
+    assert f"135 deep runs: {tables.hours_and_minutes(total)}" in printed
+    assert f"{3600 * 135 / total:.3g} runs an hour" in printed
+    assert "20 fits" in printed and "isolation forest" in printed and "kernel density" in printed
+    assert not out.exists()
+    # The autoencoder before Deep SVDD is the DCAE and is measured once.
+    kinds = [config.training.objective.kind for config in measured]
+    assert sorted(kinds) == ["one-class", "reconstruction", "soft-boundary"]
+
+
+def planned(*arguments: str) -> sweep.Sweep:
+    values = flags.FLAGS
+    values.unparse_flags()
+    for name in values:
+        values[name].unparse()
+    values(["reproduce", *arguments])
+    name, table = reproduce.chosen_table(values)
+    with reproduce.flagsaver.as_parsed(**reproduce.missing_flags(values, name, table)):
+        return reproduce.prepare(values, name).planned
+
+
+def test_finished_runs_and_their_pretraining_are_not_counted(command: Call) -> None:
+    asked = planned("--table=mnist", "--methods=dcae,deep_svdd", "--seeds=2", "--normal_classes=3")
+    dcae, trained = (RunName(method, 3, 0) for method in ("dcae", "deep_svdd"))
+
+    def counts(*there: RunName) -> dict[str, int]:
+        found = costs.phases_to_go(asked, {name: {} for name in there})
+        return {title: len(problems) for (title, _), problems in found.items()}
+
+    assert counts() == {"autoencoder": 2, "deep_svdd": 2}
+    assert counts(dcae) == {"autoencoder": 1, "deep_svdd": 2}
+    assert counts(trained) == {"autoencoder": 1, "deep_svdd": 1}
+
+
+def test_tables_are_the_published_ones(command: Call) -> None:
+    mnist = planned("--table=mnist")
+    assert mnist.preset == "icml2018" and len(mnist.seeds) == 10 and len(mnist.methods) == 6
+    assert mnist.shallow.selection == "paper" and mnist.out == Path("results/mnist")
+    assert mnist.configs["deep_svdd"].training.epochs == 250
+    # A part without a one-class SVM has nothing to select.
+    assert planned("--table=mnist", "--methods=kde").shallow.selection == "none"
+    itu = planned("--table=itu")
+    assert itu.methods == ("deep_svdd", "ocsvm", "isolation_forest") and itu.classes == (1,)
+    short = planned("--table=cifar10", "--shortened", "--epochs=3", "--milestones=2")
+    assert short.out == Path("results/cifar10-shortened") and short.classes == (0, 5, 8)
+    config = short.configs["deep_svdd"]
+    assert config.training.epochs == 3 and config.pretraining is not None
+    assert config.pretraining.epochs == 10 and len(short.seeds) == 2
+
+
+def test_the_adversarial_table_is_planned_too(
+    command: Call, measured: list[RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("foolbox", reason="the Boundary Attack needs Foolbox")
+    arguments = ("--table=gtsrb", "--estimate_only", "--methods=deep_svdd", "--seeds=4")
+    assert command(*arguments, f"--out={tmp_path / 'out'}") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"autoencoder +4 +350", printed) and re.search(r"deep_svdd +4 +250", printed)
+    assert not (tmp_path / "out").exists()
+
+
+BAD_FLAGS = {
+    "no table": ((), "allowed: mnist, cifar10, gtsrb, itu"),
+    "table": (("--table=imagenet",), "mnist|cifar10|gtsrb|itu"),
+    "not shortened": (("--table=itu", "--shortened"), "--shortened is for --table=cifar10"),
+    "fixed": (("--table=mnist", "--dataset=digits"), "--dataset is fixed by --table=mnist"),
+    "fixed class": (("--table=gtsrb", "--normal_classes=3"), "--normal_classes is fixed"),
+    "class": (("--table=mnist", "--normal_classes=15"), "classes 0 to 14"),
+    "seeds": (("--table=mnist", "--seeds=0"), "count of at least 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FLAGS)
+def test_bad_flags_end_in_one_line(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    arguments, expected = BAD_FLAGS[case]
+    assert command(*arguments, f"--out={tmp_path / 'out'}") == 2
+    message = capsys.readouterr().err
+    assert expected in message and message.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_step_and_a_scored_image_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(costs, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    config = presets.preset("auto", "digits", (8, 8, 1))
+    images = np.random.default_rng(0).random((100, 8, 8, 1), np.float32)
+    # By that clock an epoch takes a second for one run on each of two devices: two steps of 64.
+    # So does scoring the images twice, which each time are filled up to a batch of 500.
+    assert costs.measure_speed(config, images) == pytest.approx(Speed(1 / (2 * 2), 1 / (2 * 1000)))
+
+
+def test_a_sum_is_hours_and_minutes() -> None:
+    assert tables.hours_and_minutes(3 * 3600 + 7 * 60 + 29) == "3 h 07 min"
+    assert tables.hours_and_minutes(150) == "2 min" and tables.hours_and_minutes(59.2) == "59 s"
+    cost = PhaseCost("deep_svdd", 3, 250, 1200.0)
+    assert tables.hours_and_minutes(cost.runs * cost.seconds) == "1 h 00 min"

@@ -1,0 +1,108 @@
+"""A sweep's folder, read back: what is damaged is named, and nothing outside the folder is read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deepsvdd_jax import npz
+from experiments import results
+from experiments.results import ResultsError, RunName
+
+NAME = RunName("deep_svdd", 0, 3)
+SCORES: dict[str, np.ndarray] = {
+    "scores": np.array([0.5, 2.0], np.float32),
+    "distances": np.array([0.5, 2.0], np.float32),
+    "labels": np.array([0, 1], np.uint8),
+    "tested": np.array([True, True]),
+    "train_mean": np.array(0.25),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sweep's folder of one run."""
+    values = {"dataset": "digits", "method": "deep_svdd", "normal_class": 0, "seed": 3}
+    history = {"phase": np.array(["training"]), "loss": np.array([0.5])}
+    results.write_run(tmp_path, {}, NAME, {**values, "auroc": 1.0}, SCORES, history)
+    (tmp_path / "config.json").write_text(json.dumps({"seeds": [3], "methods": ["deep_svdd"]}))
+    return tmp_path
+
+
+def edit(path: Path, **changes: Any) -> None:
+    kept = json.loads(path.read_text())
+    for part, values in changes.items():
+        kept[part] |= values
+    path.write_text(json.dumps(kept))
+
+
+def test_a_folder_is_read_as_it_was_written(folder: Path) -> None:
+    settings, rows = results.read_folder(folder)
+    assert settings["seeds"] == [3] and rows[NAME]["auroc"] == "1.0"
+    assert rows[NAME]["failure"] == ""
+    read = results.read_scores(folder, NAME)
+    assert read.keys() == SCORES.keys()
+    np.testing.assert_array_equal(read["tested"], SCORES["tested"])
+    assert results.read_history(folder, NAME)["loss"].tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"row": {"auroc": "high"}}, "auroc is 'high'"),
+        ({"row": {"train_seconds": [1]}}, "train_seconds is '[1]'"),
+        ({"row": {"seed": "4"}}, "it is the row of deep_svdd-class0-seed4"),
+        ({"files": {"/dev/zero": "0"}}, "'/dev/zero' is no file of this run"),
+        ({"files": {"../config.json": "0"}}, "is no file of this run"),
+    ],
+)
+def test_a_damaged_row_does_not_count(
+    folder: Path, changes: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(folder / "rows" / f"{NAME.stem}.json", **changes)
+    assert results.read_rows(folder) == {}
+    message = capsys.readouterr().err
+    assert reason in message and "deep_svdd-class0-seed3 runs again" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seeds", 3), ("methods", "deep_svdd"), ("normal_classes", [[1]]), ("methods", [None])],
+)
+def test_a_list_of_the_settings_that_is_none_is_named(
+    folder: Path, name: str, value: object
+) -> None:
+    (folder / "config.json").write_text(json.dumps({name: value}))
+    for read in (results.read_folder, lambda folder: results.open_folder(folder, {})):
+        with pytest.raises(ResultsError, match=f"config.json: damaged: {name} is no list"):
+            read(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tested": None}, "tested is missing"),
+        ({"labels": np.zeros(3, np.uint8)}, r"labels has the shape \(3,\)"),
+        ({"train_mean": np.ones(1)}, "train_mean has the shape"),
+        ({"distances": np.array([1.0, np.nan])}, "distances holds values that are not finite"),
+        ({"scores": np.array([{}, None])}, "scores: pickled objects are refused"),
+    ],
+)
+def test_scores_that_are_of_no_use_are_named(
+    folder: Path, changes: dict[str, Any], reason: str
+) -> None:
+    arrays = {name: values for name, values in (SCORES | changes).items() if values is not None}
+    path = folder / "scores" / f"{NAME.stem}.npz"
+    path.write_bytes(npz.npz_bytes(arrays))
+    with pytest.raises(ResultsError, match=f"{NAME.stem}.npz: damaged: {reason}"):
+        results.read_scores(folder, NAME)
+
+
+def test_an_archive_that_is_none_is_named(folder: Path) -> None:
+    path = folder / "scores" / f"{NAME.stem}.npz"
+    for data in (b"", b"PK\5\6", path.read_bytes()[:-30]):
+        path.write_bytes(data)
+        with pytest.raises(ResultsError, match="damaged"):
+            results.read_scores(folder, NAME)
