@@ -18,7 +18,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 from deepsvdd_jax.configs import ConfigError
-from experiments import costs, environment, gtsrb_adversarial, results, sweep
+from experiments import costs, environment, gtsrb_adversarial, processes, results, sweep
+from experiments.processes import Team
 from experiments.sweep import Sweep
 
 _ALL_METHODS = "deep_svdd,soft_boundary,dcae,ocsvm,kde,isolation_forest"
@@ -104,12 +105,14 @@ def main() -> None:
     """Reads the flags, says what the table costs, and makes it."""
     values = flags.FLAGS
     name, table = chosen_table(values)
+    team = processes.join(values)
     environment.use_platform(values.platform, values.compilation_cache)
     with flagsaver.as_parsed(**missing_flags(values, name, table)):
-        work = prepare(values, name)
-        rows = results.read_rows(work.planned.out)
-        announced = costs.describe(work.planned, rows, costs.estimate(work.planned, rows))
-        print(announced, file=sys.stdout if values.estimate_only else sys.stderr)
+        work = prepare(values, name, team)
+        if team.is_first:
+            rows = results.read_rows(work.planned.out)
+            announced = costs.describe(work.planned, rows, costs.estimate(work.planned, rows))
+            print(announced, file=sys.stdout if values.estimate_only else sys.stderr)
         if not values.estimate_only:
             work.carry_out()
 
@@ -124,7 +127,8 @@ def chosen_table(values: flags.FlagValues) -> tuple[str, Table]:
         raise ConfigError(f"table is not given; allowed: {', '.join(TABLES)}")
     if values.shortened and values.table not in SHORTENED:
         raise ConfigError(f"--shortened is for --table={' or '.join(SHORTENED)}")
-    fixed = [*_FIXED, "normal_classes"] if values.table == "gtsrb" else _FIXED
+    # One process makes the adversarials and what comes after them.
+    fixed = [*_FIXED, "normal_classes", "distributed"] if values.table == "gtsrb" else _FIXED
     given = [name for name in fixed if values[name].present]
     if given:
         raise ConfigError(
@@ -149,8 +153,13 @@ def missing_flags(values: flags.FlagValues, name: str, table: Table) -> dict[str
     return {flag: value for flag, value in wanted.items() if not values[flag].present}
 
 
-def prepare(values: flags.FlagValues, name: str) -> Work:
+def prepare(values: flags.FlagValues, name: str, team: Team) -> Work:
     """Checks the table's sweep; writes nothing.
+
+    Args:
+      values: parsed flags, those of the table among them.
+      name: of the table.
+      team: the processes that share it.
 
     Raises:
       ConfigError, DataError: what is wrong and what is allowed.
@@ -159,14 +168,8 @@ def prepare(values: flags.FlagValues, name: str) -> Work:
     if name == "gtsrb":
         experiment = gtsrb_adversarial.plan(values)
         return Work(experiment.planned, lambda: gtsrb_adversarial.run(experiment, more))
-    planned = sweep.plan(values)
-    return Work(planned, lambda: _carry_out(planned, more))
-
-
-def _carry_out(planned: Sweep, more: dict[str, str]) -> None:
-    with results.locked(planned.out), environment.stop_signals() as stop_if_asked:
-        rows = results.open_folder(planned.out, sweep.describe(planned) | more)
-        sweep.run(planned, rows, stop_if_asked)
+    planned = sweep.plan(values)._replace(team=team)
+    return Work(planned, lambda: sweep.carry_out(planned, more))
 
 
 if __name__ == "__main__":

@@ -99,12 +99,23 @@ def main() -> None:
     values = flags.FLAGS
     team = processes.join(values)
     environment.use_platform(values.platform, values.compilation_cache)
-    sweep = plan(values)._replace(team=team)
+    carry_out(plan(values)._replace(team=team), {})
+
+
+def carry_out(sweep: Sweep, more: Mapping[str, Any]) -> None:
+    """Takes the folder, trains what is missing, writes and prints the tables.
+
+    Args:
+      sweep: what is wanted.
+      more: what `config.json` shall say beside the settings.
+    """
+    team = sweep.team
     with (
         results.locked(sweep.out, team.number, team.size),
         environment.stop_signals() as stop_if_asked,
     ):
-        rows = processes.open_folder(team, sweep.out, describe(sweep), stop_if_asked)
+        settings = describe(sweep) | dict(more)
+        rows = processes.open_folder(team, sweep.out, settings, stop_if_asked)
         run(sweep, rows, stop_if_asked)
 
 

@@ -18,6 +18,7 @@ from deepsvdd_jax.configs import DataConfig, RunConfig
 from deepsvdd_jax.datasets import Dataset
 from experiments import costs, reproduce, sweep, tables
 from experiments.costs import PhaseCost, Speed
+from experiments.processes import ALONE
 from experiments.results import RunName
 
 Call = Callable[..., int]
@@ -106,7 +107,7 @@ def planned(*arguments: str) -> sweep.Sweep:
     values(["reproduce", *arguments])
     name, table = reproduce.chosen_table(values)
     with reproduce.flagsaver.as_parsed(**reproduce.missing_flags(values, name, table)):
-        return reproduce.prepare(values, name).planned
+        return reproduce.prepare(values, name, ALONE).planned
 
 
 def test_finished_runs_and_their_pretraining_are_not_counted(command: Call) -> None:
