@@ -641,12 +641,11 @@ def init_run(key: Array, config: RunConfig, images: Array) -> TrainState:
     """
     images = jnp.asarray(images, jnp.float32)
     network = build_network(config.network, tuple(images.shape[1:]))
-    return _init_run(key, images, config, network)
+    return _init_run(_whole_run(key, config, images), images, config, network)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "network"))
-def _init_run(key: Array, images: Array, config: RunConfig, network: Network) -> TrainState:
-    run = _whole_run(key, config, images)
+def _init_run(run: Run, images: Array, config: RunConfig, network: Network) -> TrainState:
     params, statistics = init_params(config, network, run)
     shared = Shared(images, images[:0])
     return begin_training(config, network, shared, run, params, statistics)
