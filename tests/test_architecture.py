@@ -33,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
         "training",
         "scoring",
     },
+    "streaming": {"runs", "scoring", "training", "networks", "configs"},
     "metrics": set(),
     "baselines": {"metrics"},
     "checkpoints": {"configs"},
@@ -42,6 +43,7 @@ ROOMS: dict[str, set[str]] = {
     "calibration": {"metrics", "configs"},
     "detectors": {
         "runs",
+        "streaming",
         "scoring",
         "training",
         "networks",
