@@ -11,6 +11,7 @@ if one does not. Of a sweep that several processes share, some are killed, drawn
 end by themselves before the sweep is called again.
 """
 
+import contextlib
 import csv
 import io
 import random
@@ -90,8 +91,11 @@ def run_killed(out: Path, after: float, victims: Sequence[int]) -> bool:
       Whether one of the victims was still running.
     """
     silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    until = time.monotonic() + after
     running = [subprocess.Popen(line, **silent) for line in commands(out)]
-    time.sleep(after)
+    for victim in victims:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running[victim].wait(max(0.0, until - time.monotonic()))
     alive = [running[victim] for victim in victims if running[victim].poll() is None]
     for process in alive:
         process.send_signal(signal.SIGKILL)

@@ -335,6 +335,7 @@ def _sweep_settings() -> dict[str, Any]:
 
 def _sweep_folder(folder: Path) -> Path:
     """Writes a sweep's folder of two runs, whole."""
+    _written(folder / "config.json", json.dumps(_sweep_settings()).encode())
     rows: dict[RunName, results.Row] = {}
     for name in _RUNS:
         scores: dict[str, np.ndarray] = {
@@ -346,7 +347,6 @@ def _sweep_folder(folder: Path) -> Path:
         }
         history = {"phase": np.array(["training"] * 2), "loss": np.array([2.0, 1.0])}
         results.write_run(folder, rows, name, _row(name), scores, history)
-    _written(folder / "config.json", json.dumps(_sweep_settings()).encode())
     return folder
 
 

@@ -302,6 +302,21 @@ class ObjectiveConfig:
                 "objective=soft-boundary and radius_rule=block-coordinate"
             )
 
+    @property
+    def center_from_data(self) -> bool:
+        """Whether the center starts as a mean over training images."""
+        return self.kind != "reconstruction" and self.center_init == "mean"
+
+    @property
+    def radius_from_data(self) -> bool:
+        """Whether the radius starts as the solution for the training set."""
+        return self.kind != "reconstruction" and self.radius_rule == "gradient"
+
+    @property
+    def solves_radius(self) -> bool:
+        """Whether the radius is solved for between epochs."""
+        return self.kind == "soft-boundary" and self.radius_rule == "block-coordinate"
+
 
 @dataclasses.dataclass(frozen=True)
 class PhaseConfig:

@@ -25,6 +25,7 @@ from deepsvdd_jax import (
     preprocessing,
     runs,
     scoring,
+    streaming,
     training,
 )
 from deepsvdd_jax.checkpoints import Model
@@ -167,6 +168,7 @@ def _train(
         pool,
         data=[data] * len(config.seeds),
         weights=weights,
+        engine=streaming.choose_engine(None, pool),
         epochs_per_call=_EPOCHS_PER_REPORT if on_progress else runs.MOST_EPOCHS_PER_CALL,
         on_progress=report if on_progress else None,
     )

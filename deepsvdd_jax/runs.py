@@ -172,8 +172,13 @@ def end_pretraining(
 ) -> TrainState:
     """Returns the first state of the training phase, its encoder taken from the autoencoder."""
     new = begin_training(config, network, shared, run, state.params, state.statistics)
-    healthy = state.failure == training.NOT_FAILED
-    return new._replace(active=new.active & healthy, failure=state.failure)
+    return handed_on(state, new)
+
+
+def handed_on(pretrained: TrainState, new: TrainState) -> TrainState:
+    """Returns a new phase's first state; a run that failed before does not train."""
+    healthy = pretrained.failure == training.NOT_FAILED
+    return new._replace(active=new.active & healthy, failure=pretrained.failure)
 
 
 def begin_training(
@@ -189,26 +194,54 @@ def begin_training(
     The center is the mean representation of the training set (paper, section 3.3).
     """
     phase, objective = config.training, config.training.objective
-    parts = ("encoder", "decoder") if config.training_reconstructs else ("encoder",)
-    params = {part: params[part] for part in parts}
-    statistics = {part: statistics[part] for part in parts}
+    state = bare_state(config, network, params, statistics)
     if objective.statistics_first:
-        statistics = training_set_statistics(
-            network, phase, shared.images, run.data, params, statistics
+        found = training_set_statistics(
+            network, phase, shared.images, run.data, state.params, state.statistics
         )
-    state = training.start_phase(
-        phase, params, statistics, jnp.zeros((network.rep_dim,)), jnp.zeros(())
+        state = state._replace(statistics=found)
+    if objective.center_from_data:
+        mean = mean_code(network, phase, shared.images, run.data, state)
+        state = with_center(phase, state, mean)
+    if objective.radius_from_data:
+        state = with_radius(run, state, _training_distances(network, phase, shared, run, state))
+    return ready_to_train(phase, run, state)
+
+
+def bare_state(
+    config: RunConfig, network: Network, params: Params, statistics: Statistics
+) -> TrainState:
+    """Returns a state of the training phase that knows nothing of the training set yet."""
+    parts = ("encoder", "decoder") if config.training_reconstructs else ("encoder",)
+    objective = config.training.objective
+    constant = objective.kind != "reconstruction" and objective.center_init == "constant"
+    return training.start_phase(
+        config.training,
+        {part: params[part] for part in parts},
+        {part: statistics[part] for part in parts},
+        jnp.full((network.rep_dim,), 0.5 if constant else 0.0),
+        jnp.zeros(()),
     )
-    if objective.kind != "reconstruction":
-        state = state._replace(
-            center=initial_center(network, phase, shared.images, run.data, state)
-        )
-        if phase.objective.radius_rule == "gradient":
-            distances = _training_distances(network, phase, shared, run, state)
-            radius = objectives.exact_squared_radius(distances, run.training.nu, _valid(run.data))
-            state = state._replace(squared_radius=radius)
+
+
+def with_center(phase: PhaseConfig, state: TrainState, mean: Array) -> TrainState:
+    """Sets the center to the mean representation `[rep_dim]`, away from zero."""
+    center = objectives.away_from_zero(mean, phase.objective.center_floor)
+    return state._replace(center=center)
+
+
+def with_radius(run: Run, state: TrainState, distances: Array) -> TrainState:
+    """Solves for the squared radius, given the distances of the run's images, padding included."""
+    radius = objectives.exact_squared_radius(distances, run.training.nu, _valid(run.data))
+    return state._replace(squared_radius=radius)
+
+
+def ready_to_train(phase: PhaseConfig, run: Run, state: TrainState) -> TrainState:
+    """Returns the state before the first step; a run without images never trains."""
     # The optimiser's state has the shape of center and radius where these are trained.
-    state = training.start_phase(phase, params, statistics, state.center, state.squared_radius)
+    state = training.start_phase(
+        phase, state.params, state.statistics, state.center, state.squared_radius
+    )
     return state._replace(active=run.data.count > 0)
 
 
@@ -234,16 +267,10 @@ def training_set_statistics(
     return _mean_over_batches(of_batch, data, phase.batch_size, data.count, like)
 
 
-def initial_center(
+def mean_code(
     network: Network, phase: PhaseConfig, images: Array, data: RunData, state: TrainState
 ) -> Array:
-    """Returns the center `[rep_dim]` that a phase starts from."""
-    objective = phase.objective
-    if objective.center_init == "constant":
-        return jnp.full((network.rep_dim,), 0.5)
-    count = data.count
-    if objective.center_batches is not None:
-        count = jnp.minimum(count, objective.center_batches * phase.batch_size)
+    """Returns the mean representation `[rep_dim]` of the images that make the center."""
 
     def of_batch(places: Array, mask: Array) -> Array:
         batch = training.take_batch(images, data, places, mask)
@@ -251,8 +278,14 @@ def initial_center(
         total = jnp.sum(jnp.where(mask[:, None], codes, 0.0), axis=0)
         return total / jnp.maximum(jnp.sum(mask), 1)
 
-    center = _mean_over_batches(of_batch, data, phase.batch_size, count, state.center)
-    return objectives.away_from_zero(center, objective.center_floor)
+    count = center_count(phase, data.count)
+    return _mean_over_batches(of_batch, data, phase.batch_size, count, state.center)
+
+
+def center_count(phase: PhaseConfig, count: Array) -> Array:
+    """Returns how many of a run's first images make the center."""
+    batches = phase.objective.center_batches
+    return count if batches is None else jnp.minimum(count, batches * phase.batch_size)
 
 
 def _mean_over_batches(
@@ -315,22 +348,20 @@ def run_epochs(
     Returns:
       The state, and the history `[capacity, ...]`, whose `ran` is False where nothing was done.
     """
-    phase = phase_config(config, phase_name)
-    settings = run.pretraining if phase_name == "pretraining" else run.training
-    # By what is minimised, not by the phase: an autoencoder draws the same before and alone.
-    reconstructs = phase.objective.kind == "reconstruction"
-    key_phase = jax.random.fold_in(run.key, 1 if reconstructs else 2)
+    phase, settings = phase_config(config, phase_name), phase_hyperparameters(run, phase_name)
 
     def train(epoch: Array, state: TrainState) -> tuple[TrainState, EpochInfo]:
-        key_epoch = jax.random.fold_in(key_phase, epoch)
         new, info = training.train_epoch(
-            state, shared.images, run.data, network, phase, settings, key_epoch
+            state, shared.images, run.data, network, phase, settings, epoch_key(phase, run, epoch)
         )
-        if phase.objective.radius_rule == "block-coordinate":
-            new = _with_solved_radius(network, phase, shared, run, epoch, new)
-            radius = jnp.sqrt(jnp.maximum(new.squared_radius, 0.0))
-            info = info._replace(radius=radius)
-        return _with_verdict(phase, info, new), info
+        if phase.objective.solves_radius:
+            new = jax.lax.cond(
+                radius_is_due(phase, epoch),
+                lambda state: _with_solved_radius(network, phase, shared, run, state),
+                lambda state: state,
+                new,
+            )
+        return judged(phase, new, info)
 
     nothing = training.empty_info()
 
@@ -346,45 +377,61 @@ def run_epochs(
     return jax.lax.fori_loop(0, count, body, (state, history))
 
 
-def _with_solved_radius(
-    network: Network, phase: PhaseConfig, shared: Shared, run: Run, epoch: Array, state: TrainState
-) -> TrainState:
-    """Solves for the radius (and the center) on the whole training set, where it is due: after
-    every epoch of the warm-up, then every `radius_every` epochs (Theano code)."""
+def phase_hyperparameters(run: Run, phase_name: str) -> Hyperparameters:
+    """Returns the traced settings of a phase."""
+    return run.pretraining if phase_name == "pretraining" else run.training
+
+
+def epoch_key(phase: PhaseConfig, run: Run, epoch: Array) -> Array:
+    """Returns the key of an epoch, counted from 0, of a phase."""
+    # By what is minimised, not by the phase: an autoencoder draws the same before and alone.
+    reconstructs = phase.objective.kind == "reconstruction"
+    key_phase = jax.random.fold_in(run.key, 1 if reconstructs else 2)
+    return jax.random.fold_in(key_phase, epoch)
+
+
+def radius_is_due(phase: PhaseConfig, epoch: Array | int) -> Array | bool:
+    """Whether the radius is solved for at the end of an epoch, counted from 0: after every epoch of
+    the warm-up, then every `radius_every` epochs (Theano code)."""
     objective = phase.objective
-    if objective.kind != "soft-boundary":
-        return state
-    done = epoch + 1
-    past = done - objective.warm_up_epochs
-    due = (past <= 0) | (past % objective.radius_every == 0)
-    nu, valid = run.training.nu, _valid(run.data)
-
-    def solve(state: TrainState) -> TrainState:
-        if objective.center_rule == "dual":
-            codes = _training_codes(network, shared, run, state)
-            center, squared_radius, _ = objectives.svdd_dual(codes, nu, valid)
-            return state._replace(center=center, squared_radius=squared_radius)
-        distances = _training_distances(network, phase, shared, run, state)
-        squared_radius = objectives.exact_squared_radius(distances, nu, valid)
-        return state._replace(squared_radius=squared_radius)
-
-    return jax.lax.cond(due, solve, lambda state: state, state)
+    past = epoch + 1 - objective.warm_up_epochs
+    return (past <= 0) | (past % objective.radius_every == 0)
 
 
-def _training_codes(network: Network, shared: Shared, run: Run, state: TrainState) -> Array:
+def _with_solved_radius(
+    network: Network, phase: PhaseConfig, shared: Shared, run: Run, state: TrainState
+) -> TrainState:
+    """Solves for the radius (and the center) on the whole training set."""
+    if phase.objective.center_rule == "dual":
+        return with_dual(run, state, pool_codes(network, shared.images, run.data, state))
+    return with_radius(run, state, _training_distances(network, phase, shared, run, state))
+
+
+def with_dual(run: Run, state: TrainState, codes: Array) -> TrainState:
+    """Solves for center and squared radius, given the representations `[n, rep_dim]` of the run's
+    images, padding included."""
+    center, squared_radius, _ = objectives.svdd_dual(codes, run.training.nu, _valid(run.data))
+    return state._replace(center=center, squared_radius=squared_radius)
+
+
+def pool_codes(network: Network, images: Array, data: RunData, state: TrainState) -> Array:
+    """Returns the representations `[n, rep_dim]` of a run's images, padding included."""
+
     def encode(indices: Array) -> Array:
-        scaled = (shared.images[indices] - run.data.shift[None]) * run.data.scale[None]
+        scaled = training.scaled_images(images, data, indices)
         return network.encode(state.params, state.statistics, scaled)
 
-    size = run.data.indices.shape[0]
+    size = data.indices.shape[0]
     batches = -(-size // scoring.BATCH_SIZE)
-    padded = jnp.pad(run.data.indices, (0, batches * scoring.BATCH_SIZE - size))
+    padded = jnp.pad(data.indices, (0, batches * scoring.BATCH_SIZE - size))
     codes = jax.lax.map(encode, padded.reshape(batches, -1))
     return codes.reshape(-1, network.rep_dim)[:size]
 
 
-def _with_verdict(phase: PhaseConfig, info: EpochInfo, state: TrainState) -> TrainState:
-    """Stops a run whose loss is low enough, not finite, or whose radius vanished."""
+def judged(phase: PhaseConfig, state: TrainState, info: EpochInfo) -> tuple[TrainState, EpochInfo]:
+    """Notes the radius that an epoch ended with; stops a run whose loss is low enough, not finite,
+    or whose radius vanished."""
+    info = info._replace(radius=jnp.sqrt(jnp.maximum(state.squared_radius, 0.0)))
     # The losses were taken before each step: only the weights tell of the last one.
     finite = jnp.isfinite(info.loss) & jnp.isfinite(info.parameter_norm)
     failure = jnp.where(finite, training.NOT_FAILED, training.NON_FINITE)
@@ -397,7 +444,7 @@ def _with_verdict(phase: PhaseConfig, info: EpochInfo, state: TrainState) -> Tra
     active = failure == training.NOT_FAILED
     if phase.stop_below is not None:
         active = active & ~(info.loss < phase.stop_below)
-    return state._replace(active=active, failure=failure.astype(jnp.int32))
+    return state._replace(active=active, failure=failure.astype(jnp.int32)), info
 
 
 def end_run(
@@ -408,7 +455,14 @@ def end_run(
     The radius is the (1 - nu) order statistic of the training distances; in one-class mode it
     serves as a threshold only.
     """
-    train_distances, test_distances = evaluate_run(config, network, "training", shared, run, state)
+    distances = evaluate_run(config, network, "training", shared, run, state)
+    return outcome_of(network, run, state, *distances)
+
+
+def outcome_of(
+    network: Network, run: Run, state: TrainState, train_distances: Array, test_distances: Array
+) -> Outcome:
+    """Returns the outcome of a run with the distances of both its sets; see `end_run`."""
     valid = _valid(run.data)
     finite = jnp.all(jnp.isfinite(train_distances) | ~valid) & jnp.all(jnp.isfinite(test_distances))
     lost = (state.failure == training.NOT_FAILED) & (run.data.count > 0) & ~finite
@@ -417,8 +471,7 @@ def end_run(
     state = state._replace(failure=failure.astype(jnp.int32))
     over = (train_distances > state.squared_radius).astype(jnp.float32)
     outside = objectives.masked_mean(over, valid)
-    radius = objectives.exact_squared_radius(train_distances, run.training.nu, valid)
-    state = state._replace(squared_radius=radius)
+    state = with_radius(run, state, train_distances)
     spread = scoring.noise_spread(state, network, jax.random.fold_in(run.key, 1 + len(PHASES)))
     return Outcome(state, train_distances, test_distances, spread, outside)
 
@@ -444,10 +497,41 @@ def evaluate_run(
 # --- many runs ----------------------------------------------------------------------------------
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """Returns a mesh with one axis, `run`, over the given devices or all local ones."""
+def make_mesh(devices: list[jax.Device] | None = None, data: int = 1) -> Mesh:
+    """Returns a mesh over the given devices or all local ones, with the axes `run` and `data`.
+
+    Args:
+      devices: a multiple of `data`.
+      data: devices over which every batch of a run is split; losses, batch statistics and
+        quantiles stay those of the whole batch.
+
+    Raises:
+      ConfigError: the devices cannot be put into groups of `data`.
+    """
     devices = jax.local_devices() if devices is None else devices
-    return Mesh(np.asarray(devices), ("run",), axis_types=(AxisType.Auto,))
+    if data < 1 or len(devices) % data:
+        raise ConfigError(f"{len(devices)} devices cannot be put into groups of {data} a run")
+    grid = np.asarray(devices).reshape(-1, data)
+    return Mesh(grid, ("run", training.DATA_AXIS), axis_types=(AxisType.Auto,) * 2)
+
+
+def places_for_runs(mesh: Mesh) -> int:
+    """Returns how many runs train at the same time; a program's width is a multiple of it."""
+    return mesh.shape["run"]
+
+
+def check_data_devices(config: RunConfig, data: int) -> None:
+    """Refuses batches that cannot be split evenly over so many devices.
+
+    Raises:
+      ConfigError: says which batch size and how many devices.
+    """
+    for phase in (config.pretraining, config.training):
+        if phase is not None and phase.batch_size % data:
+            raise ConfigError(
+                f"batches of {phase.batch_size} images cannot be split evenly over {data} devices; "
+                f"the batch size must be a multiple of {data}"
+            )
 
 
 def map_runs(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
@@ -455,7 +539,8 @@ def map_runs(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
     Args:
       function: of what is shared, then one run's arrays.
-      mesh: the leading axis of `per_run` is sharded over it, so it must be a multiple of its size.
+      mesh: the leading axis of `per_run` is sharded over its axis `run`, so it must be a multiple
+        of that. Over `data` the compiler splits what `training.split_over_devices` marks.
     """
 
     def local(shared: Any, per_run: Any) -> Any:
@@ -466,14 +551,21 @@ def map_runs(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
     if mesh.size == 1:
         return local
+    split = mesh.shape[training.DATA_AXIS] > 1
     return jax.shard_map(
-        local, mesh=mesh, in_specs=(Spec(), Spec("run")), out_specs=Spec("run"), check_vma=False
+        local,
+        mesh=mesh,
+        in_specs=(Spec(), Spec("run")),
+        out_specs=Spec("run"),
+        axis_names={"run"} if split else set(mesh.axis_names),
+        check_vma=False,
     )
 
 
 @functools.lru_cache(maxsize=64)
-def _program(function: Callable[..., Any], mesh: Mesh, *static: Any) -> jax.stages.Wrapped:
-    """Compiles `function(*static, *shared, *per_run)` for tuples `shared` and `per_run`."""
+def compiled(function: Callable[..., Any], mesh: Mesh, *static: Any) -> jax.stages.Wrapped:
+    """Returns `mapped(shared, per_run)`, compiled: `function(*static, *shared, *one_run)` over the
+    runs of a mesh, for tuples `shared` and `per_run`."""
 
     def one_run(shared: tuple[Any, ...], per_run: tuple[Any, ...]) -> Any:
         return function(*static, *shared, *per_run)
@@ -486,13 +578,13 @@ def _program(function: Callable[..., Any], mesh: Mesh, *static: Any) -> jax.stag
 
 def forget_programs() -> None:
     """Lets every program be traced and compiled anew."""
-    _program.cache_clear()
+    compiled.cache_clear()
 
 
 def share(mesh: Mesh, images: np.ndarray, test_images: np.ndarray) -> Shared:
-    """Puts the pools of images on every device of a mesh, once."""
+    """Puts the pools of images on every device of a mesh, once, as float32."""
     everywhere = NamedSharding(mesh, Spec())
-    pools: Any = (images, test_images)
+    pools: Any = [np.asarray(pool, np.float32) for pool in (images, test_images)]
     return jax.device_put(Shared(*pools), everywhere)
 
 
@@ -509,24 +601,24 @@ def compile_programs(
     phases = PHASES[config.pretraining is None :]
     no_epochs = (np.int32(0), np.int32(0))
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        compiled = []
+        under_way = []
 
         def compile_call(function: jax.stages.Wrapped, *arguments: Any) -> Any:
             # Traced here: what a caller has set in jax for this thread takes part in it.
             lowered = function.lower(*arguments)
-            compiled.append(pool.submit(lowered.compile))
+            under_way.append(pool.submit(lowered.compile))
             return _placed_shapes(mesh, lowered.out_info)
 
-        begin = _program(begin_run, mesh, config, network)
+        begin = compiled(begin_run, mesh, config, network)
         state, _ = compile_call(begin, (shared,), (runs,))
         for phase in phases:
-            advance = _program(run_epochs, mesh, config, network, phase, MOST_EPOCHS_PER_CALL)
+            advance = compiled(run_epochs, mesh, config, network, phase, MOST_EPOCHS_PER_CALL)
             compile_call(advance, (shared, *no_epochs), (runs, state))
             if phase == "pretraining":
-                switch = _program(end_pretraining, mesh, config, network)
+                switch = compiled(end_pretraining, mesh, config, network)
                 state = compile_call(switch, (shared,), (runs, state))
-        compile_call(_program(end_run, mesh, config, network), (shared,), (runs, state))
-        for one in compiled:
+        compile_call(compiled(end_run, mesh, config, network), (shared,), (runs, state))
+        for one in under_way:
             one.result()
 
 
@@ -542,7 +634,7 @@ def begin_runs(
     config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run
 ) -> Progress:
     """Starts the runs of a program: weights, center, untrained scores."""
-    begin = _program(begin_run, mesh, config, network)
+    begin = compiled(begin_run, mesh, config, network)
     state, untrained = begin((shared,), (runs,))
     phase = "training" if config.pretraining is None else "pretraining"
     return Progress(phase, 0, state, untrained, {})
@@ -553,13 +645,14 @@ def state_template(
 ) -> TrainState:
     """Returns the shapes and types of a program's stacked state in a phase, computing nothing."""
 
-    def one(run: Run) -> TrainState:
+    def one(shared: Shared, run: Run) -> TrainState:
         state, _ = begin_run(config, network, shared, run)
         if phase_name == "training" and config.pretraining is not None:
             return end_pretraining(config, network, shared, run, state)
         return state
 
-    template: TrainState = jax.eval_shape(jax.vmap(one), runs)
+    pools = Shared(shared.images, shared.test_images)
+    template: TrainState = jax.eval_shape(jax.vmap(one, in_axes=(None, 0)), pools, runs)
     return template
 
 
@@ -578,26 +671,44 @@ def continue_runs(
       The progress; its phase is `training` and its epoch that phase's last when all is done. A
       pretraining that has come to its end goes over into training with the next call.
     """
-    if progress.phase == "pretraining" and _phase_is_over(config, progress):
-        switch = _program(end_pretraining, mesh, config, network)
+    if pretraining_is_over(config, progress):
+        switch = compiled(end_pretraining, mesh, config, network)
         state = switch((shared,), (runs, progress.state))
         progress = progress._replace(phase="training", epoch=0, state=state)
-    phase = phase_config(config, progress.phase)
-    count = min(epochs, MOST_EPOCHS_PER_CALL, phase.epochs - progress.epoch)
-    advance = _program(run_epochs, mesh, config, network, progress.phase, MOST_EPOCHS_PER_CALL)
+    count = epochs_to_go(config, progress, epochs)
+    advance = compiled(run_epochs, mesh, config, network, progress.phase, MOST_EPOCHS_PER_CALL)
     limits = (np.int32(progress.epoch), np.int32(count))
     state, info = advance((shared, *limits), (runs, progress.state))
-    recorded = jax.tree.map(lambda values: np.asarray(values)[:, :count], info)
+    return with_epochs(
+        progress, state, jax.tree.map(lambda leaf: np.asarray(leaf)[:, :count], info)
+    )
+
+
+def pretraining_is_over(config: RunConfig, progress: Progress) -> bool:
+    """Whether the training phase comes next."""
+    return progress.phase == "pretraining" and _phase_is_over(config, progress)
+
+
+def epochs_to_go(config: RunConfig, progress: Progress, wanted: int) -> int:
+    """Returns how many epochs of the phase one call runs."""
+    left = phase_config(config, progress.phase).epochs - progress.epoch
+    return min(wanted, MOST_EPOCHS_PER_CALL, left)
+
+
+def with_epochs(progress: Progress, state: TrainState, info: EpochInfo) -> Progress:
+    """Returns the progress after more epochs of a phase, whose numpy history is
+    `[runs, epochs, ...]`."""
+    count = info.ran.shape[1]
     if progress.phase in progress.history:
-        recorded = jax.tree.map(
+        info = jax.tree.map(
             lambda old, new: np.concatenate([old, new], axis=1),
             progress.history[progress.phase],
-            recorded,
+            info,
         )
     return progress._replace(
         epoch=progress.epoch + count,
         state=state,
-        history={**progress.history, progress.phase: recorded},
+        history={**progress.history, progress.phase: info},
     )
 
 
@@ -605,7 +716,7 @@ def evaluate_runs(
     config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run, progress: Progress
 ) -> tuple[Array, Array]:
     """Returns the distances of `evaluate_run` for every run of a program under way."""
-    evaluate = _program(evaluate_run, mesh, config, network, progress.phase)
+    evaluate = compiled(evaluate_run, mesh, config, network, progress.phase)
     distances: tuple[Array, Array] = evaluate((shared,), (runs, progress.state))
     return distances
 
@@ -625,7 +736,33 @@ def end_runs(
     config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run, progress: Progress
 ) -> Outcome:
     """Scores the runs of a program that is over."""
-    return _program(end_run, mesh, config, network)((shared,), (runs, progress.state))
+    return compiled(end_run, mesh, config, network)((shared,), (runs, progress.state))
+
+
+class Engine(NamedTuple):
+    """How the runs of a program meet their images: on the devices (`IN_MEMORY`), or streamed.
+
+    Attributes:
+      share: `(mesh, images, test_images) -> shared`, as `share`.
+      begin: as `begin_runs`.
+      advance: as `continue_runs`.
+      evaluate: as `evaluate_runs`.
+      end: as `end_runs`.
+    """
+
+    share: Callable[..., Any]
+    begin: Callable[..., Progress]
+    advance: Callable[..., Progress]
+    evaluate: Callable[..., tuple[Array, Array]]
+    end: Callable[..., Outcome]
+
+
+def _compile_and_begin(*parts: Any) -> Progress:
+    compile_programs(*parts)
+    return begin_runs(*parts)
+
+
+IN_MEMORY = Engine(share, _compile_and_begin, continue_runs, evaluate_runs, end_runs)
 
 
 # --- in one call --------------------------------------------------------------------------------
@@ -641,12 +778,11 @@ def init_run(key: Array, config: RunConfig, images: Array) -> TrainState:
     """
     images = jnp.asarray(images, jnp.float32)
     network = build_network(config.network, tuple(images.shape[1:]))
-    return _init_run(key, images, config, network)
+    return _init_run(_whole_run(key, config, images), images, config, network)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "network"))
-def _init_run(key: Array, images: Array, config: RunConfig, network: Network) -> TrainState:
-    run = _whole_run(key, config, images)
+def _init_run(run: Run, images: Array, config: RunConfig, network: Network) -> TrainState:
     params, statistics = init_params(config, network, run)
     shared = Shared(images, images[:0])
     return begin_training(config, network, shared, run, params, statistics)
@@ -695,6 +831,7 @@ def train_runs(
     data: list[RunData] | None = None,
     weights: list[Params] | None = None,
     mesh: Mesh | None = None,
+    engine: Engine = IN_MEMORY,
     epochs_per_call: int = MOST_EPOCHS_PER_CALL,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> tuple[Outcome, Progress]:
@@ -703,20 +840,22 @@ def train_runs(
     Args:
       keys: `[runs]`, a typed key for each run.
       config: static, of all of them.
-      images: float32 `[m, ...]`, the pool of training images; network input unless `data` scales.
+      images: `[m, ...]`, the pool of training images; network input unless `data` scales. A
+        streaming engine reads no more of a `numpy.memmap` than it trains on at the moment.
       test_images: float32 `[n_test, ...]`, scored in the end; None scores nothing.
       data: which images each run trains on; None trains each on all.
       weights: of each run, parameters that replace drawn ones; None draws all.
-      mesh: devices; None takes all local ones. The number of runs must be a multiple of its size
-        unless it is None.
+      mesh: devices; None takes all local ones. The number of runs must be a multiple of its axis
+        `run` unless it is None.
+      engine: where the images are; see `streaming.engine` for sets that do not fit a device.
       epochs_per_call: epochs of a chunk, `MOST_EPOCHS_PER_CALL` at most.
       on_progress: called after every chunk.
 
     Returns:
       The outcome, with a leading axis of runs, and the last progress, with the history.
     """
-    pool = np.asarray(images, np.float32)
-    test_pool = pool[:0] if test_images is None else np.asarray(test_images, np.float32)
+    pool = np.asarray(images)
+    test_pool = pool[:0] if test_images is None else np.asarray(test_images)
     network = build_network(config.network, tuple(pool.shape[1:]))
     if mesh is None:
         devices = jax.local_devices()
@@ -733,15 +872,15 @@ def train_runs(
         ],
         keys,
     )
-    shared, runs = share(mesh, pool, test_pool), place(mesh, runs)
+    check_data_devices(config, mesh.shape[training.DATA_AXIS])
     config = _of_program(config)
-    compile_programs(config, network, mesh, shared, runs)
-    progress = begin_runs(config, network, mesh, shared, runs)
+    parts = (config, network, mesh, engine.share(mesh, pool, test_pool), place(mesh, runs))
+    progress = engine.begin(*parts)
     while not is_over(config, progress):
-        progress = continue_runs(config, network, mesh, shared, runs, progress, epochs_per_call)
+        progress = engine.advance(*parts, progress, epochs_per_call)
         if on_progress is not None:
             on_progress(progress)
-    return end_runs(config, network, mesh, shared, runs, progress), progress
+    return engine.end(*parts, progress), progress
 
 
 def _of_program(config: RunConfig) -> RunConfig:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from deepsvdd_jax import objectives
+from deepsvdd_jax import objectives, training
 from deepsvdd_jax.configs import ObjectiveConfig, RunConfig
 from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.training import RunData, TrainState
@@ -57,7 +57,7 @@ def pool_distances(
     padded = jnp.pad(indices, (0, batches * BATCH_SIZE - count)).reshape(batches, BATCH_SIZE)
 
     def score(batch: Array) -> Array:
-        scaled = (images[batch] - run.shift[None]) * run.scale[None]
+        scaled = training.scaled_images(images, run, batch)
         return batch_distances(state, scaled, network, objective)
 
     return jax.lax.map(score, padded).reshape(-1)[:count]

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import optax
 from jax import Array
+from jax.sharding import PartitionSpec as Spec
+from jax.sharding import get_abstract_mesh
 
 from deepsvdd_jax import objectives
 from deepsvdd_jax.configs import OptimizerConfig, PhaseConfig
@@ -20,6 +22,9 @@ from deepsvdd_jax.networks import Network, Params, Statistics
 
 # Share of the old value in the running average of the batch statistics, as in both original codes.
 STATISTICS_MOMENTUM = 0.9
+
+# Axis of a mesh over whose devices the batches of a run are split.
+DATA_AXIS = "data"
 
 # Why a run was stopped for good: `TrainState.failure`.
 NOT_FAILED, NON_FINITE, NO_RADIUS = 0, 1, 2
@@ -368,8 +373,40 @@ def batch_order(key: Array, size: int, count: Array, batch_size: int) -> tuple[A
 
 def take_batch(images: Array, run: RunData, places: Array, mask: Array) -> Batch:
     """Gathers the images at `places` `[batch]` of a run and scales them."""
-    chosen = images[run.indices[places]]
-    return Batch((chosen - run.shift[None]) * run.scale[None], mask)
+    return Batch(scaled_images(images, run, run.indices[places]), mask)
+
+
+def scaled_images(images: Array, run: RunData, indices: Array) -> Array:
+    """Gathers images of a pool as a run's network input, split over the devices of the run."""
+    return split_over_devices((images[indices] - run.shift[None]) * run.scale[None])
+
+
+def split_over_devices(batch: Array) -> Array:
+    """Asks the compiler to split a batch `[batch, ...]` over the axis `data` of the mesh that the
+    program runs on, if there is one; no value changes.
+
+    The program stays one about the whole batch: from here on the compiler splits what follows and
+    adds up what is summed over the batch.
+    """
+    if DATA_AXIS not in get_abstract_mesh().auto_axes:
+        return batch
+    return jax.lax.with_sharding_constraint(batch, Spec(DATA_AXIS))
+
+
+class EpochUnderWay(NamedTuple):
+    """An epoch between two of its steps.
+
+    Attributes:
+      state: after the last step.
+      loss: sum over the steps so far, decay included.
+      data_loss: likewise without decay.
+      distances: `[steps * batch]`, of the examples in the order of the epoch, 0 where none was yet.
+    """
+
+    state: TrainState
+    loss: Array
+    data_loss: Array
+    distances: Array
 
 
 def train_epoch(
@@ -392,43 +429,105 @@ def train_epoch(
       hyperparameters: traced scalars.
       key: of this epoch.
     """
+    order, count = order_of_epoch(key, run, phase)
+    under_way = begin_epoch(state, order)
+    under_way = take_steps(
+        under_way, images, run, order, 0, count, network, phase, hyperparameters, key
+    )
+    return end_epoch(state, under_way, count, phase, hyperparameters)
+
+
+def order_of_epoch(key: Array, run: RunData, phase: PhaseConfig) -> tuple[Array, Array]:
+    """Returns an epoch's order of a run's images, int32 `[steps * batch]` places in its indices
+    with the padding last, and how many of them the epoch takes."""
     size, batch_size = run.indices.shape[0], phase.batch_size
-    key_order, key_dropout = jax.random.split(key)
+    key_order, _ = jax.random.split(key)
     if phase.whole_batches:
         order, count = batch_order(key_order, size, run.count, batch_size)
     else:
         order, count = epoch_order(key_order, size, run.count), run.count
     steps = -(-size // batch_size)
-    order = jnp.pad(order, (0, steps * batch_size - order.shape[0]))
-    before = state
+    return jnp.pad(order, (0, steps * batch_size - order.shape[0])), count
 
-    def body(index: Array, carry: tuple[TrainState, Array, Array, Array]) -> Any:
-        state, losses, data_losses, distances = carry
-        first = index * batch_size
-        places = jax.lax.dynamic_slice(order, (first,), (batch_size,))
-        mask = first + jnp.arange(batch_size) < count
+
+def begin_epoch(state: TrainState, order: Array) -> EpochUnderWay:
+    """Returns an epoch in that order before its first step."""
+    return EpochUnderWay(state, jnp.zeros(()), jnp.zeros(()), jnp.zeros(order.shape))
+
+
+def take_steps(
+    under_way: EpochUnderWay,
+    images: Array,
+    run: RunData,
+    order: Array,
+    first: Array | int,
+    count: Array,
+    network: Network,
+    phase: PhaseConfig,
+    hyperparameters: Hyperparameters,
+    key: Array,
+) -> EpochUnderWay:
+    """Takes an epoch's next steps: all, or those whose images are at hand.
+
+    Args:
+      under_way: the epoch before these steps.
+      images: float32 `[m, ...]`, a pool that holds at least their images.
+      run: which of them are this run's.
+      order: int32 `[steps * batch]`, places in the run's indices, of these steps.
+      first: how many of the epoch's steps come before these.
+      count: images that the whole epoch takes.
+      network: static.
+      phase: static.
+      hyperparameters: traced scalars.
+      key: of the epoch.
+    """
+    batch_size = phase.batch_size
+    _, key_dropout = jax.random.split(key)
+
+    def body(index: Array, under_way: EpochUnderWay) -> EpochUnderWay:
+        state, loss, data_loss, distances = under_way
+        start = index * batch_size
+        places = jax.lax.dynamic_slice(order, (start - first * batch_size,), (batch_size,))
+        mask = start + jnp.arange(batch_size) < count
         batch = take_batch(images, run, places, mask)
         state, info = train_step(
             state, batch, network, phase, hyperparameters, jax.random.fold_in(key_dropout, index)
         )
-        return (
+        return EpochUnderWay(
             state,
-            losses + info.loss,
-            data_losses + info.data_loss,
-            jax.lax.dynamic_update_slice(distances, info.distances, (first,)),
+            loss + info.loss,
+            data_loss + info.data_loss,
+            jax.lax.dynamic_update_slice(distances, info.distances, (start,)),
         )
 
-    zero = jnp.zeros(())
-    distances = jnp.zeros((steps * batch_size,))
-    taken = (count + batch_size - 1) // batch_size
     # A traced number of steps: a run with fewer images than its neighbours takes fewer.
-    state, losses, data_losses, distances = jax.lax.fori_loop(
-        0, taken, body, (state, zero, zero, distances)
+    last = jnp.minimum(first + order.shape[0] // batch_size, _steps(count, batch_size))
+    return jax.lax.fori_loop(first, last, body, under_way)
+
+
+def _steps(count: Array, batch_size: int) -> Array:
+    return (count + batch_size - 1) // batch_size
+
+
+def end_epoch(
+    before: TrainState,
+    under_way: EpochUnderWay,
+    count: Array,
+    phase: PhaseConfig,
+    hyperparameters: Hyperparameters,
+) -> tuple[TrainState, EpochInfo]:
+    """Returns the state after an epoch's last step, and what the epoch tells."""
+    state = under_way.state._replace(epoch=before.epoch + 1)
+    valid = jnp.arange(under_way.distances.shape[0]) < count
+    taken = jnp.maximum(_steps(count, phase.batch_size), 1)
+    info = _describe_epoch(
+        before,
+        state,
+        under_way.distances,
+        valid,
+        under_way.loss / taken,
+        under_way.data_loss / taken,
     )
-    state = state._replace(epoch=state.epoch + 1)
-    valid = jnp.arange(steps * batch_size) < count
-    taken = jnp.maximum(taken, 1)
-    info = _describe_epoch(before, state, distances, valid, losses / taken, data_losses / taken)
     rate = hyperparameters.learning_rate * learning_rate_factor(phase.optimizer, before.epoch)
     return state, info._replace(learning_rate=rate)
 

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax import initialization, metrics, preprocessing, runs, training
+from deepsvdd_jax import initialization, metrics, preprocessing, runs, streaming, training
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 from deepsvdd_jax.networks import Network, build_network
-from deepsvdd_jax.runs import Outcome, Progress, Run, Shared
+from deepsvdd_jax.runs import Engine, Outcome, Progress, Run, Shared
 from experiments import environment, flights, pretraining
 from experiments.flights import Flight, Left
 from experiments.pretraining import Pretrained
@@ -53,12 +53,16 @@ class Schedule(NamedTuple):
       wanted: how many runs the sweep has, finished ones too, and
       longest: most images of one of them, see `image_count`: both fix the shapes of a program, so
         that a sweep that is taken up again runs the program that it left.
+      data_devices: over how many devices the batches of a run are split.
+      memory_budget: bytes of images on a device, above which they are streamed; None chooses.
     """
 
     runs_per_program: int | None
     evaluate_every: int | None
     wanted: int
     longest: int
+    data_devices: int = 1
+    memory_budget: int | None = None
 
 
 class Watch(NamedTuple):
@@ -115,8 +119,9 @@ class _Program(NamedTuple):
 
     config: RunConfig
     network: Network
+    engine: Engine
     mesh: jax.sharding.Mesh
-    shared: Shared
+    shared: Any
     stacked: Run
     jobs: list[Job]
     group: _Group
@@ -160,7 +165,9 @@ def _train_group(
     lefts: Sequence[Left],
 ) -> None:
     width, mesh = choose_width(config, network, group, schedule)
-    shared = runs.share(mesh, group.images, group.test_images)
+    engine = _engine(group, schedule)
+    shared = engine.share(mesh, group.images, group.test_images)
+    at_once = runs.places_for_runs(mesh)
     by_name = {job.name: job for job in group.jobs}
     to_take_up = [left for left in lefts if left.names[0] in by_name]
     taken = {name for left in to_take_up for name in left.names}
@@ -168,17 +175,17 @@ def _train_group(
     while rest or to_take_up:
         left = to_take_up.pop(0) if to_take_up else None
         part = rest[:width] if left is None else [by_name[name] for name in left.names]
-        full = math.ceil(max(width, len(part)) / mesh.size) * mesh.size
+        full = math.ceil(max(width, len(part)) / at_once) * at_once
         try:
             stacked = _stack(config, dataset, group, part, full, schedule.longest)
             placed = runs.place(mesh, stacked)
-            program = _Program(config, network, mesh, shared, placed, part, group)
+            program = _Program(config, network, engine, mesh, shared, placed, part, group)
             flight = None if left is None else _take_up(program, left)
             _train_program(program, schedule, watch, flight)
         except jax.errors.JaxRuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
-            width = _narrower(width, mesh.size)
+            width = _narrower(width, at_once)
             # What was taken up starts anew in narrower programs.
             rest = part + rest if left is not None else rest
             continue
@@ -190,9 +197,10 @@ def _is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
-def _narrower(width: int, devices: int) -> int:
-    """Returns half a program's width, a multiple of the devices; says so on stderr."""
-    half = width // 2 // devices * devices
+def _narrower(width: int, at_once: int) -> int:
+    """Returns half a program's width, a multiple of the runs that train at once; says so on
+    stderr."""
+    half = width // 2 // at_once * at_once
     if half < 1:
         raise environment.Failure(
             "out of device memory with one run a device; lower --batch_size or take a smaller "
@@ -264,30 +272,41 @@ def _stack(
 def choose_width(
     config: RunConfig, network: Network, group: _Group, schedule: Schedule
 ) -> tuple[int, jax.sharding.Mesh]:
-    """Returns how many runs a program has, a multiple of the devices, and the mesh of these."""
+    """Returns how many runs a program has, a multiple of those that train at once, and the mesh of
+    its devices."""
+    split = schedule.data_devices
     devices = jax.local_devices()
+    places = len(devices) // split
     if schedule.runs_per_program is not None:
         wanted = schedule.runs_per_program
     elif jax.default_backend() == "cpu":
         wanted = min(CPU_RUNS_PER_PROGRAM, schedule.wanted)
     else:
-        fits = _width_by_memory(config, network, group, schedule.longest, devices)
-        wanted = min(schedule.wanted, fits)
-    mesh = runs.make_mesh(devices[: min(len(devices), wanted)])
-    return math.ceil(wanted / mesh.size) * mesh.size, mesh
+        fits = _width_by_memory(config, network, group, schedule)
+        wanted = min(schedule.wanted, CPU_RUNS_PER_PROGRAM if fits is None else fits * places)
+    at_once = min(places, wanted)
+    mesh = runs.make_mesh(devices[: at_once * split], split)
+    return math.ceil(wanted / at_once) * at_once, mesh
+
+
+def _engine(group: _Group, schedule: Schedule) -> Engine:
+    return streaming.choose_engine(schedule.memory_budget, group.images, group.test_images)
 
 
 def _width_by_memory(
-    config: RunConfig, network: Network, group: _Group, longest: int, devices: list[jax.Device]
-) -> int:
-    limit = (devices[0].memory_stats() or {}).get("bytes_limit")
+    config: RunConfig, network: Network, group: _Group, schedule: Schedule
+) -> int | None:
+    """Returns how many runs fit one device, or None where it does not tell its memory."""
+    limit = streaming.device_memory()
     if limit is None:
-        return CPU_RUNS_PER_PROGRAM
-    shapes: list[Any] = [
-        jax.ShapeDtypeStruct(pool.shape, jnp.float32) for pool in (group.images, group.test_images)
-    ]
-    fits = runs.widest_program(config, network, Shared(*shapes), longest, limit)
-    return max(1, fits) * len(devices)
+        return None
+    pools = (group.images, group.test_images)
+    if _engine(group, schedule) is not runs.IN_MEMORY:
+        # What is streamed has its share of the memory, however large the pools are.
+        pools = (group.images[:1], group.test_images[:1])
+        limit -= streaming.budget_in_bytes(schedule.memory_budget) or 0
+    shapes: list[Any] = [jax.ShapeDtypeStruct(pool.shape, jnp.float32) for pool in pools]
+    return max(1, runs.widest_program(config, network, Shared(*shapes), schedule.longest, limit))
 
 
 def _take_up(program: _Program, left: Left) -> Flight | None:
@@ -315,15 +334,14 @@ def _train_program(
     started = time.perf_counter()
     if flight is None:
         names = tuple(job.name for job in jobs)
-        runs.compile_programs(*parts)
-        flight = Flight(names, runs.begin_runs(*parts), {}, 0.0)
+        flight = Flight(names, program.engine.begin(*parts), {}, 0.0)
     told = flight.progress.epoch
     watch.epochs(told * len(jobs))
     epochs, warm, before_seconds = 1, False, flight.seconds
     while not runs.is_over(config, flight.progress):
         before = time.perf_counter()
         asked = _up_to_a_pass(epochs, flight.progress.epoch, schedule.evaluate_every)
-        progress = runs.continue_runs(*parts, flight.progress, asked)
+        progress = program.engine.advance(*parts, flight.progress, asked)
         done = progress.epoch
         if warm:
             # The first call compiled; from the second on the time tells how many epochs to ask for.
@@ -338,7 +356,7 @@ def _train_program(
             seconds=before_seconds + time.perf_counter() - started,
         )
         watch.chunk(flight)
-    outcome = runs.end_runs(*parts, flight.progress)
+    outcome = program.engine.end(*parts, flight.progress)
     outcome, untrained = jax.device_get((outcome, flight.progress.untrained_distances))
     watch.epochs((config.training.epochs - told) * len(jobs))
     seconds = (before_seconds + time.perf_counter() - started) / len(jobs)
@@ -365,7 +383,7 @@ def _with_pass(
     if every is None or progress.epoch % every:
         return found
     parts = (program.config, program.network, program.mesh, program.shared, program.stacked)
-    train, test = jax.device_get(runs.evaluate_runs(*parts, progress))
+    train, test = jax.device_get(program.engine.evaluate(*parts, progress))
     radius = np.asarray(progress.state.squared_radius)
     rows = [
         _pass_figures(

@@ -41,7 +41,8 @@ SUMMARY_COLUMNS = (
 # Settings in config.json that may differ when a sweep is taken up again.
 _FREE = (
     *("versions", "device", "normal_classes", "seeds", "methods", "data_dir"),
-    *("runs_per_program", "evaluate_every", "save_models", "table"),
+    *("runs_per_program", "data_devices", "memory_budget", "evaluate_every", "save_models"),
+    "table",
 )
 
 # Files that tell who has a folder, by the number of a process and how many share the sweep.

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from tqdm import tqdm
 
-from deepsvdd_jax import configs, datasets, initialization, presets, runs
+from deepsvdd_jax import configs, datasets, initialization, presets, runs, streaming
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 from deepsvdd_jax.networks import build_network, check_image_shape
@@ -56,6 +56,8 @@ class Sweep(NamedTuple):
     configs: dict[str, RunConfig]
     shallow: shallow.ShallowConfig
     runs_per_program: int | None
+    data_devices: int
+    memory_budget: int | None
     evaluate_every: int | None
     save_models: bool
     out: Path
@@ -85,6 +87,19 @@ def define_training_flags() -> None:
     flags.DEFINE_string("out", None, "result folder (default results/<dataset>-<preset>)")
     flags.DEFINE_bool("save_models", False, "keep every run's model under models/")
     flags.DEFINE_integer("runs_per_program", None, "runs in a compiled program", lower_bound=1)
+    flags.DEFINE_integer(
+        "data_devices",
+        1,
+        "devices over which every batch of a run is split, for sweeps of fewer runs than devices; "
+        "the batch size must be a multiple of it",
+        lower_bound=1,
+    )
+    flags.DEFINE_string(
+        "memory_budget",
+        None,
+        "bytes of images that a device may hold, as 500MB or 2GiB; sets that are larger stay on "
+        "the host and are streamed (default: half of an accelerator's memory, no limit on a CPU)",
+    )
     flags.DEFINE_integer(
         "evaluate_every",
         None,
@@ -228,6 +243,7 @@ def plan_on(
         initialization.check_start(config, shape)
     splits = make_splits(dataset, split, classes, seeds, require_test)
     _check_batches(run_configs, splits)
+    _check_devices(run_configs, values.data_devices)
     return Sweep(
         base.preset,
         data,
@@ -240,6 +256,8 @@ def plan_on(
         run_configs,
         shallow_config,
         values.runs_per_program,
+        values.data_devices,
+        None if values.memory_budget is None else streaming.parse_bytes(values.memory_budget),
         values.evaluate_every,
         values.save_models,
         Path(values.out or f"results/{dataset.name}-{values.preset}").expanduser(),
@@ -325,6 +343,16 @@ def _check_batches(
                 raise ConfigError(f"class {label} has {error}") from None
 
 
+def _check_devices(run_configs: dict[str, RunConfig], data_devices: int) -> None:
+    import jax
+
+    available = jax.local_device_count()
+    if data_devices > available:
+        raise ConfigError(f"data_devices is {data_devices}; there are {available} devices")
+    for config in run_configs.values():
+        runs.check_data_devices(config, data_devices)
+
+
 def describe(sweep: Sweep) -> dict[str, Any]:
     """Returns the content of `config.json`: every setting, versions, device."""
     data = configs.to_dict(sweep.data)
@@ -339,6 +367,8 @@ def describe(sweep: Sweep) -> dict[str, Any]:
         **{name: _as_dict(sweep.configs.get(name)) for name in DEEP_METHODS},
         "shallow": dataclasses.asdict(sweep.shallow),
         "runs_per_program": sweep.runs_per_program,
+        "data_devices": sweep.data_devices,
+        "memory_budget": sweep.memory_budget,
         "evaluate_every": sweep.evaluate_every,
         "save_models": sweep.save_models,
         **environment.describe(),
@@ -408,6 +438,8 @@ def _train_stage(
         # Of all processes alike: they then run the same compiled program.
         math.ceil(len(sweep.splits) / sweep.team.size),
         max(deep.image_count(split) for split in sweep.splits.values()),
+        sweep.data_devices,
+        sweep.memory_budget,
     )
     with progress_bar(stage.label, len(jobs) * stage.config.training.epochs, "epoch") as bar:
         watch = deep.Watch(stage.write, bar.update, _saver(keeper, stop_if_asked), keeper.drop)

@@ -35,6 +35,7 @@ ROOMS: dict[str, set[str]] = {
         "training",
         "scoring",
     },
+    "streaming": {"runs", "scoring", "training", "networks", "configs"},
     "metrics": set(),
     "baselines": {"metrics"},
     "checkpoints": {"npz", "configs"},
@@ -44,6 +45,7 @@ ROOMS: dict[str, set[str]] = {
     "calibration": {"metrics", "configs"},
     "detectors": {
         "runs",
+        "streaming",
         "scoring",
         "training",
         "networks",

@@ -24,10 +24,10 @@ SCORES: dict[str, np.ndarray] = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A sweep's folder of one run."""
+    (tmp_path / "config.json").write_text(json.dumps({"seeds": [3], "methods": ["deep_svdd"]}))
     values = {"dataset": "digits", "method": "deep_svdd", "normal_class": 0, "seed": 3}
     history = {"phase": np.array(["training"]), "loss": np.array([0.5])}
     results.write_run(tmp_path, {}, NAME, {**values, "auroc": 1.0}, SCORES, history)
-    (tmp_path / "config.json").write_text(json.dumps({"seeds": [3], "methods": ["deep_svdd"]}))
     return tmp_path
 
 

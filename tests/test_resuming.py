@@ -155,6 +155,22 @@ def test_a_folder_in_use_is_refused_and_left_alone(
         pass
 
 
+def test_a_streamed_sweep_is_taken_up_in_memory(
+    command: Command, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        stop_at(patched, 3)
+        assert command(out, "--memory_budget=100KB") == 1
+    assert list((out / "under-way").glob("*.bin"))
+    assert command(out) == 0
+    for name, stored in whole.items():
+        if name.startswith("scores/"):
+            assert isinstance(stored, bytes)
+            with np.load(out / name) as ours, np.load(io.BytesIO(stored)) as theirs:
+                np.testing.assert_allclose(ours["scores"], theirs["scores"], rtol=1e-4)
+
+
 def test_too_little_device_memory_halves_the_program(
     command: Command,
     whole: dict[str, object],

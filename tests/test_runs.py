@@ -82,10 +82,10 @@ def test_settings_that_travel_as_arrays_share_a_program() -> None:
         return jax.device_get((state.center, state.params))
 
     one = center_and_kernel(CONFIG)
-    compiled = runs._program.cache_info().misses
+    compiled = runs.compiled.cache_info().misses
     faster = dataclasses.replace(PHASE, optimizer=OptimizerConfig("adam", 1e-2), weight_decay=0.1)
     other = center_and_kernel(dataclasses.replace(CONFIG, preset="x", training=faster))
-    assert runs._program.cache_info().misses == compiled
+    assert runs.compiled.cache_info().misses == compiled
     np.testing.assert_array_equal(one[0], other[0])
     changed = jax.tree.map(lambda a, b: not np.allclose(a, b), one[1], other[1])
     assert all(jax.tree.leaves(changed))

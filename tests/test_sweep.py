@@ -105,6 +105,34 @@ def test_figures_do_not_depend_on_the_other_runs(
     np.testing.assert_allclose(together, lone, rtol=1e-5)
 
 
+def test_a_sweep_that_is_streamed_has_the_same_rows(
+    command: Call, swept: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "streamed"
+    # A batch of each run is more than that: 260 images of 256 bytes and the test images do not fit.
+    assert command(*SMALL, f"--out={out}", "--memory_budget=100KB") == 0
+    for ours, theirs in zip(read_csv(out / "runs.csv"), read_csv(swept / "runs.csv"), strict=True):
+        for name in ("auroc", "auroc_untrained", "threshold", "train_mean", "test_mean"):
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-5), name
+    assert json.loads((out / "config.json").read_text())["memory_budget"] == 100_000
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--memory_budget=lots", "memory budget 'lots'; give bytes, or a size as 500MB or 2GiB"),
+        ("--data_devices=3", "data_devices is 3; there are 2 devices"),
+        ("--data_devices=2 --batch_size=25", "the batch size must be a multiple of 2"),
+    ],
+)
+def test_budgets_and_devices_that_cannot_be_are_refused(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, message: str
+) -> None:
+    assert command(*flag.split(), f"--out={tmp_path / 'out'}") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert message in lines[-1] and not (tmp_path / "out").exists()
+
+
 def test_repeating_and_extending_keeps_finished_rows(
     command: Call, swept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

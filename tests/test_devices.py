@@ -1,0 +1,183 @@
+"""Several devices: runs beside each other, and the batches of one run split, on 2, 4 and 8.
+
+The devices of a process cannot change, so a child process with eight of them trains everything once
+and writes down what came out; the tests compare.
+"""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepsvdd_jax import runs, streaming, training
+from deepsvdd_jax.configs import (
+    ConfigError,
+    NetworkConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    RunConfig,
+)
+from deepsvdd_jax.networks import build_network
+from deepsvdd_jax.runs import Engine
+from deepsvdd_jax.training import RunData
+
+BATCH = 16
+# The last batch holds three images: on eight devices all the padding lies on the last six.
+COUNT = 2 * BATCH + 3
+SHAPE = (4, 4, 1)
+# Plain descent: Adam's first steps have the sign of the gradient, whatever its size, and would
+# blow rounding errors up.
+PHASE = PhaseConfig(optimizer=OptimizerConfig("momentum", 1e-2), epochs=2, batch_size=BATCH)
+CONVOLUTIONAL = NetworkConfig(stages=((3,),), rep_dim=3, kernel_size=3)
+DENSE = NetworkConfig("dense", (), (5,), rep_dim=3)
+CONFIGS = {
+    "one-class": RunConfig(
+        network=CONVOLUTIONAL,
+        training=PHASE,
+        pretraining=dataclasses.replace(PHASE, objective=ObjectiveConfig(kind="reconstruction")),
+    ),
+    "soft-boundary": RunConfig(
+        network=DENSE,
+        training=dataclasses.replace(
+            PHASE, objective=ObjectiveConfig(kind="soft-boundary", warm_up_epochs=1, nu=0.25)
+        ),
+    ),
+}
+# Devices over which batches are split: every number once, eight for both.
+SPLIT = (("one-class", 2), ("one-class", 8), ("soft-boundary", 4), ("soft-boundary", 8))
+
+
+# --- in the child -------------------------------------------------------------------------------
+
+
+def train(
+    config: RunConfig, mesh: jax.sharding.Mesh, count: int = 1, engine: Engine = runs.IN_MEMORY
+) -> dict[str, np.ndarray]:
+    """Trains runs and returns every array that came out, by its place in the tree."""
+    images = np.random.RandomState(0).rand(COUNT + 5, *SHAPE).astype(np.float32)
+    images = images.reshape(COUNT + 5, -1) if config.network.is_dense else images
+    ones = (1,) * (images.ndim - 1)
+    data = RunData(jnp.arange(COUNT), jnp.int32(COUNT), jnp.full(ones, 0.1), jnp.full(ones, 1.5))
+    keys = jax.vmap(jax.random.key)(jnp.arange(count))
+    found = runs.train_runs(
+        keys, config, images, images[:21], data=[data] * count, mesh=mesh, engine=engine
+    )
+    outcome, progress = jax.device_get((found[0], found[1].history))
+    leaves = jax.tree_util.tree_leaves_with_path((outcome, progress))
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def gathered_sizes() -> list[int]:
+    """Returns the elements of everything that an autoencoder's step on two devices gathers."""
+    config = runs.autoencoder_config(CONFIGS["one-class"])
+    network, mesh = build_network(config.network, SHAPE), runs.make_mesh(jax.devices()[:2], 2)
+    images = jnp.ones((COUNT, *SHAPE))
+    state = runs.init_run(jax.random.key(0), config, images)
+    data = RunData(jnp.arange(COUNT), jnp.int32(COUNT), jnp.zeros((1, 1, 1)), jnp.ones((1, 1, 1)))
+
+    def step(images: Any, state: Any) -> Any:
+        batch = training.take_batch(images, data, jnp.arange(BATCH), jnp.arange(BATCH) < BATCH - 1)
+        return training.train_step(state, batch, network, config.training)
+
+    stacked = jax.tree.map(lambda leaf: leaf[None], state)
+    program = jax.jit(runs.map_runs(step, mesh)).lower(images, stacked).compile().as_text()
+    assert program is not None and "all-reduce" in program
+    shapes = re.findall(r"= \w+\[([\d,]*)\]\S* all-(?:gather|to-all)\(", program)
+    return [int(np.prod([int(side) for side in shape.split(",") if side])) for shape in shapes]
+
+
+def write_everything(path: Path) -> None:
+    jax.config.update("jax_num_cpu_devices", 8)
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_disable_most_optimizations", True)
+    devices = jax.devices()
+    found = {}
+    for name, config in CONFIGS.items():
+        found[f"{name} on 1"] = train(config, runs.make_mesh(devices[:1]))
+    for name, group in SPLIT:
+        mesh = runs.make_mesh(devices[:group], group)
+        found[f"{name} on {group}"] = train(CONFIGS[name], mesh)
+    config = CONFIGS["soft-boundary"]
+    streamed = streaming.engine(4 * 4 * BATCH * 16)
+    pair = runs.make_mesh(devices[:2], 2)
+    found["streamed on 2"] = train(config, pair, engine=streamed)
+    for places in (1, 8):
+        found[f"16 runs on {places}"] = train(config, runs.make_mesh(devices[:places]), 16)
+    found["16 runs on 4 times 2"] = train(config, runs.make_mesh(devices, 2), 16)
+    flat = {f"{name}|{key}": leaf for name, tree in found.items() for key, leaf in tree.items()}
+    np.savez(path, gathered=gathered_sizes(), **flat)
+
+
+# --- in the tests -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    path = tmp_path_factory.mktemp("devices") / "found.npz"
+    root = str(Path(__file__).parents[1])
+    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    subprocess.run(
+        [sys.executable, __file__, path], check=True, env={**os.environ, "PYTHONPATH": paths}
+    )
+    with np.load(path) as arrays:
+        trees: dict[str, Any] = {"gathered": arrays["gathered"]}
+        for name in arrays.files:
+            tree, _, key = name.partition("|")
+            if key:
+                trees.setdefault(tree, {})[key] = arrays[name]
+        yield trees
+
+
+def assert_close(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert actual.keys() == expected.keys() and len(actual) > 20
+    for key, value in expected.items():
+        np.testing.assert_allclose(actual[key], value, rtol=2e-5, atol=2e-6, err_msg=key)
+
+
+@pytest.mark.parametrize(("name", "group"), SPLIT)
+def test_split_batches_are_whole_batches(found: dict[str, Any], name: str, group: int) -> None:
+    assert_close(found[f"{name} on {group}"], found[f"{name} on 1"])
+
+
+def test_split_batches_are_streamed_too(found: dict[str, Any]) -> None:
+    assert_close(found["streamed on 2"], found["soft-boundary on 1"])
+
+
+def test_runs_side_by_side_have_the_same_bits(found: dict[str, Any]) -> None:
+    actual, expected = found["16 runs on 8"], found["16 runs on 1"]
+    assert actual.keys() == expected.keys() and len(actual) > 20
+    for key, value in expected.items():
+        np.testing.assert_array_equal(actual[key], value, err_msg=key)
+
+
+def test_both_axes_together(found: dict[str, Any]) -> None:
+    assert_close(found["16 runs on 4 times 2"], found["16 runs on 1"])
+
+
+def test_no_images_or_activations_are_gathered(found: dict[str, Any]) -> None:
+    assert max(found["gathered"], default=0) <= BATCH * CONVOLUTIONAL.rep_dim
+
+
+def test_groups_and_batches_that_do_not_fit_are_refused() -> None:
+    devices = jax.devices()
+    with pytest.raises(ConfigError, match=r"2 devices cannot be put into groups of 3"):
+        runs.make_mesh(devices, 3)
+    mesh = runs.make_mesh(devices, 2)
+    assert mesh.shape == {"run": 1, "data": 2} and runs.places_for_runs(mesh) == 1
+    odd = RunConfig(network=DENSE, training=dataclasses.replace(PHASE, batch_size=5))
+    with pytest.raises(ConfigError, match="5 images .* multiple of 2"):
+        runs.train_runs(jax.random.split(jax.random.key(0), 1), odd, np.ones((9, 16)), mesh=mesh)
+
+
+if __name__ == "__main__":
+    write_everything(Path(sys.argv[1]))
