@@ -136,6 +136,12 @@ def differences(whole: dict[str, object], other: dict[str, object]) -> list[str]
     return [name for name in sorted(whole | other) if whole.get(name) != other.get(name)]
 
 
+def describe(number: int, moment: float, victims: Sequence[int], found: Sequence[str]) -> str:
+    """Returns a line on one killed sweep: who was killed when, and which files differ."""
+    who = f"killed {', '.join(map(str, victims))} after" if victims else "over before"
+    return f"sweep {number}: {who} {moment:.1f} s; {', '.join(found[:5]) or 'nothing'} differs"
+
+
 def main(arguments: list[str]) -> None:
     """Kills, resumes, compares, reports."""
     if arguments[1:]:
@@ -154,12 +160,12 @@ def main(arguments: list[str]) -> None:
         for number in tqdm(range(values.kills), unit=" sweep"):
             out = folder / f"killed-{number}"
             moment, victims = draws.uniform(0.0, seconds), draw_victims(draws, values.processes)
-            interrupted += run_killed(out, moment, victims)
+            killed = run_killed(out, moment, victims)
             run_whole(out)
             found = differences(whole, content(out))
             equal += not found
-            if found:
-                print(f"sweep {number}: {', '.join(found[:5])} differ", file=sys.stderr)
+            interrupted += killed
+            print(describe(number, moment, victims if killed else [], found), flush=True)
             shutil.rmtree(out)
         print(f"{equal} of {values.kills} equal to the last byte; {interrupted} were killed midway")
         if equal < values.kills:

@@ -91,3 +91,12 @@ def test_time_for_saving_is_counted_however_it_ends() -> None:
 
 def test_the_savers_that_are_timed_are_there() -> None:
     assert all(callable(getattr(module, name)) for module, name in saving.SAVERS)
+
+
+def test_every_sweep_has_a_line() -> None:
+    assert faults.describe(3, 1.25, [0, 1], []) == (
+        "sweep 3: killed 0, 1 after 1.2 s; nothing differs"
+    )
+    assert faults.describe(4, 9.0, [], ["runs.csv", "rows/a.json"]) == (
+        "sweep 4: over before 9.0 s; runs.csv, rows/a.json differs"
+    )
