@@ -14,8 +14,8 @@ from deepsvdd_jax import preprocessing, runs, scoring, training
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.networks import build_network
 from experiments import deep, results, shallow, tables
+from experiments.plans import Sweep
 from experiments.results import RunName
-from experiments.sweep import Sweep
 
 # Steps of a measured epoch, and how often it is measured: the least time counts, because others
 # that use the machine only ever add to it.

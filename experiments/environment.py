@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 from absl import app, flags
+from tqdm import tqdm
 
 from deepsvdd_jax.checkpoints import ModelError
 from deepsvdd_jax.configs import ConfigError
@@ -201,6 +202,19 @@ def _processor_lines() -> list[str]:
         return [host.processor()]
     lines = [line for line in text.splitlines() if line.startswith(("model name", "flags"))]
     return lines[:2]
+
+
+def progress_bar(what: str, total: int, unit: str) -> tqdm:
+    """Returns a bar on stderr with an estimate of what is left; silent where there is nothing."""
+    slow = 0.5 if sys.stderr.isatty() else 15.0
+    return tqdm(
+        total=total,
+        desc=what,
+        unit=f" {unit}s",
+        mininterval=slow,
+        disable=total == 0,
+        smoothing=0.1,
+    )
 
 
 def describe() -> dict[str, Any]:

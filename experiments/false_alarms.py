@@ -19,7 +19,7 @@ from deepsvdd_jax import calibration, datasets, detectors
 from deepsvdd_jax.calibration import AlarmInterval
 from deepsvdd_jax.configs import DetectorConfig
 from deepsvdd_jax.datasets import Dataset
-from experiments import environment, settings, sweep, tables
+from experiments import environment, settings, tables
 
 _ASIDE = 0.2
 
@@ -76,7 +76,7 @@ def main() -> None:
         alarm_rate=values.false_alarm_rate,
     )
     counts = []
-    with sweep.progress_bar("classes", len(classes), "class") as bar:
+    with environment.progress_bar("classes", len(classes), "class") as bar:
         for label in classes:
             counts.append(count_alarms(config, dataset, label))
             bar.update()

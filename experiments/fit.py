@@ -27,7 +27,7 @@ from deepsvdd_jax import calibration, checkpoints, datasets, detectors, metrics
 from deepsvdd_jax.checkpoints import Model
 from deepsvdd_jax.configs import ConfigError, DataConfig, DetectorConfig
 from deepsvdd_jax.datasets import DataError, Dataset
-from experiments import environment, settings, sweep
+from experiments import environment, plans, settings
 
 
 class NormalData(NamedTuple):
@@ -96,7 +96,7 @@ def main() -> None:
     groups = None if values.groups is None else group_labels(data.names, values.groups)
     # Before the training: a model that cannot be written would be lost.
     checkpoints.check_target(target)
-    with sweep.progress_bar("fit", _epochs(config), "epoch") as bar:
+    with environment.progress_bar("fit", _epochs(config), "epoch") as bar:
         model, _ = detectors.fit_detector(
             config,
             data.images,
@@ -202,7 +202,7 @@ def detector_config(values: flags.FlagValues, data: NormalData) -> DetectorConfi
         threshold_rule=values.threshold,
         contamination=values.contamination,
     )
-    sweep.check_network(config.run, shape)
+    plans.check_network(config.run, shape)
     # Another rule does not look at the rate.
     return dataclasses.replace(config, alarm_rate=values.false_alarm_rate) if conformal else config
 

@@ -23,7 +23,7 @@ from absl import flags
 from deepsvdd_jax import datasets
 from deepsvdd_jax.configs import ConfigError, DataConfig, SplitConfig
 from deepsvdd_jax.datasets import DataError, Dataset
-from experiments import adversarial, environment, results, sweep
+from experiments import adversarial, environment, plans, results, sweep
 from experiments.adversarial import Adversarials, AttackConfig, ClassifierConfig
 
 DATASET = "gtsrb_adversarial"
@@ -36,7 +36,7 @@ _NOISE_IMAGES = 500
 def define_flags() -> None:
     """Defines all flags of the command."""
     sweep.define_training_flags()
-    defaults = {"preset": "icml2018", "seeds": "3", "methods": ",".join(sweep.METHODS)}
+    defaults = {"preset": "icml2018", "seeds": "3", "methods": ",".join(plans.METHODS)}
     for name, value in defaults.items():
         flags.FLAGS.set_default(name, value)
     flags.DEFINE_string("data_dir", None, "folder that holds gtsrb/, as an archive or unpacked")
@@ -61,7 +61,7 @@ def define_attack_flags() -> None:
 class Experiment(NamedTuple):
     """All that was asked for, checked; of the sweep's problem the adversarials are missing."""
 
-    planned: sweep.Sweep
+    planned: plans.Sweep
     classifier: ClassifierConfig
     attack: AttackConfig
     start: str
@@ -84,7 +84,7 @@ def plan(values: flags.FlagValues) -> Experiment:
     classifier_config, attack_config = read_configs(values)
     data = DataConfig("gtsrb", values.data_dir)
     signs = datasets.load(data)
-    planned = sweep.plan_on(
+    planned = plans.plan_on(
         values, data, SplitConfig(), stop_problem(signs, None), (adversarial.STOP_CLASS,), False
     )
     if not _arrays_path(planned.out).exists():
@@ -100,7 +100,7 @@ def run(experiment: Experiment, more: Mapping[str, Any]) -> None:
       more: what `config.json` shall say beside the settings.
     """
     planned, classifier_config, attack_config, start, signs = experiment
-    settings = sweep.describe(planned) | {
+    settings = plans.describe(planned) | {
         "classifier": dataclasses.asdict(classifier_config),
         "attack": dataclasses.asdict(attack_config) | {"start": start},
         **more,
@@ -110,7 +110,7 @@ def run(experiment: Experiment, more: Mapping[str, Any]) -> None:
         found = adversarials_in(planned.out, classifier_config, attack_config, signs, start)
         print(describe(found), file=sys.stderr)
         dataset = stop_problem(signs, found)
-        splits = sweep.make_splits(dataset, planned.split, planned.classes, planned.seeds)
+        splits = plans.make_splits(dataset, planned.split, planned.classes, planned.seeds)
         complete = planned._replace(dataset=dataset, splits=splits)
         with environment.stop_signals() as stop_if_asked:
             sweep.run(complete, rows, stop_if_asked)
@@ -179,7 +179,7 @@ def make_adversarials(
 ) -> Adversarials:
     """Trains the classifier on all signs and attacks it from test stop signs; minutes."""
     labels = (signs.y_train, signs.y_test)
-    with sweep.progress_bar("classifier", classifier_config.epochs, "epoch") as bar:
+    with environment.progress_bar("classifier", classifier_config.epochs, "epoch") as bar:
         classifier = adversarial.train_classifier(
             classifier_config,
             signs.x_train,
@@ -196,7 +196,7 @@ def make_adversarials(
     )
     stops = signs.x_test[labels[1] == adversarial.STOP_CLASS]
     starts = starting_images(signs, start, attack_config.seed)
-    with sweep.progress_bar("attack", attack_config.steps, "query") as bar:
+    with environment.progress_bar("attack", attack_config.steps, "query") as bar:
         return adversarial.generate_adversarials(
             attack_config, classifier, stops, starts, _moves(bar)
         )

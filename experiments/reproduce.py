@@ -18,9 +18,9 @@ from absl import flags
 from absl.testing import flagsaver
 
 from deepsvdd_jax.configs import ConfigError
-from experiments import costs, environment, gtsrb_adversarial, processes, results, sweep
+from experiments import costs, environment, gtsrb_adversarial, plans, processes, results, sweep
+from experiments.plans import Sweep
 from experiments.processes import Team
-from experiments.sweep import Sweep
 
 _ALL_METHODS = "deep_svdd,soft_boundary,dcae,ocsvm,kde,isolation_forest"
 
@@ -168,7 +168,7 @@ def prepare(values: flags.FlagValues, name: str, team: Team) -> Work:
     if name == "gtsrb":
         experiment = gtsrb_adversarial.plan(values)
         return Work(experiment.planned, lambda: gtsrb_adversarial.run(experiment, more))
-    planned = sweep.plan(values)._replace(team=team)
+    planned = plans.plan(values)._replace(team=team)
     return Work(planned, lambda: sweep.carry_out(planned, more))
 
 

@@ -189,6 +189,11 @@ def _in_use(folder: Path, process: int, processes: int) -> ResultsError:
     return ResultsError(f"{folder} is in use by {owner}; wait for it, or give another --out")
 
 
+def identity(dataset: str, protocol: str, name: RunName) -> dict[str, Any]:
+    """Returns the cells of a row that say which run it is."""
+    return {"dataset": dataset, "protocol": protocol} | name._asdict()
+
+
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[RunName, Row]]:
     """Reads a sweep's settings and the rows of its finished runs (touches files).
 

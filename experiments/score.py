@@ -27,7 +27,7 @@ from deepsvdd_jax import calibration, checkpoints, datasets, detectors
 from deepsvdd_jax.checkpoints import Model
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
-from experiments import environment, results, sweep
+from experiments import environment, results
 
 COLUMNS = ("name", "score", "p_value", "anomalous")
 _ROWS_AT_ONCE = 4096
@@ -159,7 +159,7 @@ def _write_rows(file: io.TextIOBase | Any, model: Model, source: Source) -> tupl
     writer = csv.writer(_UnixLines(file))
     writer.writerow(COLUMNS)
     scored = alarms = 0
-    with sweep.progress_bar("score", source.total, "sample") as bar:
+    with environment.progress_bar("score", source.total, "sample") as bar:
         for names, samples in source.batches:
             scores = detectors.score_images(model, samples)
             anomalous = scores > model.threshold

@@ -15,11 +15,11 @@ from absl import flags
 from deepsvdd_jax import baselines, preprocessing
 from deepsvdd_jax.configs import ConfigError, PreprocessingConfig, RunConfig
 from deepsvdd_jax.datasets import OneClassSplit
-from experiments import deep, processes, results
+from experiments import deep, environment, processes, results
 from experiments.results import RunName
 
 if TYPE_CHECKING:
-    from experiments.sweep import Sweep
+    from experiments.plans import Sweep
 
 METHODS = ("ocsvm", "kde", "isolation_forest")
 
@@ -145,14 +145,13 @@ def score_missing(
     missing = [name for name in own if name.method in METHODS and name not in rows]
     for line in describe_costs(sweep, missing):
         print(line, file=sys.stderr)
-    from experiments.sweep import identity, progress_bar
 
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
     calls = (delayed(_score)(sweep, name) for name in missing)
-    with progress_bar("baselines", len(missing), "run") as bar:
+    with environment.progress_bar("baselines", len(missing), "run") as bar:
         parallel = Parallel(n_jobs=workers, prefer="threads", return_as="generator_unordered")
         for name, row, scores in parallel(calls):
-            values = identity(sweep, name) | row
+            values = results.identity(sweep.dataset.name, sweep.split.protocol, name) | row
             results.write_run(sweep.out, rows, name, values, scores, None)
             processes.write_table(sweep.team, sweep.out, rows)
             bar.update()

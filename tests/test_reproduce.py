@@ -16,7 +16,7 @@ from absl import flags
 from deepsvdd_jax import datasets, presets
 from deepsvdd_jax.configs import DataConfig, RunConfig
 from deepsvdd_jax.datasets import Dataset
-from experiments import costs, reproduce, sweep, tables
+from experiments import costs, plans, reproduce, sweep, tables
 from experiments.costs import PhaseCost, Speed
 from experiments.processes import ALONE
 from experiments.results import RunName
@@ -99,7 +99,7 @@ def test_the_estimate_is_printed_and_nothing_written(
     assert sorted(kinds) == ["one-class", "reconstruction", "soft-boundary"]
 
 
-def planned(*arguments: str) -> sweep.Sweep:
+def planned(*arguments: str) -> plans.Sweep:
     values = flags.FLAGS
     values.unparse_flags()
     for name in values:
