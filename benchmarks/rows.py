@@ -44,7 +44,16 @@ def advantage(unit: str, ours: float, theirs: float | None) -> float | None:
 
 def format_rows(rows: Sequence[Row]) -> str:
     """Returns the table of all rows."""
-    header = ("part", "what", "", "unit", "peer / ours", "N processes / ours", "of peak", "peer")
+    header = (
+        "part",
+        "what",
+        "value",
+        "unit",
+        "peer / ours",
+        "N processes / ours",
+        "of peak",
+        "peer",
+    )
     return format_table(
         header,
         [
