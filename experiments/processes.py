@@ -225,8 +225,13 @@ def without_rows(
 
 
 def write_table(team: Team, folder: Path, rows: Mapping[RunName, Row]) -> None:
-    """Writes `runs.csv`, which has one writer: the first process (touches files)."""
+    """Writes `runs.csv`, which has one writer: the first process (touches files).
+
+    Raises:
+      WriteError: it cannot be written, or the folder has vanished.
+    """
     if team.is_first:
+        results.check_there(folder)
         results.write_runs(folder, rows)
 
 

@@ -130,9 +130,8 @@ def run(sweep: Sweep, rows: dict[RunName, results.Row], stop_if_asked: Callable[
 
 def _write_tables(sweep: Sweep, rows: dict[RunName, results.Row]) -> None:
     """Writes and prints the tables, and removes what was saved of programs that are over."""
-    results.check_there(sweep.out)
     flights.Keeper(sweep.out).drop_finished(rows)
-    results.write_runs(sweep.out, rows)
+    processes.write_table(sweep.team, sweep.out, rows)
     summary = results.write_summary(sweep.out, rows)
     print(tables.summary_table(summary, sweep.preset, sweep.split.protocol))
     for text in tables.itu_tables(rows, sweep.dataset.name, sweep.preset):

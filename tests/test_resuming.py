@@ -286,17 +286,14 @@ def test_a_folder_that_vanishes_is_not_made_anew(
 ) -> None:
     monkeypatch.setattr(deep, "SECONDS_PER_CALL", 1e-6)
     out, away = tmp_path / "out", tmp_path / "away"
-    finish = deep._finish
-    finished = []
+    write_run = results.write_run
 
-    def vanish(*parts: object) -> deep.Finished:
-        finished.append(parts)
-        if len(finished) == 2:
-            out.rename(away)
-        return finish(*parts)  # type: ignore[arg-type]
+    def vanish(*parts: object) -> None:
+        write_run(*parts)  # type: ignore[arg-type]
+        out.rename(away)
 
     with monkeypatch.context() as patch:
-        patch.setattr(deep, "_finish", vanish)
+        patch.setattr(results, "write_run", vanish)
         assert command(out) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.endswith(f": cannot write {out}: it has vanished, or its config.json has")
