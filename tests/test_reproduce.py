@@ -16,7 +16,7 @@ from absl import flags
 from deepsvdd_jax import datasets, presets
 from deepsvdd_jax.configs import DataConfig, RunConfig
 from deepsvdd_jax.datasets import Dataset
-from experiments import costs, plans, reproduce, sweep, tables
+from experiments import costs, plans, reproduce, tables
 from experiments.costs import PhaseCost, Speed
 from experiments.processes import ALONE
 from experiments.results import RunName
