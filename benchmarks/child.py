@@ -61,7 +61,8 @@ def run_sweep(watch: Watch, arguments: list[str]) -> int:
     """Runs a sweep as its command would; returns the exit code."""
     sweep.define_flags()
     # The calls between which a sweep looks at its programs.
-    runs.continue_runs = watch.telling(runs.continue_runs)
+    told = watch.telling(runs.IN_MEMORY.advance)
+    runs.IN_MEMORY = runs.IN_MEMORY._replace(advance=told)
     return environment.exit_code(sweep.main, environment.parse_flags(["sweep", *arguments]))
 
 

@@ -219,7 +219,7 @@ def bare_state(
         config.training,
         {part: params[part] for part in parts},
         {part: statistics[part] for part in parts},
-        jnp.full((network.rep_dim,), 0.5 if constant else 0.0),
+        jnp.full((network.rep_dim,), 0.5 if constant else 0.0, jnp.float32),
         jnp.zeros(()),
     )
 
@@ -571,7 +571,7 @@ def compiled(function: Callable[..., Any], mesh: Mesh, *static: Any) -> jax.stag
         return function(*static, *shared, *per_run)
 
     # What runs once in a run is compiled with half the effort; an epoch is worth all of it.
-    once = jax.default_backend() == "cpu" and function is not run_epochs
+    once = jax.default_backend() == "cpu" and function in (begin_run, end_pretraining, end_run)
     options = {"xla_backend_optimization_level": 1} if once else None
     return jax.jit(map_runs(one_run, mesh), compiler_options=options)
 
