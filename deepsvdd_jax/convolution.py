@@ -14,7 +14,7 @@ the pool that follows is computed as one output with four times the features.
 import contextlib
 import contextvars
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -33,6 +33,14 @@ _FEWEST_PLAIN_FEATURES = 32
 # Fewer features than this, or fewer channels, whose gradient then has as many features, and XLA's
 # convolution is ten times slower; a product of whole rows multiplies a third of the width as much.
 _FEWEST_FAST_FEATURES = 16
+# From as many features on, a kernel's gradient is a product with gathered windows, two to three
+# times as fast as the convolution; with half as many the two take as long.
+_FEWEST_GATHERED_GRADIENTS = 32
+# The windows of as many images are gathered at once as the caches of a core hold.
+_GATHERED_BYTES = 1 << 21
+
+
+Vector = Array | None
 
 
 FORMS = ("automatic", "grouped", "products")
@@ -62,13 +70,15 @@ class PooledMap(NamedTuple):
     """A convolution's output after a 2x2 max-pool, with the sums over all of it.
 
     Attributes:
-      values: `[batch, height // 2, width // 2, features]`.
+      scaled: `(scale, offset) -> [batch, height // 2, width // 2, features]`, the pooled output
+        times scale plus offset, each `[features]` or None. The map lies in memory as suited the
+        convolution; scaling it there and swapping axes last is what makes this a function.
       total: `[features]`, the sum of the convolution's output before pooling.
       total_of_squares: `[features]`, likewise of its squares.
       count: how many outputs an image adds to each sum (a static number).
     """
 
-    values: Array
+    scaled: Callable[[Vector, Vector], Array]
     total: Array
     total_of_squares: Array
     count: int  # type: ignore[assignment]  # hides tuple.count
@@ -172,13 +182,20 @@ def _sum_of_columns(row: Array, channels: int) -> Array:
     return jnp.matmul(row, columns, precision="highest")
 
 
-def scale_channels(images: Array, scale: Array, offset: Array) -> Array:
-    """Returns `images * scale + offset`, each `[channels]`."""
+def scale_channels(images: Array, scale: Vector, offset: Vector) -> Array:
+    """Returns `images * scale + offset`, each `[channels]` or None."""
     width, channels = images.shape[2:]
     # As above: rows are worked on as vectors, a few channels are not.
     rows = images.reshape(-1, width * channels)
-    wide_scale, wide_offset = (_every_column(vector, width) for vector in (scale, offset))
-    return (rows * wide_scale[None] + wide_offset[None]).reshape(images.shape)
+    wide_scale, wide_offset = (
+        None if vector is None else _every_column(vector, width)[None] for vector in (scale, offset)
+    )
+    return _scaled(rows, wide_scale, wide_offset).reshape(images.shape)
+
+
+def _scaled(values: Array, scale: Vector, offset: Vector) -> Array:
+    values = values if scale is None else values * scale
+    return values if offset is None else values + offset
 
 
 def _every_column(vector: Array, width: int) -> Array:
@@ -286,11 +303,49 @@ def _canonical_backward(
     (top, bottom), (left, right) = padding
     full = ((down - top, down - bottom), (across - left, across - right))
     d_images = _looped_convolution(full, gradient, flipped)
+    if kernel.shape[3] >= _FEWEST_GATHERED_GRADIENTS:
+        return d_images, _gathered_kernel_gradient(padding, images, kernel.shape, gradient)
     # Channels act as the batch and the batch as the channels: the sum runs over images and pixels.
     d_kernel = _looped_convolution(
         padding, images.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
     )
     return d_images, d_kernel.transpose(1, 2, 0, 3)
+
+
+def _gathered_kernel_gradient(
+    padding: Padding, images: Array, shape: tuple[int, ...], gradient: Array
+) -> Array:
+    """Multiplies gradients with the windows that they belong to, a few images at a time."""
+    down, across, channels, features = shape
+    batch, height, width, _ = gradient.shape
+    window_bytes = 4 * height * width * down * across * channels
+    most = max(1, _GATHERED_BYTES // window_bytes)
+    size = max(count for count in range(1, batch + 1) if batch % count == 0 and count <= most)
+    parts = [jnp.reshape(part, (-1, size, *part.shape[1:])) for part in (images, gradient)]
+
+    def add_part(index: Array, total: Array) -> Array:
+        some_images, some_gradients = (
+            lax.dynamic_index_in_dim(part, index, keepdims=False) for part in parts
+        )
+        # Unlike jnp.pad this takes negative padding, as of a cropped or a folded kernel.
+        pads = ((0, 0), *padding, (0, 0))
+        zero = np.zeros((), images.dtype)
+        padded = lax.pad(some_images, zero, [(*pad, 0) for pad in pads])
+        windows = jnp.concatenate(
+            [
+                padded[:, row : row + height, column : column + width]
+                for row in range(down)
+                for column in range(across)
+            ],
+            3,
+        )
+        # The sum runs over the first axis of both; the smaller side comes first.
+        both = some_gradients.reshape(-1, features), windows.reshape(-1, windows.shape[3])
+        return total + lax.dot_general(*both, (((0,), (0,)), ((), ())))
+
+    nothing = jnp.zeros((features, down * across * channels), images.dtype)
+    total = lax.fori_loop(0, batch // size, add_part, nothing)
+    return total.T.reshape(shape)
 
 
 _canonical_convolution.defvjp(_canonical_forward, _canonical_backward)
@@ -436,7 +491,8 @@ _add_windows.defvjp(_add_windows_forward, _add_windows_backward)
 
 def _pool_plain(images: Array, kernel: Array, padding: Padding) -> PooledMap:
     output = convolve(images, kernel, padding)
-    return PooledMap(max_pool(output), *channel_sums(output), output.shape[1] * output.shape[2])
+    scaled = functools.partial(scale_channels, max_pool(output))
+    return PooledMap(scaled, *channel_sums(output), output.shape[1] * output.shape[2])
 
 
 def _pool_blocked(images: Array, kernel: Array, padding: Padding) -> PooledMap:
@@ -444,8 +500,9 @@ def _pool_blocked(images: Array, kernel: Array, padding: Padding) -> PooledMap:
     batch, height, width, depth = output.shape
     flat = output.reshape(-1, depth)
     windows = output.reshape(batch, height, width, 4, depth // 4)
+    pooled = _first_maximum(windows, (3,))
     return PooledMap(
-        _first_maximum(windows, (3,)),
+        functools.partial(scale_channels, pooled),
         flat.sum(0).reshape(4, -1).sum(0),
         jnp.square(flat).sum(0).reshape(4, -1).sum(0),
         4 * height * width,
@@ -463,17 +520,20 @@ def _pool_gathered(images: Array, kernel: Array, padding: Padding) -> PooledMap:
     folded = jnp.einsum("iat,jbu,tucf->abfcij", taps, taps, kernel).reshape(4 * features, -1)
     output = (folded @ _gather_windows(images, size, padding)).reshape(4, features, -1)
     pooled = _first_maximum(output, (0,))
-    # A product with the identity transposes exactly and, unlike a transpose, is not fused into
-    # the loops around it, which would make them jump through memory.
-    swapped = lax.dot_general(
-        pooled, jnp.eye(features, dtype=pooled.dtype), (((0,), (0,)), ((), ()))
-    )
-    return PooledMap(
-        swapped.reshape(-1, height // 2, width // 2, features),
-        output.sum(2).sum(0),
-        jnp.square(output).sum(2).sum(0),
-        height * width,
-    )
+
+    def scaled(scale: Vector, offset: Vector) -> Array:
+        columns = (None if vector is None else vector[:, None] for vector in (scale, offset))
+        # A product with the identity transposes exactly and, unlike a transpose, is not fused into
+        # the loops around it, which would make them jump through memory.
+        swapped = lax.dot_general(
+            _scaled(pooled, *columns),
+            jnp.eye(features, dtype=pooled.dtype),
+            (((0,), (0,)), ((), ())),
+            precision="highest",
+        )
+        return swapped.reshape(-1, height // 2, width // 2, features)
+
+    return PooledMap(scaled, output.sum(2).sum(0), jnp.square(output).sum(2).sum(0), height * width)
 
 
 def _gather_windows(images: Array, size: int, padding: Padding) -> Array:

@@ -81,18 +81,15 @@ def _without_padding(values: Array, mask: Array | None) -> Array:
     return jnp.where(jnp.expand_dims(mask, tuple(range(1, values.ndim))), values, 0.0)
 
 
-def _by_channel(vector: Array, values: Array) -> Array:
-    return jnp.expand_dims(vector, tuple(range(values.ndim - 1)))
-
-
 class _Normalization(nn.Module):
-    """Normalises by given moments when training, by the stored ones otherwise."""
+    """Returns the scale and offset `[features]` that normalise by given moments when training, by
+    the stored ones otherwise."""
 
     affine: bool
 
     @nn.compact
-    def __call__(self, values: Array, moments: _Moments, train: bool) -> Array:
-        features = values.shape[-1]
+    def __call__(self, moments: _Moments, train: bool) -> tuple[Array, Array]:
+        features = moments.mean.shape[0]
         mean = self.variable("batch_stats", "mean", jnp.zeros, (features,))
         variance = self.variable("batch_stats", "var", jnp.ones, (features,))
         if not train:
@@ -105,9 +102,7 @@ class _Normalization(nn.Module):
             gain = self.param("scale", nn.initializers.ones, (features,))
             scale = scale * gain
             offset = offset * gain + self.param("bias", nn.initializers.zeros, (features,))
-        if values.ndim == 4:
-            return convolution.scale_channels(values, scale, offset)
-        return values * scale[None] + offset[None]
+        return scale, offset
 
 
 def _kernel_initializer(config: NetworkConfig, convolutional: bool) -> Callable[..., Array]:
@@ -165,7 +160,8 @@ def _normalize_features(
     kept = _without_padding(values, mask)
     count = _count(mask, values.shape[0], 1)
     moments = _moments(kept.sum(0), jnp.square(kept).sum(0), count)
-    return _Normalization(config.affine, name="norm")(values, moments, train)
+    scale, offset = _Normalization(config.affine, name="norm")(moments, train)
+    return values * scale[None] + offset[None]
 
 
 class _Convolution(nn.Module):
@@ -190,18 +186,20 @@ class _Convolution(nn.Module):
         pool_first = self.pool and not (config.batch_norm and config.affine)
         if pool_first:
             pooled = convolution.convolve_pool(images, kernel, padding)
-            values, sums, positions = pooled.values, pooled[1:3], pooled.count
+            scaled, sums, positions = pooled.scaled, pooled[1:3], pooled.count
         else:
             values = convolution.convolve(images, kernel, padding)
+            scaled = functools.partial(convolution.scale_channels, values)
             sums = convolution.channel_sums(values)
             positions = values.shape[1] * values.shape[2]
         if config.batch_norm:
             moments = _moments(*sums, _count(mask, images.shape[0], positions))
-            values = _Normalization(config.affine, name="norm")(values, moments, train)
+            values = scaled(*_Normalization(config.affine, name="norm")(moments, train))
         elif config.bias:
             # Under batch normalisation a bias would cancel against the mean.
-            bias = self.param("bias", nn.initializers.zeros, (self.features,))
-            values = values + _by_channel(bias, values)
+            values = scaled(None, self.param("bias", nn.initializers.zeros, (self.features,)))
+        else:
+            values = scaled(None, None)
         values = _activate(config, values)
         return convolution.max_pool(values) if self.pool and not pool_first else values
 
@@ -364,10 +362,11 @@ class _DecoderConvolution(nn.Module):
         if self.normalize and config.batch_norm:
             count = _count(mask, values.shape[0], values.shape[1] * values.shape[2])
             moments = _moments(*convolution.channel_sums(values), count)
-            values = _Normalization(config.affine, name="norm")(values, moments, train)
+            scale, offset = _Normalization(config.affine, name="norm")(moments, train)
+            values = convolution.scale_channels(values, scale, offset)
         elif config.bias:
             bias = self.param("bias", nn.initializers.zeros, (layer.features,))
-            values = values + _by_channel(bias, values)
+            values = convolution.scale_channels(values, None, bias)
         return values
 
 

@@ -171,6 +171,26 @@ def test_convolve(case):
     check_convolve(case)
 
 
+@pytest.mark.parametrize("images_at_once", [1, 2, 100])
+def test_a_wide_kernels_gradient_is_summed_over_parts_of_the_batch(images_at_once, monkeypatch):
+    case = Case("plain", (6, 4, 5, 3), (3, 2, 3, 33), ((1, 0), (0, 1)))
+    windows = 3 * 5 * 3 * 2 * 3
+    monkeypatch.setattr(convolution, "_GATHERED_BYTES", 4 * windows * images_at_once)
+    check_convolve(case)
+
+
+def test_a_wide_kernels_gradient_with_rows_cut_off():
+    images, kernel = drawn(Case("plain", (2, 6, 5, 3), (2, 2, 3, 33), VALID))
+    cut = images[:, 1:, :-2]
+
+    def gradient(padding: Padding, images: np.ndarray) -> jax.Array:
+        return compiled(
+            jax.grad(lambda kernel: jnp.sum(convolution.convolve(images, kernel, padding) ** 2))
+        )(jnp.asarray(kernel))
+
+    assert_close(gradient(((-1, 0), (1, -2)), images), gradient(((0, 0), (1, 0)), cut))
+
+
 @pytest.mark.parametrize("case", [GATHERED, DENSE], ids=case_name)
 def test_convolve_elsewhere(case, monkeypatch):
     monkeypatch.setattr(convolution, "_on_cpu", lambda: False)
@@ -187,9 +207,9 @@ def test_a_form_is_traced_where_it_is_asked_for_and_no_longer():
     images, kernel = map(jnp.asarray, drawn(GATHERED))
 
     def primitives() -> set[str]:
-        jaxpr = jax.make_jaxpr(
-            lambda *both: convolution.convolve_pool(*both, GATHERED.padding).values
-        )(images, kernel)
+        jaxpr = jax.make_jaxpr(lambda *both: pooled_parts(*both, GATHERED.padding)[0])(
+            images, kernel
+        )
         return {equation.primitive.name for equation in jaxpr.eqns}
 
     before = primitives()
@@ -232,6 +252,11 @@ def test_convolve_pool_elsewhere(case, monkeypatch):
     check_convolve_pool(case)
 
 
+def pooled_parts(images: jax.Array, kernel: jax.Array, padding: Padding) -> tuple:
+    found = convolution.convolve_pool(images, kernel, padding)
+    return found.scaled(None, None), *found[1:3]
+
+
 def check_convolve_pool(case: Case) -> None:
     images, kernel = drawn(case)
     output = convolved(images, kernel, case.padding)
@@ -243,7 +268,7 @@ def check_convolve_pool(case: Case) -> None:
     def parts(images: jax.Array, kernel: jax.Array) -> tuple:
         found = convolution.convolve_pool(images, kernel, case.padding)
         assert found.count == output.shape[1] * output.shape[2]
-        return tuple(found[:3])
+        return found.scaled(None, None), *found[1:3]
 
     @compiled
     def value_and_gradients(images: jax.Array, kernel: jax.Array) -> tuple:
@@ -260,6 +285,23 @@ def check_convolve_pool(case: Case) -> None:
     wanted = convolution_gradients(images, kernel, case.padding, d_output)
     for actual, gradient in zip(gradients, wanted, strict=True):
         assert_close(actual, gradient)
+
+
+@pytest.mark.parametrize("case", EACH_FORM, ids=case_name)
+def test_a_pooled_map_is_scaled_in_every_form(case):
+    generator = np.random.default_rng(4)
+    scale, offset = generator.normal(size=(2, case.kernel[3])).astype(np.float32)
+
+    @compiled
+    def both(images: jax.Array, kernel: jax.Array) -> tuple:
+        found = convolution.convolve_pool(images, kernel, case.padding)
+        return found.scaled(jnp.asarray(scale), None), found.scaled(None, jnp.asarray(offset))
+
+    expected = pooled(convolved(*drawn(case), case.padding))
+    for actual, wanted in zip(
+        both(*drawn(case)), (expected * scale, expected + offset), strict=True
+    ):
+        assert_close(actual, wanted)
 
 
 UPSAMPLED = [
@@ -405,7 +447,9 @@ def test_the_first_of_equal_outputs_gets_the_gradient(case):
     def gradient(images: jax.Array) -> jax.Array:
         return jax.grad(
             lambda images: jnp.sum(
-                convolution.convolve_pool(images, jnp.asarray(kernel), case.padding).values
+                convolution.convolve_pool(images, jnp.asarray(kernel), case.padding).scaled(
+                    None, None
+                )
             )
         )(images)
 
@@ -417,9 +461,10 @@ def test_the_first_of_equal_outputs_gets_the_gradient(case):
 
 # --- under vmap and scan ------------------------------------------------------------------------
 
+
 OPERATIONS: dict[str, Callable] = {
     "convolve": convolution.convolve,
-    "convolve_pool": lambda *arguments: tuple(convolution.convolve_pool(*arguments)[:3]),
+    "convolve_pool": pooled_parts,
     "upsample_convolve": convolution.upsample_convolve,
 }
 
