@@ -1,6 +1,7 @@
 """Two host devices for every test, no silent broadcasting between ranks, commands with flags."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
@@ -10,6 +11,8 @@ from absl import flags
 
 from experiments import environment
 
+# What a test compiles runs for a moment. XLA's second level of effort would take a fifth longer.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
