@@ -19,12 +19,19 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import training as benchmark
+from benchmarks.subjects import cores, timed
 from deepsvdd_jax import runs, streaming
 from deepsvdd_jax.networks import build_network
 
 RUNS = 16
 
-_WORKER = flags.DEFINE_integer("worker", None, "time on so many devices for another process")
+
+def define_flags() -> None:
+    """Defines all flags of the command."""
+    flags.DEFINE_integer("devices", None, "Devices; by default the cores, at most 8.")
+    flags.DEFINE_integer("images", 2000, "Training images.", lower_bound=benchmark.BATCH_SIZE)
+    flags.DEFINE_integer("repeats", 3, "Rounds, of which the smallest counts.", lower_bound=1)
+    flags.DEFINE_integer("worker", None, "Time on so many devices, for another process.")
 
 
 class Subject(NamedTuple):
@@ -69,7 +76,7 @@ def make_timer(
             raise RuntimeError(f"{subject.name}: a run stopped; its time would mean nothing")
 
     train()
-    return lambda: benchmark.timed(train) / subject.runs
+    return lambda: timed(train) / subject.runs
 
 
 def work(devices: int, case: benchmark.Case) -> None:
@@ -140,22 +147,21 @@ def report(seconds: dict[tuple[str, int], float], images: int) -> str:
 
 def main(arguments: list[str]) -> None:
     """Measures and prints, or works for the process that does."""
+    values = flags.FLAGS
     if arguments[1:]:
         sys.exit(f"benchmarks.devices: {arguments[1]!r} is no flag")
-    images, repeats = flags.FLAGS.images or 2000, flags.FLAGS.repeats
-    several = flags.FLAGS.devices or max(2, min(benchmark.cores(), benchmark.MOST_DEVICES))
-    if images < benchmark.BATCH_SIZE or repeats < 1 or several < 2:
+    if values.worker is not None:
+        work(values.worker, benchmark.Case("mnist_lenet", "one-class", values.images))
+        return
+    several = values.devices or max(2, min(cores(), benchmark.MOST_DEVICES))
+    if several < 2 or benchmark.BATCH_SIZE % several:
         sys.exit(
-            f"benchmarks.devices: --images must be {benchmark.BATCH_SIZE} or more, --repeats 1 or "
-            "more, --devices 2 or more"
+            f"benchmarks.devices: --devices={several} must be 2 or more and divide "
+            f"{benchmark.BATCH_SIZE}"
         )
-    if benchmark.BATCH_SIZE % several:
-        sys.exit(f"benchmarks.devices: --devices must divide {benchmark.BATCH_SIZE}")
-    if _WORKER.value is not None:
-        work(_WORKER.value, benchmark.Case("mnist_lenet", "one-class", images))
-    else:
-        print(report(measure((1, several), images, repeats), images))
+    print(report(measure((1, several), values.images, values.repeats), values.images))
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -1,5 +1,8 @@
 """The devices benchmark: what each process times, and the smallest time beside that of its like."""
 
+import subprocess
+import sys
+
 import pytest
 
 from benchmarks import devices
@@ -41,3 +44,17 @@ def test_the_smallest_of_the_repeats_is_compared_with_its_like(
     lines = devices.report(found, 200).splitlines()
     assert "| one run, batches split | 2 | 2.0000 | 0.50 |" in lines
     assert "| 16 runs | 1 | 4.0000 | 1.00 |" in lines and len(lines) == 8
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [
+        ("--devices=3", "--devices=3 must be 2 or more and divide 200"),
+        ("--repeats=0", "flag --repeats=0: 0 is not a positive integer"),
+    ],
+)
+def test_the_command_refuses_in_a_line(flag: str, reason: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.devices", flag]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1 and not done.stdout
+    assert reason in done.stderr and "Traceback" not in done.stderr
