@@ -42,7 +42,7 @@ History = dict[str, dict[str, npt.NDArray[Any]]]
 member had stopped and the other values mean nothing."""
 
 # Of one call that scores: steps of a device, and bytes of its images.
-_MOST_BATCHES_PER_CALL = 16
+_MOST_BATCHES_PER_CALL = 32
 _BYTES_PER_CALL = 1 << 25
 
 # Epochs between two calls of `on_progress`.
@@ -358,14 +358,29 @@ def member_distances(model: Model, images: npt.ArrayLike) -> Scores:
     parts = []
     for start in range(0, len(values), size):
         batch = preprocessing.apply_unscaled(fitted, values[start : start + size])
-        missing = size - len(batch)
-        if missing:
-            batch = np.pad(batch, ((0, missing), *((0, 0),) * (batch.ndim - 1)))
-        count = np.int32(size - missing)
+        filled, counts = _shared_out(batch, devices, size // devices)
         # Not waited for: the host prepares the next call meanwhile.
-        parts.append(_distances(states, fitted.scaling, batch, count, network, objective, mesh))
-    found = [np.zeros((len(model.center), 0), np.float32), *map(np.asarray, parts)]
-    return np.concatenate(found, axis=1)[:, : len(values)]
+        found = _distances(states, fitted.scaling, filled, counts, network, objective, mesh)
+        parts.append((found, counts))
+    distances = [np.zeros((len(model.center), 0), np.float32)]
+    for found, counts in parts:
+        of_devices = np.split(np.asarray(found), devices, axis=1)
+        distances += [some[:, :count] for some, count in zip(of_devices, counts, strict=True)]
+    return np.concatenate(distances, axis=1)
+
+
+def _shared_out(images: Images, devices: int, most: int) -> tuple[Images, npt.NDArray[np.int32]]:
+    """Shares images out evenly, in whole batches: `[devices most, ...]`, every device's filled up
+    with zeros, and how many each has, int32 `[devices]`."""
+    if len(images) == devices * most:
+        return images, np.full(devices, most, np.int32)
+    batches = -(-len(images) // _batch_size())
+    ends = np.arange(1, devices + 1) * batches // devices * _batch_size()
+    shares = np.split(images, ends[:-1])
+    filled = np.zeros((devices, most, *images.shape[1:]), np.float32)
+    for place, share in zip(filled, shares, strict=True):
+        place[: len(share)] = share
+    return filled.reshape(-1, *images.shape[1:]), np.array([*map(len, shares)], np.int32)
 
 
 def _batch_size() -> int:
@@ -384,13 +399,13 @@ def _distances(
     states: TrainState,
     scaling: Scaling,
     images: Array,
-    count: Array,
+    counts: Array,
     network: Network,
     objective: ObjectiveConfig,
     mesh: Mesh,
 ) -> Array:
-    """Returns the distances `[members, n]` of unscaled images `[n, ...]`, those of the first
-    `count` of them at least."""
+    """Returns the distances `[members, n]` of unscaled images `[n, ...]`, of every device's share
+    those of the first `counts[device]` at least."""
     size = _batch_size()
 
     def of_member(images: Array, state: TrainState) -> Array:
@@ -398,9 +413,7 @@ def _distances(
 
     of_members = runs.map_runs(of_member, runs.make_mesh(jax.local_devices()[:1]))
 
-    def of_device(images: Array, count: Array, states: TrainState, scaling: Scaling) -> Array:
-        mine = jnp.clip(count - jax.lax.axis_index("run") * len(images), 0, len(images))
-
+    def of_device(images: Array, counts: Array, states: TrainState, scaling: Scaling) -> Array:
         def step(index: Array, found: Array) -> Array:
             batch = jax.lax.dynamic_slice_in_dim(images, index * size, size)
             scaled = (batch - scaling.shift[None]) * scaling.scale[None]
@@ -408,15 +421,15 @@ def _distances(
             return jax.lax.dynamic_update_slice_in_dim(found, distances, index * size, 1)
 
         nothing = jnp.zeros((states.center.shape[0], len(images)))
-        return jax.lax.fori_loop(0, (mine + size - 1) // size, step, nothing)
+        return jax.lax.fori_loop(0, (counts[0] + size - 1) // size, step, nothing)
 
     return jax.shard_map(
         of_device,
         mesh=mesh,
-        in_specs=(Spec("run"), Spec(), Spec(), Spec()),
+        in_specs=(Spec("run"), Spec("run"), Spec(), Spec()),
         out_specs=Spec(None, "run"),
         check_vma=False,
-    )(images, count, states, scaling)
+    )(images, counts, states, scaling)
 
 
 def states_of(model: Model) -> TrainState:

@@ -82,17 +82,18 @@ def _without_padding(values: Array, mask: Array | None) -> Array:
 
 
 class _Normalization(nn.Module):
-    """Returns the scale and offset `[features]` that normalise by given moments when training, by
-    the stored ones otherwise."""
+    """Returns the scale and offset `[features]` that normalise by a batch's moments, by the stored
+    ones where there are none."""
 
     affine: bool
+    features: int
 
     @nn.compact
-    def __call__(self, moments: _Moments, train: bool) -> tuple[Array, Array]:
-        features = moments.mean.shape[0]
+    def __call__(self, moments: _Moments | None) -> tuple[Array, Array]:
+        features = self.features
         mean = self.variable("batch_stats", "mean", jnp.zeros, (features,))
         variance = self.variable("batch_stats", "var", jnp.ones, (features,))
-        if not train:
+        if moments is None:
             moments = _Moments(mean.value, variance.value)
         elif not self.is_initializing():
             mean.value, variance.value = jax.lax.stop_gradient(moments)
@@ -157,10 +158,13 @@ class _DenseBlock(nn.Module):
 def _normalize_features(
     config: NetworkConfig, values: Array, mask: Array | None, train: bool
 ) -> Array:
-    kept = _without_padding(values, mask)
-    count = _count(mask, values.shape[0], 1)
-    moments = _moments(kept.sum(0), jnp.square(kept).sum(0), count)
-    scale, offset = _Normalization(config.affine, name="norm")(moments, train)
+    moments = None
+    if train:
+        kept = _without_padding(values, mask)
+        count = _count(mask, values.shape[0], 1)
+        moments = _moments(kept.sum(0), jnp.square(kept).sum(0), count)
+    normalization = _Normalization(config.affine, values.shape[1], name="norm")
+    scale, offset = normalization(moments)
     return values * scale[None] + offset[None]
 
 
@@ -181,20 +185,12 @@ class _Convolution(nn.Module):
         config = self.config
         shape = (config.kernel_size, config.kernel_size, images.shape[-1], self.features)
         kernel = self.param("kernel", _kernel_initializer(config, convolutional=True), shape)
-        padding = _padding(config)
         images = _without_padding(images, mask)
         pool_first = self.pool and not (config.batch_norm and config.affine)
-        if pool_first:
-            pooled = convolution.convolve_pool(images, kernel, padding)
-            scaled, sums, positions = pooled.scaled, pooled[1:3], pooled.count
-        else:
-            values = convolution.convolve(images, kernel, padding)
-            scaled = functools.partial(convolution.scale_channels, values)
-            sums = convolution.channel_sums(values)
-            positions = values.shape[1] * values.shape[2]
+        scaled, moments = _map(images, kernel, _padding(config), mask, pool_first, train)
         if config.batch_norm:
-            moments = _moments(*sums, _count(mask, images.shape[0], positions))
-            values = scaled(*_Normalization(config.affine, name="norm")(moments, train))
+            normalization = _Normalization(config.affine, self.features, name="norm")
+            values = scaled(*normalization(moments))
         elif config.bias:
             # Under batch normalisation a bias would cancel against the mean.
             values = scaled(None, self.param("bias", nn.initializers.zeros, (self.features,)))
@@ -202,6 +198,31 @@ class _Convolution(nn.Module):
             values = scaled(None, None)
         values = _activate(config, values)
         return convolution.max_pool(values) if self.pool and not pool_first else values
+
+
+def _map(
+    images: Array,
+    kernel: Array,
+    padding: convolution.Padding,
+    mask: Array | None,
+    pool: bool,
+    train: bool,
+) -> tuple[Callable[[Array | None, Array | None], Array], _Moments | None]:
+    """Convolves, and pools if `pool`; returns the function that scales what came out, and the
+    moments before pooling if `train`."""
+    if pool and train:
+        pooled = convolution.convolve_pool(images, kernel, padding)
+        count = _count(mask, images.shape[0], pooled.count)
+        return pooled.scaled, _moments(pooled.total, pooled.total_of_squares, count)
+    convolve = convolution.convolve_maximum if pool else convolution.convolve
+    values = convolve(images, kernel, padding)
+    scaled = functools.partial(convolution.scale_channels, values)
+    return scaled, _channel_moments(values, mask) if train else None
+
+
+def _channel_moments(values: Array, mask: Array | None) -> _Moments:
+    count = _count(mask, values.shape[0], values.shape[1] * values.shape[2])
+    return _moments(*convolution.channel_sums(values), count)
 
 
 class _Encoder(nn.Module):
@@ -360,10 +381,9 @@ class _DecoderConvolution(nn.Module):
         convolve = convolution.upsample_convolve if layer.doubles else convolution.convolve
         values = convolve(_without_padding(images, mask), kernel, padding)
         if self.normalize and config.batch_norm:
-            count = _count(mask, values.shape[0], values.shape[1] * values.shape[2])
-            moments = _moments(*convolution.channel_sums(values), count)
-            scale, offset = _Normalization(config.affine, name="norm")(moments, train)
-            values = convolution.scale_channels(values, scale, offset)
+            moments = _channel_moments(values, mask) if train else None
+            normalization = _Normalization(config.affine, layer.features, name="norm")
+            values = convolution.scale_channels(values, *normalization(moments))
         elif config.bias:
             bias = self.param("bias", nn.initializers.zeros, (layer.features,))
             values = convolution.scale_channels(values, None, bias)

@@ -304,6 +304,49 @@ def test_a_pooled_map_is_scaled_in_every_form(case):
         assert_close(actual, wanted)
 
 
+TILED = [
+    Case("tiled", (2, 6, 8, 2), (3, 3, 2, 3), SAME3),
+    Case("tiled", (3, 8, 12, 1), (5, 5, 1, 3), SAME5),
+    Case("tiled", (2, 8, 4, 3), (2, 2, 3, 40), ((1, 0), (0, 1))),
+    Case("tiled", (2, 10, 16, 4), (5, 5, 4, 2), VALID),
+    Case("tiled", (2, 4, 3, 3), (4, 4, 3, 2), ((3, 2), (1, 3))),
+    Case("tiled", (2, 2, 4, 2), (1, 1, 2, 3), VALID),
+    Case("tiled", (2, 2, 4, 1), (5, 5, 1, 2), SAME5),
+]
+
+
+@pytest.mark.parametrize("case", [*TILED, *EACH_FORM], ids=case_name)
+def test_convolve_maximum(case, monkeypatch):
+    taken: list[str] = []
+    tiled = convolution._maximum_tiled
+    monkeypatch.setattr(
+        convolution, "_maximum_tiled", lambda *given: taken.append("tiled") or tiled(*given)
+    )
+    actual = compiled(lambda *given: convolution.convolve_maximum(*given, case.padding))(
+        *drawn(case)
+    )
+    assert_close(actual, pooled(convolved(*drawn(case), case.padding)))
+    assert bool(taken) == (case.form == "tiled")
+
+
+@pytest.mark.parametrize("case", [TILED[0], BLOCKED], ids=case_name)
+def test_a_maximum_alone_has_the_gradient_of_the_pooled_map(case):
+    images, kernel = drawn(case)
+    output = convolved(images, kernel, case.padding)
+    cotangent = np.random.default_rng(1).normal(size=pooled(output).shape).astype(np.float32)
+
+    @compiled
+    def gradients(images: jax.Array, kernel: jax.Array) -> tuple:
+        _, pull = jax.vjp(
+            lambda *given: convolution.convolve_maximum(*given, case.padding), images, kernel
+        )
+        return pull(jnp.asarray(cotangent))
+
+    wanted = convolution_gradients(images, kernel, case.padding, pooled(output, cotangent))
+    for actual, gradient in zip(gradients(images, kernel), wanted, strict=True):
+        assert_close(actual, gradient)
+
+
 UPSAMPLED = [
     Case("even", (2, 4, 4, 3), (5, 5, 3, 2), SAME5),
     Case("even", (2, 3, 5, 2), (5, 5, 2, 4), ((1, 1), (1, 1))),

@@ -12,13 +12,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepsvdd_jax import runs, streaming, training
+from benchmarks.scoring import make_model
+from deepsvdd_jax import detectors, runs, streaming, training
 from deepsvdd_jax.configs import (
     ConfigError,
     NetworkConfig,
@@ -96,6 +98,17 @@ def gathered_sizes() -> list[int]:
     return [int(np.prod([int(side) for side in shape.split(",") if side])) for shape in shapes]
 
 
+def scored(devices: int) -> dict[str, np.ndarray]:
+    """Scores more than a call takes, so that a last call has a batch for some devices only."""
+    model = make_model("mlp", 2)
+    images = np.random.RandomState(3).rand(1_100, *model.image_shape).astype(np.float32)
+    with (
+        mock.patch.object(jax, "local_device_count", lambda: devices),
+        mock.patch.object(detectors, "_MOST_BATCHES_PER_CALL", 2),
+    ):
+        return {"distances": detectors.member_distances(model, images)}
+
+
 def write_everything(path: Path) -> None:
     jax.config.update("jax_num_cpu_devices", 8)
     jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -114,6 +127,8 @@ def write_everything(path: Path) -> None:
     for places in (1, 8):
         found[f"16 runs on {places}"] = train(config, runs.make_mesh(devices[:places]), 16)
     found["16 runs on 4 times 2"] = train(config, runs.make_mesh(devices, 2), 16)
+    for count in (1, 3, 8):
+        found[f"scored on {count}"] = scored(count)
     flat = {f"{name}|{key}": leaf for name, tree in found.items() for key, leaf in tree.items()}
     np.savez(path, gathered=gathered_sizes(), **flat)
 
@@ -158,6 +173,13 @@ def test_runs_side_by_side_have_the_same_bits(found: dict[str, Any]) -> None:
     assert actual.keys() == expected.keys() and len(actual) > 20
     for key, value in expected.items():
         np.testing.assert_array_equal(actual[key], value, err_msg=key)
+
+
+@pytest.mark.parametrize("devices", [3, 8])
+def test_devices_share_images_and_change_no_score(found: dict[str, Any], devices: int) -> None:
+    expected = found["scored on 1"]["distances"]
+    assert expected.shape == (2, 1_100) and len(np.unique(expected)) > 2_000
+    np.testing.assert_array_equal(found[f"scored on {devices}"]["distances"], expected)
 
 
 def test_both_axes_together(found: dict[str, Any]) -> None:
