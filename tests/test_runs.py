@@ -396,10 +396,12 @@ def test_train_runs_finds_obvious_anomalies() -> None:
 
 
 def test_widest_program_grows_with_memory_and_is_at_least_one() -> None:
-    network = build_network(NETWORK, SHAPE)
-    pools = [jax.ShapeDtypeStruct((count, *SHAPE), jnp.float32) for count in (90, 30)]
+    dense = NetworkConfig("dense", stages=(), hidden=(5,), rep_dim=3)
+    config = dataclasses.replace(CONFIG, network=dense)
+    pools = [jax.ShapeDtypeStruct((count, 64), jnp.float32) for count in (90, 30)]
     shared: Any = runs.Shared(*pools)
     little, much = (
-        runs.widest_program(CONFIG, network, shared, 45, memory) for memory in (1, 2**30)
+        runs.widest_program(config, build_network(dense, (64,)), shared, 45, memory)
+        for memory in (1, 2**30)
     )
     assert little == 1 and much > 10
