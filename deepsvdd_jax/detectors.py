@@ -492,8 +492,9 @@ def network_values(images: npt.ArrayLike) -> Images:
         numbers: Images = values.astype(np.float32, copy=False)
         if values.ndim == 4 and values.dtype.kind in "ui":
             numbers = numbers / np.float32(255)
-        # The sum is finite if all values are, and less work than asking each of them.
-        if np.isfinite(numbers.sum(dtype=np.float64)):
+        # A sum is finite only if all values are, and less work than asking each of them; in float32
+        # it may overflow all the same.
+        if np.isfinite(numbers.sum()) or np.isfinite(numbers.sum(dtype=np.float64)):
             return numbers
     bad = np.array([not np.isfinite(number).all() for number in numbers])
     if np.any(bad):

@@ -198,6 +198,12 @@ def test_scores_do_not_depend_on_the_batching(monkeypatch: pytest.MonkeyPatch) -
     assert detectors._distances._cache_size() == compiled
 
 
+@pytest.mark.parametrize("signs", [[1, 1, 1], [1, -1, -1]])
+def test_values_whose_sum_overflows_are_finite(signs: list[int]) -> None:
+    large = np.full((3, 5), 3e38, np.float32) * np.float32(signs)[:, None]
+    np.testing.assert_array_equal(detectors.network_values(large), large)
+
+
 # --- refusals -----------------------------------------------------------------------------------
 
 

@@ -100,3 +100,25 @@ def test_every_sweep_has_a_line() -> None:
     assert faults.describe(4, 9.0, [], ["runs.csv", "rows/a.json"]) == (
         "sweep 4: over before 9.0 s; runs.csv, rows/a.json differs"
     )
+
+
+def test_sweeps_that_were_over_do_not_count(
+    values: flags.FlagValues, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A sweep takes 6 s where 10 were thought: only earlier moments find it at work."""
+    values(["faults", "--kills=5"])
+    moments: list[float] = []
+
+    def run_killed(out: Path, after: float, victims: list[int]) -> bool:
+        moments.append(after)
+        (out / "rows").mkdir(parents=True)
+        return after < 6.0
+
+    contents = iter([{"a": 0}, {"a": 1}])
+    monkeypatch.setattr(faults, "run_killed", run_killed)
+    monkeypatch.setattr(faults, "run_whole", lambda out: (1.0, []))
+    monkeypatch.setattr(faults, "content", lambda out: next(contents, {"a": 0}))
+    assert faults.kill_and_compare(tmp_path, {"a": 0}, 10.0) == 1
+    late = [moment for moment in moments if moment >= 6.0]
+    assert len(moments) - len(late) == 5 and late and late == sorted(late, reverse=True)
+    assert list(tmp_path.iterdir()) == []
