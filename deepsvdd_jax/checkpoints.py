@@ -146,7 +146,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     folder = Path(path)
     described = _read_description(folder)
     name = str(described.get("arrays"))
-    if Path(name).name != name:
+    if not name or Path(name).name != name or "\0" in name:
         raise ModelError(f"{folder / _JSON}: arrays are named {name!r}, not a file beside it")
     arrays = _read_arrays(folder / name, described.get("sha256"))
     try:

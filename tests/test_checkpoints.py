@@ -143,6 +143,18 @@ def test_an_edited_description_is_refused(tmp_path: Path) -> None:
     assert checkpoints.load_model(tmp_path / "model").threshold == described["threshold"]
 
 
+@pytest.mark.parametrize("name", ["../other.npz", "/etc/passwd", "", "a\0b"])
+def test_arrays_lie_beside_their_description(tmp_path: Path, name: str) -> None:
+    checkpoints.save_model(tmp_path / "model", make_model())
+    path = tmp_path / "model" / "model.json"
+    described = json.loads(path.read_text()) | {"arrays": name}
+    del described["digest"]
+    described["digest"] = checkpoints._digest(described)
+    path.write_text(json.dumps(described))
+    with pytest.raises(ModelError, match=r"model.json: arrays are named .* not a file beside it"):
+        checkpoints.load_model(tmp_path / "model")
+
+
 def test_a_model_is_replaced_and_nothing_else_ever(tmp_path: Path) -> None:
     model = make_model()
     checkpoints.save_model(tmp_path / "model", model)

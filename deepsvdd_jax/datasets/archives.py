@@ -122,6 +122,8 @@ def _member_name(member: tarfile.TarInfo, path: Path) -> str:
         raise DataError(
             f"{path}: member {member.name!r} points outside the archive; refused, use the original"
         )
+    if "\0" in member.name:
+        raise DataError(f"{path}: member {member.name!r} is no file name; use the original archive")
     if not (member.isfile() or member.isdir()):
         raise DataError(
             f"{path}: member {member.name!r} is a link or a device; refused, use the original"

@@ -123,6 +123,13 @@ def test_links_and_escaping_members_are_refused_and_nothing_is_written(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["cifar-10-binary.tar.gz", "data"]
 
 
+def test_a_member_whose_name_no_file_can_have_is_refused(tmp_path, refuses):
+    # Only an extended header can hold it, and tarfile writes one for a name of over 100 characters.
+    member = special("a" * 101 + "\0b", tarfile.REGTYPE, "")
+    write_tar(tmp_path / "cifar-10-binary.tar.gz", make_files(), extra=[member])
+    refuses(["a\\x00b", "no file name"], load, DataConfig("cifar10", str(tmp_path)))
+
+
 def test_a_member_that_promises_gigabytes_is_refused(tmp_path, refuses):
     member = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
     member.size = 10 << 30
