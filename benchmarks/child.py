@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.monitoring
 
-from benchmarks import training
+from benchmarks import subjects, training
 from benchmarks.memory import process_peak_bytes
 from deepsvdd_jax import runs
 from experiments import environment, sweep
@@ -71,7 +71,7 @@ def run_case(watch: Watch, described: str, cache: str) -> int:
     *case, width = json.loads(described)
     environment.use_platform("auto", cache)
     one, devices = training.Case(*case), jax.local_device_count()
-    images = training.random_images(one)
+    images = subjects.random_images(one.network, one.images)
     train = training.our_timer(one, width, devices, images, training.lone_start(one, images))
     watch.telling(train)(1)
     return 0

@@ -19,7 +19,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import training as benchmark
-from benchmarks.subjects import cores, timed
+from benchmarks.subjects import cores, random_images, timed
 from deepsvdd_jax import runs, streaming
 from deepsvdd_jax.networks import build_network
 
@@ -83,7 +83,7 @@ def work(devices: int, case: benchmark.Case) -> None:
     """Times for the process at the other end of the pipe, a line for a line."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", devices)
-    images = benchmark.random_images(case)
+    images = random_images(case.network, case.images)
     timers = {
         subject.name: make_timer(subject, devices, case, images) for subject in subjects(devices)
     }

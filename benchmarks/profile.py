@@ -10,6 +10,7 @@ kernels.
 """
 
 import collections
+import functools
 import os
 import re
 import sys
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from absl import app, flags
 
 from benchmarks import scoring, subjects, training
@@ -95,21 +95,14 @@ def costs(rounds: Sequence[Sequence[Event]], known: Iterable[str]) -> list[Cost]
 
 def make_work(program: str, network: str, images: int) -> Callable[[], object]:
     """Returns what does a round of the program on one device, compiled."""
+    data = subjects.random_images(network, images)
+    work: Callable[[], object]
     if program == "scoring":
-        model = scoring.make_model(network, 1)
-        shape = (images, *SUBJECTS[network].shape)
-        scored = np.random.default_rng(0).random(shape, np.float32)
-
-        def work() -> object:
-            return detectors.member_distances(model, scored)
+        work = functools.partial(detectors.member_distances, scoring.make_model(network, 1), data)
     else:
         case = training.Case(network, program, images)
-        data = training.random_images(case)
-        time_epochs = training.our_timer(case, 1, 1, data, training.lone_start(case, data))
-
-        def work() -> object:
-            return time_epochs(1)
-
+        start = training.lone_start(case, data)
+        work = functools.partial(training.our_timer(case, 1, 1, data, start), 1)
     work()
     return work
 

@@ -149,8 +149,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"benchmarks.scoring: {arguments[1]!r} is no flag")
     values = flags.FLAGS
     jax.config.update("jax_num_cpu_devices", subjects.cores())
-    shape = subjects.SUBJECTS[values.network].shape
-    images = np.random.default_rng(0).random((values.images, *shape), np.float32)
+    images = subjects.random_images(values.network, values.images)
     rows = measure(scorers(values.network, values.members), images, values.repeats)
     print(report(rows))
     if values.json is not None:

@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from deepsvdd_jax.configs import NetworkConfig
 from deepsvdd_jax.networks import ImageShape
 
@@ -168,6 +171,12 @@ def network_layers(config: NetworkConfig, shape: ImageShape, objective: str) -> 
     """Returns all layers that an objective trains."""
     layers = encoder_layers(config, shape)
     return layers + decoder_layers(config, shape) if objective == "autoencoder" else layers
+
+
+def random_images(name: str, count: int) -> npt.NDArray[np.float32]:
+    """Returns input of a network of `SUBJECTS` by name, in [0, 1], `[count, ...]`."""
+    shape = (count, *SUBJECTS[name].shape)
+    return np.random.default_rng(0).random(shape, np.float32)
 
 
 def timed(work: Callable[[], Any]) -> float:

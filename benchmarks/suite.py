@@ -308,7 +308,7 @@ def measure_scoring(plan: Plan) -> list[Row]:
     found = scoring.scorers(name, 1, plan.torch)
     rows = []
     for count in plan.scored:
-        images = np.random.default_rng(0).random((count, *shape), np.float32)
+        images = subjects.random_images(name, count)
         ours, *others = scoring.measure(found, images, plan.repeats)
         rate = ours.images_per_second
         best = max((row.images_per_second for row in others), default=None)

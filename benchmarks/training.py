@@ -37,6 +37,7 @@ from benchmarks.subjects import (
     format_table,
     network_layers,
     processor,
+    random_images,
     timed,
     torch_version,
 )
@@ -167,12 +168,6 @@ def make_run(config: RunConfig, seed: int, images: np.ndarray) -> runs.Run:
         jnp.arange(count, dtype=jnp.int32), jnp.int32(count), jnp.zeros(ones), jnp.ones(ones)
     )
     return runs.Run(jax.random.key(seed), data, *runs.phase_settings(config), {})
-
-
-def random_images(case: Case) -> np.ndarray:
-    """Returns float32 images in [0, 1], `[n, ...]`."""
-    shape = (case.images, *SUBJECTS[case.network].shape)
-    return np.random.default_rng(0).random(shape, np.float32)
 
 
 def lone_start(case: Case, images: np.ndarray) -> runs.Progress:
@@ -420,7 +415,7 @@ def measure_case(
     case: Case, settings: Settings, peers: Peers | None, tell: Callable[[str], None]
 ) -> Measured:
     """Compiles what a case needs, then measures it in rounds."""
-    label, images = f"{case.network} {case.objective}", random_images(case)
+    label, images = f"{case.network} {case.objective}", random_images(case.network, case.images)
     tell(f"{label}: first weights")
     lone = lone_start(case, images)
     ours = {}

@@ -90,9 +90,9 @@ class _Normalization(nn.Module):
 
     @nn.compact
     def __call__(self, moments: _Moments | None) -> tuple[Array, Array]:
-        features = self.features
-        mean = self.variable("batch_stats", "mean", jnp.zeros, (features,))
-        variance = self.variable("batch_stats", "var", jnp.ones, (features,))
+        shape = (self.features,)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        variance = self.variable("batch_stats", "var", jnp.ones, shape)
         if moments is None:
             moments = _Moments(mean.value, variance.value)
         elif not self.is_initializing():
@@ -100,9 +100,9 @@ class _Normalization(nn.Module):
         scale = jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
         offset = -moments.mean * scale
         if self.affine:
-            gain = self.param("scale", nn.initializers.ones, (features,))
+            gain = self.param("scale", nn.initializers.ones, shape)
             scale = scale * gain
-            offset = offset * gain + self.param("bias", nn.initializers.zeros, (features,))
+            offset = offset * gain + self.param("bias", nn.initializers.zeros, shape)
         return scale, offset
 
 
