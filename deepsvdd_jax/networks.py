@@ -41,6 +41,7 @@ class Network(NamedTuple):
       decode_batch: `(params, codes, mask) -> (images, batch statistics)`.
       rep_dim: width of the representation.
       image_shape: of one image, `(height, width, channels)`, or `(features,)`.
+      draws: whether a training step draws anything, as dropout does.
     """
 
     init: Callable[[Array, bool], tuple[Params, Statistics]]
@@ -50,6 +51,7 @@ class Network(NamedTuple):
     decode_batch: Callable[[Params, Array, Array | None], tuple[Array, Statistics]]
     rep_dim: int
     image_shape: ImageShape
+    draws: bool = True
 
 
 # --- layers -------------------------------------------------------------------------------------
@@ -430,12 +432,14 @@ def build_network(config: NetworkConfig | nn.Module, image_shape: ImageShape) ->
     if isinstance(config, nn.Module):
         return network_from_module(config, image_shape)
     check_image_shape(config, image_shape)
-    encoder = _Encoder(config)
-    if config.is_dense:
-        return _as_network(encoder, lambda: _DenseDecoder(config, image_shape[0]), image_shape)
-    return _as_network(
-        encoder, lambda: _Decoder(config, _decoder_plan(config, image_shape)), image_shape
-    )
+
+    def decoder() -> nn.Module:
+        if config.is_dense:
+            return _DenseDecoder(config, image_shape[0])
+        return _Decoder(config, _decoder_plan(config, image_shape))
+
+    network = _as_network(_Encoder(config), decoder, image_shape)
+    return network._replace(draws=config.dropout > 0)
 
 
 def network_from_module(

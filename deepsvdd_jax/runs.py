@@ -31,6 +31,7 @@ from deepsvdd_jax.configs import (
 from deepsvdd_jax.networks import Network, Params, Statistics, build_network
 from deepsvdd_jax.training import (
     EpochInfo,
+    EpochKeys,
     Hyperparameters,
     RunData,
     TrainState,
@@ -331,7 +332,7 @@ def run_epochs(
     count: Array,
     run: Run,
     state: TrainState,
-) -> tuple[TrainState, EpochInfo]:
+) -> tuple[TrainState, Array]:
     """Trains one run for some epochs; a run that has stopped keeps its state.
 
     Args:
@@ -346,13 +347,15 @@ def run_epochs(
       state: after epoch `first_epoch - 1`.
 
     Returns:
-      The state, and the history `[capacity, ...]`, whose `ran` is False where nothing was done.
+      The state, and the history `[capacity, INFO_WIDTH]` of `training.packed_info`, 0 where nothing
+      was done.
     """
     phase, settings = phase_config(config, phase_name), phase_hyperparameters(run, phase_name)
 
-    def train(epoch: Array, state: TrainState) -> tuple[TrainState, EpochInfo]:
+    def train(epoch: Array, state: TrainState) -> tuple[TrainState, Array]:
+        keys = epoch_keys(network, phase, run, epoch)
         new, info = training.train_epoch(
-            state, shared.images, run.data, network, phase, settings, epoch_key(phase, run, epoch)
+            state, shared.images, run.data, network, phase, settings, keys
         )
         if phase.objective.solves_radius:
             new = jax.lax.cond(
@@ -361,20 +364,18 @@ def run_epochs(
                 lambda state: state,
                 new,
             )
-        return judged(phase, new, info)
+        new, info = judged(phase, new, info)
+        return new, training.packed_info(info)
 
-    nothing = training.empty_info()
+    def skip(epoch: Array, state: TrainState) -> tuple[TrainState, Array]:
+        return state, jnp.zeros(training.INFO_WIDTH)
 
-    def skip(epoch: Array, state: TrainState) -> tuple[TrainState, EpochInfo]:
-        return state, nothing
-
-    def body(index: Array, carry: tuple[TrainState, EpochInfo]) -> tuple[TrainState, EpochInfo]:
+    def body(index: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
         state, history = carry
-        state, info = jax.lax.cond(state.active, train, skip, first_epoch + index, state)
-        return state, jax.tree.map(lambda all, one: all.at[index].set(one), history, info)
+        state, row = jax.lax.cond(state.active, train, skip, first_epoch + index, state)
+        return state, history.at[index].set(row)
 
-    history = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), nothing)
-    return jax.lax.fori_loop(0, count, body, (state, history))
+    return jax.lax.fori_loop(0, count, body, (state, jnp.zeros((capacity, training.INFO_WIDTH))))
 
 
 def phase_hyperparameters(run: Run, phase_name: str) -> Hyperparameters:
@@ -382,12 +383,22 @@ def phase_hyperparameters(run: Run, phase_name: str) -> Hyperparameters:
     return run.pretraining if phase_name == "pretraining" else run.training
 
 
-def epoch_key(phase: PhaseConfig, run: Run, epoch: Array) -> Array:
-    """Returns the key of an epoch, counted from 0, of a phase."""
+def epoch_keys(network: Network, phase: PhaseConfig, run: Run, epoch: Array) -> EpochKeys:
+    """Returns the keys of an epoch, counted from 0, of a phase."""
     # By what is minimised, not by the phase: an autoencoder draws the same before and alone.
     reconstructs = phase.objective.kind == "reconstruction"
-    key_phase = jax.random.fold_in(run.key, 1 if reconstructs else 2)
-    return jax.random.fold_in(key_phase, epoch)
+    of_epoch = (1 if reconstructs else 2, epoch)
+    dropout = _folded(run.key, *of_epoch, 1) if network.draws else None
+    return EpochKeys(_folded(run.key, *of_epoch, 0), dropout)
+
+
+def _folded(key: Array, *numbers: Array | int) -> Array:
+    """Folds numbers into a key one after the other. In a loop, since every place of a program where
+    something is drawn takes the compiler a tenth of a second."""
+    path = jnp.stack([jnp.asarray(number, jnp.uint32) for number in numbers])
+    return jax.lax.fori_loop(
+        0, len(numbers), lambda place, key: jax.random.fold_in(key, path[place]), key
+    )
 
 
 def radius_is_due(phase: PhaseConfig, epoch: Array | int) -> Array | bool:
@@ -570,10 +581,16 @@ def compiled(function: Callable[..., Any], mesh: Mesh, *static: Any) -> jax.stag
     def one_run(shared: tuple[Any, ...], per_run: tuple[Any, ...]) -> Any:
         return function(*static, *shared, *per_run)
 
-    # What runs once in a run is compiled with half the effort; an epoch is worth all of it.
-    once = jax.default_backend() == "cpu" and function in (begin_run, end_pretraining, end_run)
-    options = {"xla_backend_optimization_level": 1} if once else None
+    hurried = jax.default_backend() == "cpu" and _is_hardly_run(function, static)
+    options = {"xla_backend_optimization_level": 0} if hurried else None
     return jax.jit(map_runs(one_run, mesh), compiler_options=options)
+
+
+def _is_hardly_run(function: Callable[..., Any], static: tuple[Any, ...]) -> bool:
+    """Whether compiling a function well takes longer than it gains: what happens once in a run, and
+    with the rows of a table. Images take longer than their program's compilation."""
+    once = function in (begin_run, end_pretraining, end_run)
+    return once and any(isinstance(part, Network) and len(part.image_shape) == 1 for part in static)
 
 
 def forget_programs() -> None:
@@ -598,26 +615,28 @@ def compile_programs(
 ) -> None:
     """Compiles all that a program of runs will call, at the same time, each call in a thread: the
     compiler works on one core. Nothing but time depends on it, so it may be left out."""
-    phases = PHASES[config.pretraining is None :]
     no_epochs = (np.int32(0), np.int32(0))
     with concurrent.futures.ThreadPoolExecutor() as pool:
         under_way = []
 
-        def compile_call(function: jax.stages.Wrapped, *arguments: Any) -> Any:
-            # Traced here: what a caller has set in jax for this thread takes part in it.
-            lowered = function.lower(*arguments)
-            under_way.append(pool.submit(lowered.compile))
-            return _placed_shapes(mesh, lowered.out_info)
+        def start_compiling(call: jax.stages.Traced) -> None:
+            # Traced and lowered here: what a caller has set in jax for this thread takes part.
+            under_way.append(pool.submit(call.lower().compile))
 
-        begin = compiled(begin_run, mesh, config, network)
-        state, _ = compile_call(begin, (shared,), (runs,))
-        for phase in phases:
+        begin = compiled(begin_run, mesh, config, network).trace((shared,), (runs,))
+        state, _ = _placed_shapes(mesh, begin.out_info)
+        once = [begin]
+        # The epochs first: all have to wait for the longest.
+        for phase in PHASES[config.pretraining is None :]:
             advance = compiled(run_epochs, mesh, config, network, phase, MOST_EPOCHS_PER_CALL)
-            compile_call(advance, (shared, *no_epochs), (runs, state))
+            start_compiling(advance.trace((shared, *no_epochs), (runs, state)))
             if phase == "pretraining":
                 switch = compiled(end_pretraining, mesh, config, network)
-                state = compile_call(switch, (shared,), (runs, state))
-        compile_call(compiled(end_run, mesh, config, network), (shared,), (runs, state))
+                once.append(switch.trace((shared,), (runs, state)))
+                state = _placed_shapes(mesh, once[-1].out_info)
+        once.append(compiled(end_run, mesh, config, network).trace((shared,), (runs, state)))
+        for call in once:
+            start_compiling(call)
         for one in under_way:
             one.result()
 
@@ -678,10 +697,8 @@ def continue_runs(
     count = epochs_to_go(config, progress, epochs)
     advance = compiled(run_epochs, mesh, config, network, progress.phase, MOST_EPOCHS_PER_CALL)
     limits = (np.int32(progress.epoch), np.int32(count))
-    state, info = advance((shared, *limits), (runs, progress.state))
-    return with_epochs(
-        progress, state, jax.tree.map(lambda leaf: np.asarray(leaf)[:, :count], info)
-    )
+    state, history = advance((shared, *limits), (runs, progress.state))
+    return with_epochs(progress, state, training.unpacked_info(np.asarray(history)[:, :count]))
 
 
 def pretraining_is_over(config: RunConfig, progress: Progress) -> bool:

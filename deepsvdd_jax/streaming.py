@@ -362,7 +362,7 @@ def _train_epoch(
     """Trains all runs for one epoch, counted from 0; one that has stopped keeps its state."""
     phase = runs.phase_config(program.config, phase_name)
     number, per_run = np.int32(epoch), (program.runs, state)
-    order, count = program.call(_order, phase, shared=(number,), per_run=per_run)
+    order, count = program.call(_order, program.network, phase, shared=(number,), per_run=per_run)
     under_way = program.call(training.begin_epoch, per_run=(state, order))
     chunks = _chunks(program, phase, np.asarray(order), np.asarray(count))
     for first, images in chunks:
@@ -386,10 +386,12 @@ def _train_epoch(
     return judged
 
 
-def _order(phase: PhaseConfig, epoch: Array, run: Run, state: TrainState) -> tuple[Array, Array]:
+def _order(
+    network: Network, phase: PhaseConfig, epoch: Array, run: Run, state: TrainState
+) -> tuple[Array, Array]:
     """Returns which images of the pool an epoch takes, in its order, and how many."""
-    key = runs.epoch_key(phase, run, epoch)
-    order, count = training.order_of_epoch(key, run.data, phase)
+    keys = runs.epoch_keys(network, phase, run, epoch)
+    order, count = training.order_of_epoch(keys.order, run.data, phase)
     return run.data.indices[order], jnp.where(state.active, count, 0)
 
 
@@ -416,7 +418,7 @@ def _take_steps(
         network,
         phase,
         runs.phase_hyperparameters(run, phase_name),
-        runs.epoch_key(phase, run, epoch),
+        runs.epoch_keys(network, phase, run, epoch).dropout,
     )
 
 

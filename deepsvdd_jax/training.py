@@ -5,6 +5,7 @@ is the business of `runs.py`.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -340,14 +341,31 @@ class EpochInfo(NamedTuple):
 DISTANCE_QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 
-def empty_info() -> EpochInfo:
-    """Returns what an epoch tells that was not run: zeros of the right shapes and types."""
-    zeros: dict[str, Any] = dict.fromkeys(EpochInfo._fields, np.zeros((), np.float32))
-    zeros |= {
-        "ran": np.zeros((), bool),
-        "distance_quantiles": np.zeros(len(DISTANCE_QUANTILES), np.float32),
-    }
-    return EpochInfo(**zeros)
+# Shape and type of each of an epoch's figures, by name.
+_FIGURES: dict[str, jax.ShapeDtypeStruct] = {
+    name: jax.ShapeDtypeStruct((), np.float32) for name in EpochInfo._fields
+} | {
+    "ran": jax.ShapeDtypeStruct((), np.bool_),
+    "distance_quantiles": jax.ShapeDtypeStruct((len(DISTANCE_QUANTILES),), np.float32),
+}
+INFO_WIDTH = sum(math.prod(figure.shape) for figure in _FIGURES.values())
+
+
+def packed_info(info: EpochInfo) -> Array:
+    """Returns what an epoch tells as one row, float32 `[INFO_WIDTH]`: a program that writes and
+    returns a history of one array instead of eleven compiles faster. Zeros are an epoch that was
+    not run."""
+    return jnp.concatenate([jnp.ravel(figure).astype(jnp.float32) for figure in info])
+
+
+def unpacked_info(rows: npt.NDArray[np.float32]) -> EpochInfo:
+    """Returns rows `[..., INFO_WIDTH]` of `packed_info` as they were, numpy `[..., *shape]`."""
+    ends = np.cumsum([math.prod(figure.shape) for figure in _FIGURES.values()])
+    parts: Any = [
+        part.reshape((*rows.shape[:-1], *figure.shape)).astype(figure.dtype)
+        for part, figure in zip(np.split(rows, ends[:-1], -1), _FIGURES.values(), strict=True)
+    ]
+    return EpochInfo(*parts)
 
 
 def epoch_order(key: Array, size: int, count: Array) -> Array:
@@ -409,6 +427,13 @@ class EpochUnderWay(NamedTuple):
     distances: Array
 
 
+class EpochKeys(NamedTuple):
+    """What an epoch draws with: its order, and the dropout of its steps (None: there is none)."""
+
+    order: Array
+    dropout: Array | None
+
+
 def train_epoch(
     state: TrainState,
     images: Array,
@@ -416,7 +441,7 @@ def train_epoch(
     network: Network,
     phase: PhaseConfig,
     hyperparameters: Hyperparameters,
-    key: Array,
+    keys: EpochKeys,
 ) -> tuple[TrainState, EpochInfo]:
     """One pass over a run's images in random order.
 
@@ -427,12 +452,12 @@ def train_epoch(
       network: static.
       phase: static.
       hyperparameters: traced scalars.
-      key: of this epoch.
+      keys: of this epoch.
     """
-    order, count = order_of_epoch(key, run, phase)
+    order, count = order_of_epoch(keys.order, run, phase)
     under_way = begin_epoch(state, order)
     under_way = take_steps(
-        under_way, images, run, order, 0, count, network, phase, hyperparameters, key
+        under_way, images, run, order, 0, count, network, phase, hyperparameters, keys.dropout
     )
     return end_epoch(state, under_way, count, phase, hyperparameters)
 
@@ -441,11 +466,10 @@ def order_of_epoch(key: Array, run: RunData, phase: PhaseConfig) -> tuple[Array,
     """Returns an epoch's order of a run's images, int32 `[steps * batch]` places in its indices
     with the padding last, and how many of them the epoch takes."""
     size, batch_size = run.indices.shape[0], phase.batch_size
-    key_order, _ = jax.random.split(key)
     if phase.whole_batches:
-        order, count = batch_order(key_order, size, run.count, batch_size)
+        order, count = batch_order(key, size, run.count, batch_size)
     else:
-        order, count = epoch_order(key_order, size, run.count), run.count
+        order, count = epoch_order(key, size, run.count), run.count
     steps = -(-size // batch_size)
     return jnp.pad(order, (0, steps * batch_size - order.shape[0])), count
 
@@ -465,7 +489,7 @@ def take_steps(
     network: Network,
     phase: PhaseConfig,
     hyperparameters: Hyperparameters,
-    key: Array,
+    key: Array | None,
 ) -> EpochUnderWay:
     """Takes an epoch's next steps: all, or those whose images are at hand.
 
@@ -479,10 +503,9 @@ def take_steps(
       network: static.
       phase: static.
       hyperparameters: traced scalars.
-      key: of the epoch.
+      key: draws the dropout of the epoch's steps; None where the network has none.
     """
     batch_size = phase.batch_size
-    _, key_dropout = jax.random.split(key)
 
     def body(index: Array, under_way: EpochUnderWay) -> EpochUnderWay:
         state, loss, data_loss, distances = under_way
@@ -490,9 +513,8 @@ def take_steps(
         places = jax.lax.dynamic_slice(order, (start - first * batch_size,), (batch_size,))
         mask = start + jnp.arange(batch_size) < count
         batch = take_batch(images, run, places, mask)
-        state, info = train_step(
-            state, batch, network, phase, hyperparameters, jax.random.fold_in(key_dropout, index)
-        )
+        key_step = None if key is None else jax.random.fold_in(key, index)
+        state, info = train_step(state, batch, network, phase, hyperparameters, key_step)
         return EpochUnderWay(
             state,
             loss + info.loss,

@@ -135,6 +135,33 @@ def test_a_program_that_was_compiled_ahead_compiles_no_more(
     assert not compilations
 
 
+@pytest.mark.parametrize("function", [runs.begin_run, runs.run_epochs, runs.end_run])
+def test_only_what_a_table_runs_once_is_compiled_in_a_hurry(
+    function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = []
+    monkeypatch.setattr(jax, "jit", lambda _, compiler_options: options.append(compiler_options))
+    table = build_network(NetworkConfig("mlp", stages=(), hidden=(3,), rep_dim=2), (3,))
+    for network in (table, build_network(NETWORK, SHAPE)):
+        runs.compiled.__wrapped__(function, runs.make_mesh(), CONFIG, network)
+    hurried = {"xla_backend_optimization_level": 0}
+    assert options == [None if function is runs.run_epochs else hurried, None]
+
+
+@pytest.mark.parametrize(("kind", "number"), [("reconstruction", 1), ("one-class", 2)])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_keys_of_an_epoch_are_named_by_phase_epoch_and_use(
+    kind: str, number: int, dropout: float
+) -> None:
+    network = build_network(dataclasses.replace(NETWORK, dropout=dropout), SHAPE)
+    phase = dataclasses.replace(PHASE, objective=ObjectiveConfig(kind=kind))
+    keys = jax.jit(lambda run, epoch: runs.epoch_keys(network, phase, run, epoch))(make_run(0), 3)
+    of_phase = jax.random.fold_in(make_run(0).key, number)
+    order, of_steps = jax.random.split(jax.random.fold_in(of_phase, 3))
+    assert keys.order == order
+    assert keys.dropout == of_steps if dropout else keys.dropout is None
+
+
 def empty_run() -> Run:
     """Fills a program, so that all of these tests share one compiled program."""
     run = make_run(1)
@@ -209,7 +236,8 @@ def test_vmap_equals_the_loop(together: tuple[Outcome, Progress]) -> None:
         limits = (jnp.int32(0), jnp.int32(4))
         return runs.run_epochs(CONFIG, network, "training", 4, shared, *limits, run, state)
 
-    state, history = jax.jit(jax.vmap(whole))(stacked)
+    state, rows = jax.jit(jax.vmap(whole))(stacked)
+    history = training.unpacked_info(np.asarray(rows))
     np.testing.assert_allclose(
         history.loss, together[1].history["training"].loss, rtol=2e-4, atol=1e-6
     )

@@ -488,6 +488,16 @@ def test_a_run_s_view_is_filled_up_with_numpy_arrays():
     assert (data.count, data.shift[0], data.scale[0]) == (2, 1.0, np.float32(0.1))
 
 
+def test_rows_of_epochs_are_read_with_their_leading_axes():
+    rows = np.arange(6 * training.INFO_WIDTH, dtype=np.float32).reshape(2, 3, -1)
+    rows[..., 0] = [[1, 1, 0], [1, 0, 0]]
+    info = training.unpacked_info(rows)
+    np.testing.assert_array_equal(info.ran, [[True, True, False], [True, False, False]])
+    np.testing.assert_array_equal(info.loss, rows[..., 1])
+    assert info.distance_quantiles.shape == (2, 3, len(training.DISTANCE_QUANTILES))
+    np.testing.assert_array_equal(info.learning_rate, rows[..., -1])
+
+
 @pytest.mark.parametrize("whole_batches", [False, True])
 def test_epoch_is_a_loop_of_steps(whole_batches):
     objective = {"kind": "soft-boundary", "warm_up_epochs": 0, "center_rule": "gradient"}
@@ -502,17 +512,16 @@ def test_epoch_is_a_loop_of_steps(whole_batches):
     indices = np.asarray([3, 5, 7, 9, 11, 13, 15, 17, 19, 1, 0, 0, 0, 0, 0], np.int32)
     run = RunData(*map(jnp.asarray, (indices, np.int32(10), np.float32([0.5]), np.float32([2.0]))))
     settings = training.default_hyperparameters(phase)
-    key = jax.random.key(2)
+    keys = training.EpochKeys(jax.random.key(2), None)
     after, info = jax.jit(
-        lambda state: training.train_epoch(state, images, run, network, phase, settings, key)
+        lambda state: training.train_epoch(state, images, run, network, phase, settings, keys)
     )(before)
 
-    key_order, _ = jax.random.split(key)
     if whole_batches:
-        order, count = training.batch_order(key_order, 15, np.int32(10), 4)
+        order, count = training.batch_order(keys.order, 15, np.int32(10), 4)
         assert int(count) == 8
     else:
-        order, count = training.epoch_order(key_order, 15, np.int32(10)), 10
+        order, count = training.epoch_order(keys.order, 15, np.int32(10)), 10
     order = np.asarray(order)
     state, infos, distances = before, [], []
     step = compiled(lambda state, batch: training.train_step(state, batch, network, phase))
@@ -525,8 +534,11 @@ def test_epoch_is_a_loop_of_steps(whole_batches):
     assert_trees(after, state._replace(epoch=np.int32(2)), almost)
     assert int(after.step) == len(infos) == (2 if whole_batches else 3)
     assert bool(info.ran)
-    for told, empty in zip(info, training.empty_info(), strict=True):
-        assert (told.shape, told.dtype) == (empty.shape, empty.dtype) and not np.any(empty)
+    row = np.asarray(training.packed_info(info))
+    assert (row.shape, row.dtype) == ((training.INFO_WIDTH,), np.float32)
+    for told, read in zip(info, training.unpacked_info(row), strict=True):
+        assert (read.shape, read.dtype) == (told.shape, told.dtype)
+        np.testing.assert_array_equal(read, told)
     almost(info.loss, np.mean([one.loss for one in infos]))
     almost(info.data_loss, np.mean([one.data_loss for one in infos]))
     almost(info.mean_distance, np.mean(distances))
