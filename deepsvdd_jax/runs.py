@@ -483,7 +483,7 @@ def outcome_of(
     over = (train_distances > state.squared_radius).astype(jnp.float32)
     outside = objectives.masked_mean(over, valid)
     state = with_radius(run, state, train_distances)
-    spread = scoring.noise_spread(state, network, jax.random.fold_in(run.key, 1 + len(PHASES)))
+    spread = scoring.noise_spread(state, network)
     return Outcome(state, train_distances, test_distances, spread, outside)
 
 

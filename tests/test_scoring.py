@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from deepsvdd_jax import scoring
 from deepsvdd_jax.configs import NetworkConfig, ObjectiveConfig, PhaseConfig, RunConfig
@@ -174,17 +175,28 @@ def test_score_offset() -> None:
 noise_spread = compiled(scoring.noise_spread, static_argnums=1, static_argnames="count")
 
 
+def test_noise_is_uniform_and_without_a_pattern(network: Network) -> None:
+    noise = np.asarray(scoring.uniform_noise(64, network), np.float64).reshape(64, -1)
+    assert noise.shape[1:] == (np.prod(SHAPE),) and len(np.unique(noise)) > 0.99 * noise.size
+    assert noise.min() >= 0.0 and noise.max() < 1.0
+    assert scipy.stats.kstest(noise.ravel(), "uniform").pvalue > 0.01
+    # Neither images nor pixels are alike: correlations are those of chance.
+    for table in (noise, noise.T):
+        found = np.corrcoef(table)[np.triu_indices(len(table), 1)]
+        assert np.std(found) * np.sqrt(table.shape[1]) == pytest.approx(1.0, abs=0.15)
+        assert np.abs(np.mean(found)) < 3 / np.sqrt(found.size * table.shape[1])
+
+
 def test_noise_spread_by_its_definition(network: Network, state: TrainState) -> None:
-    key = jax.random.key(5)
-    noise = jax.random.uniform(key, (30, *SHAPE))
+    noise = scoring.uniform_noise(30, network)
     codes = np.asarray(compiled(network.encode)(state.params, state.statistics, noise), np.float64)
     spread = np.sqrt(((codes - codes.mean(0)) ** 2).sum(1).mean())
     expected = spread / np.linalg.norm(np.asarray(state.center, np.float64))
-    found = float(noise_spread(state, network, key, count=30))
+    found = float(noise_spread(state, network, count=30))
     assert found == pytest.approx(expected, rel=1e-4)
     assert found > 0.05
 
 
 def test_noise_spread_of_a_collapsed_network_is_zero(network: Network, state: TrainState) -> None:
     collapsed = state._replace(params=jax.tree.map(jnp.zeros_like, state.params))
-    assert float(noise_spread(collapsed, network, jax.random.key(5), count=30)) < 1e-6
+    assert float(noise_spread(collapsed, network, count=30)) < 1e-6
