@@ -113,6 +113,9 @@ def test_one_of_two_is_killed(
     out = tmp_path / "out"
     first, second = start_team(arguments, out, 2)
     wait_for(out / ".owner-1-of-2")
+    # Held up, not dead, until the first has seen it come; it would be waited for with all patience.
+    second.send_signal(signal.SIGSTOP)
+    wait_for(out / "rows" / "ocsvm-class0-seed0.json")
     second.send_signal(signal.SIGKILL)
     second.communicate()
     ((code, printed, said),) = ends([first])
