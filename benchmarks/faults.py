@@ -16,6 +16,7 @@ import contextlib
 import csv
 import io
 import itertools
+import os
 import random
 import shutil
 import signal
@@ -77,7 +78,9 @@ def run_whole(out: Path) -> tuple[float, list[str]]:
     """Runs a sweep to its end; returns its seconds and what each process says of saving."""
     started = time.monotonic()
     pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen(line, **pipes) for line in commands(out)]
+    # Else the last line of a crash is jax's remark on what it left out.
+    plain = os.environ | {"JAX_TRACEBACK_FILTERING": "off"}
+    running = [subprocess.Popen(line, env=plain, **pipes) for line in commands(out)]
     said = [process.communicate()[1].strip().splitlines() for process in running]
     seconds = time.monotonic() - started
     for process, lines in zip(running, said, strict=True):
