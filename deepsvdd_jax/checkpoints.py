@@ -162,7 +162,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         )
     except ConfigError as error:
         raise ModelError(str(error)) from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{folder}: not a complete model: {error!r}") from None
 
 

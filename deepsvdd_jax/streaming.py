@@ -6,6 +6,7 @@ to chunk. While the devices work on one, a thread gathers and copies the next; r
 of one array, for which a thread and a queue of one do all that a loader library would.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -96,10 +97,10 @@ def parse_bytes(text: str) -> int:
       ConfigError: something else, or less than one byte.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
-    number = int(float(found[1]) * _UNITS[found[2]]) if found and found[2] in _UNITS else 0
-    if number < 1:
+    number = float(found[1]) * _UNITS[found[2]] if found and found[2] in _UNITS else 0
+    if not 1 <= number < math.inf:
         raise ConfigError(f"memory budget {text!r}; give bytes, or a size as 500MB or 2GiB")
-    return number
+    return int(number)
 
 
 # --- the four moves of an engine ----------------------------------------------------------------

@@ -22,6 +22,12 @@ from experiments.results import RunName, WriteError
 # Part of a sweep's time that may go into saving: the next save waits so many times the last one.
 _PATIENCE = 60.0
 
+# What reading a flight that is not whole can raise.
+_DAMAGES = (
+    *(checkpoints.ModelError, KeyError, IndexError),
+    *(TypeError, ValueError, OverflowError),
+)
+
 
 class Flight(NamedTuple):
     """A program under way.
@@ -137,8 +143,9 @@ def read_flight(path: Path) -> Left | None:
             raise ValueError(f"phase {header['phase']!r}")
         if not names:
             raise ValueError("no runs")
+        header |= {"epoch": int(header["epoch"]), "seconds": float(header["seconds"])}
         return Left(names, header["phase"], header, arrays)
-    except (checkpoints.ModelError, KeyError, IndexError, TypeError, ValueError) as error:
+    except _DAMAGES as error:
         reason = " ".join(str(error).split())
         print(f"{path}: damaged ({reason}); the runs in it start anew", file=sys.stderr)
         return None
@@ -176,12 +183,12 @@ def restore(left: Left, template: TrainState) -> Flight | None:
     }
     progress = Progress(
         left.phase,
-        int(left.header["epoch"]),
+        left.header["epoch"],
         jax.tree.unflatten(structure, found),
         jnp.asarray(left.arrays["untrained"]),
         history,
     )
-    return Flight(left.names, progress, evaluations, float(left.header["seconds"]))
+    return Flight(left.names, progress, evaluations, left.header["seconds"])
 
 
 def _history(left: Left, phase: str) -> EpochInfo:

@@ -2,14 +2,16 @@
 
     python -m experiments.publish --out=FOLDER --to=results/NAME
     python -m experiments.publish --out=FOLDER --markdown
+    python -m experiments.publish --join=results/PART,results/OTHER --to=results/NAME
 
 Copies no scores, histories and models, and no path of this machine, so that the folder is small and
-can be committed. With `--markdown` prints the table of all methods, ours and published.
+can be committed. With `--markdown` prints the table of all methods, ours and published. `--join`
+makes one table of published folders with the same settings and other classes or methods.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -20,10 +22,27 @@ from experiments.results import ResultsError, Row, RunName
 from experiments.sweep_report import Sweep
 
 
+class Published(NamedTuple):
+    """What is kept of a table.
+
+    Attributes:
+      settings: of its sweep, without places of a machine.
+      hardware: machine, versions, and time of each method.
+      rows: of its runs.
+      summary: of its classes and methods.
+    """
+
+    settings: dict[str, Any]
+    hardware: dict[str, Any]
+    rows: dict[RunName, Row]
+    summary: list[Row]
+
+
 def define_flags() -> None:
     """Defines all flags of the command."""
     environment.define_flags()
     flags.DEFINE_string("out", None, "a sweep's folder")
+    flags.DEFINE_list("join", [], "published folders, instead of --out: parts of one table")
     flags.DEFINE_string("to", None, "folder to write into, as results/NAME")
     flags.DEFINE_bool("markdown", False, "print the table as markdown")
 
@@ -31,53 +50,73 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, prints the table, writes the folder."""
     values = flags.FLAGS
-    if not values.out:
-        raise ConfigError("out is not given; it is a sweep's folder")
+    if bool(values.out) == bool(values.join):
+        given = "both are given" if values.out else "neither is given"
+        raise ConfigError(f"give --out, a sweep's folder, or --join, published ones; {given}")
     if not values.to and not values.markdown:
         raise ConfigError("give --to=results/NAME, a folder to write into, or --markdown")
-    folder = Path(values.out).expanduser()
+    sources = [Path(name).expanduser() for name in values.join or [values.out]]
+    kept = joined([read_published(part) for part in sources]) if values.join else kept_of(*sources)
+    if values.to:
+        report.check_matplotlib()
+        to = Path(values.to).expanduser()
+        _check_target(sources, to)
+        _write(kept, to)
+        if values.out:
+            _write_gains(sources[0], kept.rows, to)
+    if values.markdown:
+        print(markdown(kept))
+
+
+def markdown(kept: Published) -> str:
+    """Returns the table of all methods, ours and published."""
+    sweep = _as_sweep(kept)
+    return tables.markdown_table(kept.summary, sweep_report.preset_of(sweep), sweep.split.protocol)
+
+
+def _as_sweep(kept: Published) -> Sweep:
+    """Returns the table as a sweep, of which only settings and rows are there."""
+    return Sweep(Path(), kept.settings, kept.rows, None, "")
+
+
+def kept_of(folder: Path) -> Published:
+    """Returns what is worth keeping of a sweep's folder (touches files).
+
+    Raises:
+      ResultsError: no sweep is there, no run has ended well, or a file is damaged.
+    """
     settings, rows = results.read_folder(folder)
-    finished = Sweep(folder, settings, rows, None, "")
     summary = results.summarize(folder, rows)
     if not summary:
         raise ResultsError(f"{folder}: no run has ended without a failure")
-    if values.to:
-        report.check_matplotlib()
-        publish(finished, summary, Path(values.to).expanduser())
-    if values.markdown:
-        print(markdown(finished, summary))
+    return Published(portable(settings), hardware(settings, rows), rows, summary)
 
 
-def markdown(finished: Sweep, summary: list[Row]) -> str:
-    """Returns the table of all methods, ours and published."""
-    preset = sweep_report.preset_of(finished)
-    return tables.markdown_table(summary, preset, finished.split.protocol)
-
-
-def publish(finished: Sweep, summary: list[Row], to: Path) -> None:
-    """Writes the folder (touches files): reads the scores of seeds for one of its pictures.
-
-    Raises:
-      ConfigError: `to` is the sweep's own folder.
-      ResultsError: `to` holds something else, or a file of the sweep is damaged.
-    """
-    _check_target(finished.folder, to)
-    results.write_json(to / "config.json", portable(finished.settings))
-    results.write_json(to / "hardware.json", hardware(finished.settings, finished.rows))
-    results.write_runs(to, finished.rows)
-    results.write_summary_rows(to, summary)
-    results.write_text(to / "table.md", markdown(finished, summary) + "\n")
-    bars = sweep_report.bar_figure(finished, sweep_report.preset_of(finished), plots.WIDE)
+def _write(kept: Published, to: Path) -> None:
+    results.write_json(to / "config.json", kept.settings)
+    results.write_json(to / "hardware.json", kept.hardware)
+    results.write_runs(to, kept.rows)
+    results.write_summary_rows(to, kept.summary)
+    results.write_text(to / "table.md", markdown(kept) + "\n")
+    sweep = _as_sweep(kept)
+    bars = sweep_report.bar_figure(sweep, sweep_report.preset_of(sweep), plots.WIDE)
     results.write_bytes(to / "classes.png", plots.png_bytes(bars))
-    members = ensembles.read_members(finished.folder, finished.rows, None)
+    # Only a sweep's own folder has the scores for another.
+    (to / "seeds.png").unlink(missing_ok=True)
+
+
+def _write_gains(folder: Path, rows: Mapping[RunName, Row], to: Path) -> None:
+    """Draws what seeds together gain, where there are several (reads their scores)."""
+    members = ensembles.read_members(folder, rows, None)
     if members:
         drawn = ensembles.gain_figure(ensembles.gains_of_all(members), plots.WIDE)
         results.write_bytes(to / "seeds.png", plots.png_bytes(drawn))
 
 
-def _check_target(folder: Path, to: Path) -> None:
-    if to.resolve() == folder.resolve():
-        raise ConfigError(f"to is the sweep's own folder, {to}; give another one")
+def _check_target(sources: Sequence[Path], to: Path) -> None:
+    for source in sources:
+        if to.resolve() == source.resolve():
+            raise ConfigError(f"to is a folder that is read, {to}; give another one")
     if to.exists() and not to.is_dir():
         raise ResultsError(f"{to} is no folder; give another --to")
     if to.exists() and any(to.iterdir()) and not (to / "hardware.json").exists():
@@ -116,6 +155,78 @@ def hardware(settings: Mapping[str, Any], rows: Mapping[RunName, Row]) -> dict[s
         "versions": settings.get("versions"),
         "methods": spent,
     }
+
+
+# --- parts of a table ---------------------------------------------------------------------------
+
+
+def read_published(folder: Path) -> Published:
+    """Reads a published folder (touches files).
+
+    Raises:
+      ResultsError: a file of it is missing or damaged.
+    """
+    rows = {}
+    for row in results.read_table(folder / "runs.csv", results.RUN_COLUMNS):
+        rows[results.named(row, folder / "runs.csv")] = row
+    return Published(
+        results.read_settings(folder),
+        results.read_json(folder / "hardware.json"),
+        rows,
+        results.read_table(folder / "summary.csv", results.SUMMARY_COLUMNS),
+    )
+
+
+def joined(parts: Sequence[Published]) -> Published:
+    """Returns one table of parts that share their settings but for classes, seeds and methods.
+
+    Raises:
+      ResultsError: other settings, or a class and method that two parts have: its seeds together
+        would need their scores.
+    """
+    settings, rows = parts[0].settings, dict(parts[0].rows)
+    per_class = {_problem(row): row for row in parts[0].summary}
+    for part in parts[1:]:
+        found = results.setting_differences(settings, part.settings)
+        if found:
+            raise ResultsError(f"the parts have other settings: {found[0]}")
+        settings = results.merged_settings(settings, part.settings)
+        rows |= part.rows
+        twice = [
+            key for key in map(_problem, part.summary) if key in per_class and key[1] != "mean"
+        ]
+        if twice:
+            method, label = twice[0]
+            raise ResultsError(
+                f"two parts have class {label} of {method}; seeds are joined with their scores, by "
+                "one sweep"
+            )
+        per_class |= {_problem(row): row for row in part.summary}
+    machines = [
+        machine for part in parts for machine in part.hardware.get("parts", [part.hardware])
+    ]
+    return Published(settings, {"parts": machines}, rows, _with_means(rows, per_class))
+
+
+def _problem(row: Row) -> tuple[str, str]:
+    return row["method"], row["normal_class"]
+
+
+def _with_means(rows: Mapping[RunName, Row], per_class: Mapping[tuple[str, str], Row]) -> list[Row]:
+    """Returns the rows of all classes in order, and each method's mean anew."""
+    summary: list[Row] = []
+    for method in sorted({method for method, _ in per_class}):
+        labels = sorted(
+            int(label) for name, label in per_class if name == method != label != "mean"
+        )
+        of_classes = [per_class[method, str(label)] for label in labels]
+        scored = {
+            name: row
+            for name, row in sorted(rows.items())
+            if name.method == method and row["auroc"]
+        }
+        summary += [*of_classes, results.mean_summary(scored, of_classes)]
+    return summary
 
 
 if __name__ == "__main__":

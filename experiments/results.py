@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,7 +104,7 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> dict[RunName, Row]
     there = path.exists()
     if there:
         check_settings(folder, settings)
-    merged = _merged(_read_json(path), settings) if there else dict(settings)
+    merged = merged_settings(read_settings(folder), settings) if there else dict(settings)
     try:
         write_json(path, merged)
     except WriteError as error:
@@ -200,12 +200,11 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[RunName, Row]]:
     Raises:
       ResultsError: no sweep is there, it is damaged, or no run has ended yet.
     """
-    path = folder / "config.json"
-    if not path.exists():
+    if not (folder / "config.json").exists():
         raise ResultsError(
             f"{folder} holds no sweep; give the --out of python -m experiments.sweep"
         )
-    settings, rows = _read_json(path), read_rows(folder)
+    settings, rows = read_settings(folder), read_rows(folder)
     if not rows:
         raise ResultsError(f"{folder}: no run has ended yet; run python -m experiments.sweep first")
     return settings, rows
@@ -218,15 +217,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     Raises:
       ResultsError: the first difference, with both values.
     """
-    path = folder / "config.json"
-    theirs = {name: value for name, value in _read_json(path).items() if name not in _FREE}
-    ours = {name: value for name, value in settings.items() if name not in _FREE}
-    # A method that only one side has is an extension, not a difference.
-    for name in ("deep_svdd", "soft_boundary", "dcae"):
-        if theirs.get(name) is None or ours.get(name) is None:
-            theirs.pop(name, None)
-            ours.pop(name, None)
-    found = configs.differences(theirs, ours)
+    found = setting_differences(read_settings(folder), settings)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise ResultsError(
@@ -234,7 +225,22 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def setting_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Returns how two sweeps' settings differ where they must not, both values of each."""
+    one, other = (
+        {name: value for name, value in settings.items() if name not in _FREE}
+        for settings in (theirs, ours)
+    )
+    # A method that only one side has is an extension, not a difference.
+    for name in ("deep_svdd", "soft_boundary", "dcae"):
+        if one.get(name) is None or other.get(name) is None:
+            one.pop(name, None)
+            other.pop(name, None)
+    return configs.differences(one, other)
+
+
+def merged_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a sweep and of its extension: all classes, seeds and methods."""
     merged = {**old, **{name: value for name, value in new.items() if value is not None}}
     for name in _LISTS:
         both = [*old.get(name, []), *new.get(name, [])]
@@ -242,7 +248,12 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object of a sweep (touches files).
+
+    Raises:
+      ResultsError: it is missing, or damaged.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -251,6 +262,17 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ResultsError(f"{path}: damaged: {error}; restore it or give another --out") from None
     if not isinstance(values, dict):
         raise ResultsError(f"{path}: damaged: not an object; restore it or give another --out")
+    return values
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Reads a sweep's settings (touches files).
+
+    Raises:
+      ResultsError: they are missing, or damaged.
+    """
+    path = folder / "config.json"
+    values = read_json(path)
     for name in _LISTS:
         items = values.get(name, [])
         if not isinstance(items, list) or not all(isinstance(item, (int, str)) for item in items):
@@ -288,6 +310,19 @@ def read_rows(folder: Path) -> dict[RunName, Row]:
             continue
         rows[name] = row
     return rows
+
+
+def named(row: Row, path: Path) -> RunName:
+    """Returns the run of a row that was read from a file.
+
+    Raises:
+      ResultsError: a cell of the row is no number.
+    """
+    try:
+        name = RunName(row["method"], int(row["normal_class"]), int(row["seed"]))
+        return _checked_name(row, name.stem)
+    except ValueError as error:
+        raise ResultsError(f"{path}: damaged: {error}") from None
 
 
 def _checked_name(row: Row, stem: str) -> RunName:
@@ -416,7 +451,7 @@ def summarize(folder: Path, rows: Mapping[RunName, Row]) -> list[Row]:
         per_class = [_class_summary(folder, of_method, label) for label in classes]
         summary += per_class
         if per_class:
-            summary.append(_mean_summary(of_method, per_class))
+            summary.append(mean_summary(of_method, per_class))
     return summary
 
 
@@ -440,7 +475,8 @@ def _class_summary(folder: Path, rows: Mapping[RunName, Row], label: int) -> Row
     }
 
 
-def _mean_summary(rows: Mapping[RunName, Row], per_class: list[Row]) -> Row:
+def mean_summary(rows: Mapping[RunName, Row], per_class: list[Row]) -> Row:
+    """Returns the row `mean` of a method, given its scored runs and its row for each class."""
     by_seed: dict[int, list[float]] = {}
     for name, row in rows.items():
         by_seed.setdefault(name.seed, []).append(float(row["auroc"]))
@@ -555,6 +591,24 @@ def write_table(path: Path, lines: Iterable[Iterable[Any]]) -> None:
     """Writes a csv file from its lines, the header first (touches files); raises WriteError."""
     header, *rest = lines
     write_text(path, _csv_text(header, rest))
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
+    """Reads a csv file that `write_table` wrote (touches files).
+
+    Raises:
+      ResultsError: it is missing or damaged, or has other columns.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *lines = list(csv.reader(file, strict=True))
+        if header != list(columns):
+            raise ValueError(f"its columns are {','.join(header)[:80]}")
+        return [dict(zip(header, line, strict=True)) for line in lines]
+    except OSError as error:
+        raise ResultsError(f"{path}: {error.strerror or error}") from None
+    except (csv.Error, ValueError) as error:
+        raise ResultsError(f"{path}: damaged: {error}") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """Saved models: what goes in comes out, and damage is refused by name."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -95,7 +96,10 @@ def test_other_formats_and_garbage_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="format 1 is older than 2.*train the model again"):
         checkpoints.load_model(tmp_path / "model")
     incomplete = {key: value for key, value in values.items() if key != "threshold"}
-    for text in ("{", "[]", "{}", json.dumps(incomplete)):
+    endless = {**values, "image_shape": [float("inf"), 8, 1]}
+    del endless["digest"]
+    endless["digest"] = hashlib.sha256(json.dumps(endless, sort_keys=True).encode()).hexdigest()
+    for text in ("{", "[]", "{}", json.dumps(incomplete), json.dumps(endless)):
         path.write_text(text)
         with pytest.raises(ModelError):
             checkpoints.load_model(tmp_path / "model")

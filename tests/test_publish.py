@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -37,16 +38,21 @@ def command(calling: Calling) -> Iterator[Call]:
 @pytest.fixture
 def swept(tmp_path: Path) -> Path:
     """A finished sweep of digit 3, two seeds and a kernel density."""
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "config.json").write_text(json.dumps(SETTINGS))
-    rows: dict[RunName, results.Row] = {}
-    labels = np.arange(40) % 2
-    for name, objective, auroc in (
+    return make_sweep(
+        tmp_path / "out",
+        SETTINGS | {"normal_classes": [3], "seeds": [0, 1]},
         (RunName("deep_svdd", 3, 0), "one-class", 0.90),
         (RunName("deep_svdd", 3, 1), "one-class", 0.94),
         (RunName("kde", 3, 0), "", 0.8625),
-    ):
+    )
+
+
+def make_sweep(out: Path, settings: object, *runs: tuple[RunName, str, float]) -> Path:
+    out.mkdir()
+    (out / "config.json").write_text(json.dumps(settings))
+    rows: dict[RunName, results.Row] = {}
+    labels = np.arange(40) % 2
+    for name, objective, auroc in runs:
         distances = np.random.default_rng(name.seed).random(40) + labels
         scores = deep.score_arrays(distances, distances, labels, np.ones(5))
         values = {**name._asdict(), "dataset": "mnist", "objective": objective, "auroc": auroc}
@@ -107,10 +113,11 @@ def test_wrong_folders_are_one_line(
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine")
     for arguments, expected in (
-        ((), "out is not given"),
+        ((), "neither is given"),
+        ((f"--out={swept}", f"--join={swept}", "--markdown"), "both are given"),
         ((f"--out={swept}",), "--to=results/NAME"),
         ((f"--out={foreign}", "--markdown"), "holds no sweep"),
-        ((f"--out={swept}", f"--to={swept}"), "the sweep's own folder"),
+        ((f"--out={swept}", f"--to={swept}"), "a folder that is read"),
         ((f"--out={swept}", f"--to={foreign}"), "was not published to"),
         ((f"--out={swept}", f"--to={foreign / 'thesis.txt'}"), "is no folder"),
     ):
@@ -133,3 +140,78 @@ def test_git_keeps_what_is_published_and_nothing_else() -> None:
     left = ("rows/a.json", "scores/a.npz", "history/a.csv", "models/a/model.json", ".lock-0")
     assert not any(is_ignored(name) for name in kept)
     assert all(is_ignored(name) for name in (*left, "under-way/a.bin", "pretrained/a.bin"))
+
+
+# --- parts of a table ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(command: Call, swept: Path, tmp_path: Path) -> list[Path]:
+    """Digit 3 and digit 8, each swept and published by itself."""
+    other = make_sweep(
+        tmp_path / "other",
+        SETTINGS | {"normal_classes": [8], "seeds": [0, 1], "device": {"processor": "Babbage"}},
+        (RunName("deep_svdd", 8, 0), "one-class", 0.80),
+        (RunName("deep_svdd", 8, 1), "one-class", 0.90),
+    )
+    folders = []
+    for out in (swept, other):
+        folders.append(tmp_path / f"published-{out.name}")
+        assert command(f"--out={out}", f"--to={folders[-1]}") == 0
+    return folders
+
+
+def test_parts_become_the_table_that_one_sweep_would_have_made(
+    command: Call, parts: list[Path], tmp_path: Path
+) -> None:
+    both = make_sweep(
+        tmp_path / "both",
+        SETTINGS | {"normal_classes": [3, 8], "seeds": [0, 1]},
+        (RunName("deep_svdd", 3, 0), "one-class", 0.90),
+        (RunName("deep_svdd", 3, 1), "one-class", 0.94),
+        (RunName("kde", 3, 0), "", 0.8625),
+        (RunName("deep_svdd", 8, 0), "one-class", 0.80),
+        (RunName("deep_svdd", 8, 1), "one-class", 0.90),
+    )
+    whole, joined = tmp_path / "whole", tmp_path / "joined"
+    assert command(f"--out={both}", f"--to={whole}") == 0
+    # The other way round, over what was published there before.
+    for source in (f"--out={both}", f"--join={parts[1]},{parts[0]}"):
+        assert command(source, f"--to={joined}") == 0
+    names = {path.name for path in whole.iterdir()} - {"seeds.png"}
+    assert {path.name for path in joined.iterdir()} == names
+    for name in names - {"config.json", "hardware.json"}:
+        assert (joined / name).read_bytes() == (whole / name).read_bytes(), name
+    settings = json.loads((joined / "config.json").read_text())
+    assert settings["normal_classes"] == [8, 3] and settings["seeds"] == [0, 1]
+    machines = json.loads((joined / "hardware.json").read_text())["parts"]
+    assert [machine["device"]["processor"] for machine in machines] == ["Babbage", "Abacus 3"]
+    assert [machine["methods"]["deep_svdd"]["seconds"] for machine in machines] == [20.5, 20.5]
+
+
+def test_what_is_no_part_is_refused(
+    command: Call, parts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(parts[1], changed)
+    config = json.loads((changed / "config.json").read_text())
+    (changed / "config.json").write_text(json.dumps(config | {"split": {"protocol": "one"}}))
+    broken = tmp_path / "broken"
+    shutil.copytree(parts[1], broken)
+    rows = (broken / "runs.csv").read_text()
+    (broken / "runs.csv").write_text(rows.replace("0.8", "O.8"))
+    for folders, expected in (
+        ((parts[0], parts[0]), "two parts have class 3 of deep_svdd"),
+        ((parts[0], changed), "other settings: split.protocol is"),
+        ((parts[0], broken), "runs.csv: damaged: auroc is 'O.8'"),
+        ((parts[0], tmp_path / "nowhere"), "runs.csv: No such file"),
+    ):
+        assert command("--join=" + ",".join(map(str, folders)), "--markdown") == 2
+        message = capsys.readouterr().err
+        assert expected in message and message.count("\n") == 1
+    (broken / "runs.csv").write_text(rows.replace("auroc", "score", 1))
+    assert command(f"--join={parts[0]},{broken}", f"--to={tmp_path / 'to'}") == 2
+    assert "its columns are" in capsys.readouterr().err
+    assert command(f"--join={parts[0]},{parts[1]}", f"--to={parts[1]}") == 2
+    assert "a folder that is read" in capsys.readouterr().err
+    assert not (tmp_path / "to").exists()

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -117,6 +118,20 @@ def test_a_damaged_program_under_way_starts_anew(
     message = capsys.readouterr().err
     assert f"{path}: damaged" in message and "start anew" in message
     assert content(out) == whole
+
+
+@pytest.mark.parametrize("broken", [{"epoch": float("inf")}, {"seconds": None}, {"names": [[]]}])
+def test_a_program_under_way_with_senseless_numbers_is_damaged(
+    broken: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "flight.bin"
+    header = {"names": [["deep_svdd", 1, 0]], "phase": "training", "epoch": 2, "seconds": 1.5}
+    for values in (header, header | broken):
+        text = json.dumps(values).encode()
+        checkpoints.write_archive(path, {"header": np.frombuffer(text, np.uint8)})
+        left = flights.read_flight(path)
+        assert (left is None) == (values != header)
+    assert f"{path}: damaged" in capsys.readouterr().err
 
 
 def test_damaged_results_run_again(

@@ -177,7 +177,7 @@ def test_budgets_are_read(text: str, expected: int) -> None:
     assert streaming.parse_bytes(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "0", "0.2", "-1", "MB", "2 TB", "1e9", "two"])
+@pytest.mark.parametrize("text", ["", "0", "0.2", "-1", "MB", "2 TB", "1e9", "two", "9" * 400])
 def test_what_is_no_budget_is_refused(text: str) -> None:
     with pytest.raises(
         ConfigError, match="memory budget .*; give bytes, or a size as 500MB or 2GiB"
