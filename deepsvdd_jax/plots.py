@@ -344,6 +344,7 @@ def picture_figure(panels: Mapping[str, Array], layout: Layout) -> Figure:
 def class_figure(
     classes: Sequence[str],
     methods: Mapping[str, Sequence[Array]],
+    together: Mapping[str, Sequence[float | None]],
     published: Mapping[str, Sequence[float | None]],
     layout: Layout,
 ) -> Figure:
@@ -352,7 +353,8 @@ def class_figure(
     Args:
       classes: names.
       methods: name → the runs' AUROC in percent, one array a class.
-      published: name → published AUROC in percent, None where there is none.
+      together: name → AUROC of all seeds' mean score in percent, None where there is none.
+      published: name → published AUROC in percent, likewise.
       layout: a narrow one lays the bars down.
     """
     is_narrow = layout.columns < WIDE.columns
@@ -370,24 +372,26 @@ def class_figure(
             height = float(np.mean(values)) - CHANCE
             put(place + offset, height, thickness * 0.9, **{size: CHANCE}, color=color, alpha=0.45)
             _mark(axis, place + offset, values, is_narrow, marker=".", color=color, markersize=4)
-        for place, value in enumerate(published.get(method, ())):
-            if value is not None:
-                _mark(
-                    axis,
-                    place + offset,
-                    np.array([value]),
-                    is_narrow,
-                    marker="D",
-                    color="black",
-                    markersize=4,
-                    markerfacecolor="none",
-                )
+        for known, marker in ((together, _TOGETHER), (published, _PUBLISHED)):
+            for place, value in enumerate(known.get(method, ())):
+                if value is not None:
+                    _mark(axis, place + offset, np.array([value]), is_narrow, **_OUTLINED, **marker)
     _bar_axes(axis, classes, is_narrow)
-    colors = {method: _method_color(place) for place, method in enumerate(methods)}
-    has_published = any(value is not None for row in published.values() for value in row)
-    known = {"published": "black"} if has_published else {}
-    _legend(figure, colors | known, layout, markers={"published": "D"})
+    shown = {method: _method_color(place) for place, method in enumerate(methods)}
+    markers = {}
+    for name, known, marker in (
+        ("all seeds together", together, _TOGETHER),
+        ("published", published, _PUBLISHED),
+    ):
+        if any(value is not None for row in known.values() for value in row):
+            shown[name], markers[name] = _OUTLINED["color"], marker["marker"]
+    _legend(figure, shown, layout, markers=markers)
     return figure
+
+
+# Figures that stand beside those of single runs.
+_OUTLINED: dict[str, Any] = {"color": "black", "markersize": 4, "markerfacecolor": "none"}
+_TOGETHER, _PUBLISHED = {"marker": "^"}, {"marker": "D"}
 
 
 def _bar_canvas(classes: int, methods: int, is_narrow: bool) -> Figure:

@@ -99,7 +99,8 @@ def _write(kept: Published, to: Path) -> None:
     results.write_summary_rows(to, kept.summary)
     results.write_text(to / "table.md", markdown(kept) + "\n")
     sweep = _as_sweep(kept)
-    bars = sweep_report.bar_figure(sweep, sweep_report.preset_of(sweep), plots.WIDE)
+    preset = sweep_report.preset_of(sweep)
+    bars = sweep_report.bar_figure(sweep, preset, kept.summary, plots.WIDE)
     results.write_bytes(to / "classes.png", plots.png_bytes(bars))
     # Only a sweep's own folder has the scores for another.
     (to / "seeds.png").unlink(missing_ok=True)

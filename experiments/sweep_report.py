@@ -258,7 +258,7 @@ def _summary(sweep: Sweep, drawn: _Drawn, summary: list[Row]) -> list[Html]:
         *_troubles(sweep),
         found,
         *(reports.table(lines[0], lines[1:], title) for title, lines in itu.items()),
-        reports.figure([_bars(sweep, drawn, preset)], _BARS_CAPTION),
+        reports.figure([_bars(sweep, drawn, preset, summary)], _BARS_CAPTION),
     ]
 
 
@@ -299,7 +299,7 @@ _PUBLISHED_CAPTION = (
 )
 _BARS_CAPTION = (
     "AUROC in percent for each normal class. Bars run from chance (50 %) to the mean, a dot is a "
-    "run, a diamond the published figure where there is one."
+    "run, a triangle all seeds together, a diamond the published figure where there is one."
 )
 
 
@@ -325,17 +325,24 @@ def _troubles(sweep: Sweep) -> list[Html]:
     return [reports.paragraph(text, "missing") for text in blocks]
 
 
-def _bars(sweep: Sweep, drawn: _Drawn, preset: str) -> Picture:
+def _bars(sweep: Sweep, drawn: _Drawn, preset: str, summary: Sequence[Row]) -> Picture:
     return drawn.panels(
         "classes",
         "Bars of the AUROC of every class and method",
         len(sweep.classes) + 2,
-        functools.partial(bar_figure, sweep, preset),
+        functools.partial(bar_figure, sweep, preset, summary),
     )
 
 
-def bar_figure(sweep: Sweep, preset: str, layout: Layout) -> "Figure":
-    """Draws every class's and method's runs beside the published figures."""
+def bar_figure(sweep: Sweep, preset: str, summary: Sequence[Row], layout: Layout) -> "Figure":
+    """Draws every class's and method's runs, and its seeds together, beside the published figures.
+
+    Args:
+      sweep: its settings and rows.
+      preset: that the published figures go by.
+      summary: `results.summarize` of the sweep.
+      layout: of the picture.
+    """
     methods = {
         method: [
             np.array([100 * float(sweep.rows[name]["auroc"]) for name in runs])
@@ -343,12 +350,21 @@ def bar_figure(sweep: Sweep, preset: str, layout: Layout) -> "Figure":
         ]
         for method in sweep.methods
     }
+    ensembles = {
+        (row["method"], row["normal_class"]): 100 * float(row["auroc_ensemble"])
+        for row in summary
+        if int(row["runs"]) > 1 and row["auroc_ensemble"]
+    }
+    together = {
+        method: [ensembles.get((method, str(label))) for label in sweep.classes]
+        for method in sweep.methods
+    }
     known = {
         method: [_published(sweep, preset, method, label) for label in sweep.classes]
         for method in sweep.methods
     }
     names = [sweep.title(label).removeprefix("class ") for label in sweep.classes]
-    return plots.class_figure(names, methods, known, layout)
+    return plots.class_figure(names, methods, together, known, layout)
 
 
 def _published(sweep: Sweep, preset: str, method: str, label: int) -> float | None:

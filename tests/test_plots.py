@@ -172,19 +172,21 @@ def bars_of(figure: Figure) -> list[Rectangle]:
 
 def test_bars_run_from_chance_to_the_mean() -> None:
     methods = {"ours": [np.array([90.0, 94.0]), np.array([40.0])], "other": [np.array([]), [60.0]]}
-    known = {"ours": [95.0, None]}
-    figure = plots.class_figure(["0", "1"], methods, known, WIDE)
+    together, known = {"ours": [96.0, None], "other": [None, 70.0]}, {"ours": [95.0, None]}
+    figure = plots.class_figure(["0", "1"], methods, together, known, WIDE)
     spans = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in bars_of(figure)]
     assert spans == [(50.0, 92.0), (50.0, 40.0), (50.0, 60.0)]
     diamonds = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
     assert [list(line.get_ydata()) for line in diamonds] == [[95.0]]
+    triangles = [line for line in figure.axes[0].lines if line.get_marker() == "^"]
+    assert [list(line.get_ydata()) for line in triangles] == [[96.0], [70.0]]
     dots = [list(line.get_ydata()) for line in figure.axes[0].lines if line.get_marker() == "."]
     assert dots == [[90.0, 94.0], [40.0], [60.0]]
-    assert texts(figure) == ["ours", "other", "published"]
+    assert texts(figure) == ["ours", "other", "all seeds together", "published"]
 
 
 def test_bars_lie_on_a_narrow_screen() -> None:
-    figure = plots.class_figure(["0"], {"ours": [np.array([90.0])]}, {}, NARROW)
+    figure = plots.class_figure(["0"], {"ours": [np.array([90.0])]}, {}, {}, NARROW)
     (bar,) = bars_of(figure)
     assert (bar.get_x(), bar.get_width()) == (50.0, 40.0)
     assert texts(figure) == ["ours"]
