@@ -89,7 +89,6 @@ class Finished(NamedTuple):
     row: dict[str, Any]
     scores: dict[str, npt.NDArray[Any]] | None
     history: dict[str, npt.NDArray[Any]]
-    untrained: npt.NDArray[np.floating]
     state: training.TrainState
     fitted: preprocessing.Preprocessing
     image_shape: tuple[int, ...]
@@ -125,6 +124,11 @@ class _Program(NamedTuple):
     stacked: Run
     jobs: list[Job]
     group: _Group
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """What the moves of an engine are about."""
+        return self.config, self.network, self.mesh, self.shared, self.stacked
 
 
 def train_jobs(
@@ -177,7 +181,7 @@ def _train_group(
         part = rest[:width] if left is None else [by_name[name] for name in left.names]
         full = math.ceil(max(width, len(part)) / at_once) * at_once
         try:
-            stacked = _stack(config, dataset, group, part, full, schedule.longest)
+            stacked = _stack(config, group, part, full, schedule.longest)
             placed = runs.place(mesh, stacked)
             program = _Program(config, network, engine, mesh, shared, placed, part, group)
             flight = None if left is None else _take_up(program, left)
@@ -241,7 +245,6 @@ def _groups(config: RunConfig, dataset: Dataset, jobs: list[Job]) -> Iterator[_G
 
 def _stack(
     config: RunConfig,
-    dataset: Dataset,
     group: _Group,
     jobs: list[Job],
     width: int,
@@ -330,11 +333,11 @@ def _train_program(
     program: _Program, schedule: Schedule, watch: Watch, flight: Flight | None
 ) -> None:
     config, jobs = program.config, program.jobs
-    parts = (config, program.network, program.mesh, program.shared, program.stacked)
+    parts = program.parts
     started = time.perf_counter()
     if flight is None:
         names = tuple(job.name for job in jobs)
-        flight = Flight(names, program.engine.begin(*parts), {}, 0.0)
+        flight = Flight(names, _begun(program), {}, 0.0)
     told = flight.progress.epoch
     watch.epochs(told * len(jobs))
     epochs, warm, before_seconds = 1, False, flight.seconds
@@ -365,6 +368,28 @@ def _train_program(
             _finish(config, job, program.group, number, outcome, flight, untrained[number], seconds)
         )
     watch.over(flight.names)
+
+
+def _begun(program: _Program) -> runs.Progress:
+    """Starts a program. Of runs that go on from an autoencoder the untrained network is the one
+    that this began with."""
+    progress = program.engine.begin(*program.parts)
+    if all(job.start is None for job in program.jobs):
+        return progress
+    drawn = program._replace(stacked=_as_drawn(program))
+    untrained = program.engine.begin(*drawn.parts).untrained_distances
+    return progress._replace(untrained_distances=untrained)
+
+
+def _as_drawn(program: _Program) -> Run:
+    """Returns the runs of a program with the weights that their autoencoders began with."""
+    config, mesh = program.config, program.mesh
+    width, longest = program.stacked.data.indices.shape
+    jobs = [job._replace(start=None) for job in program.jobs]
+    fresh = runs.place(mesh, _stack(config, program.group, jobs, width, longest))
+    draw = runs.compiled(runs.init_params, mesh, config, program.network)
+    params, statistics = draw((), (fresh,))
+    return fresh._replace(weights={**params, "statistics": statistics})
 
 
 def _up_to_a_pass(epochs: int, done: int, every: int | None) -> int:
@@ -461,10 +486,9 @@ def _finish(
     }
     if job.start is not None:
         history = _after_pretraining(job.start.history, history)
-        untrained = job.start.untrained
     fitted = group.fitted[job.name.normal_class]
     shape = group.images.shape[1:]
-    finished = Finished(job, row, None, history, untrained, state, fitted, shape)
+    finished = Finished(job, row, None, history, state, fitted, shape)
     failure = _start_failure(job) or int(state.failure)
     if failure != training.NOT_FAILED:
         row["failed_epoch"] = len(history["epoch"])

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import numpy.typing as npt
 
 from deepsvdd_jax import checkpoints
@@ -21,14 +20,12 @@ class Pretrained(NamedTuple):
       params: of encoder and decoder.
       statistics: running averages of the batch statistics of both.
       failure: one of `training.FAILURES`, or `training.NOT_FAILED`.
-      untrained: test distances `[n]` of the network before any training.
       history: equally long columns, one row an epoch.
     """
 
     params: Params
     statistics: Statistics
     failure: int
-    untrained: npt.NDArray[np.floating]
     history: dict[str, npt.NDArray[Any]]
 
 
@@ -51,10 +48,7 @@ def write(path: Path, pretrained: Pretrained) -> None:
     Raises:
       WriteError: it cannot be written; what was there before stays.
     """
-    arrays: dict[str, npt.ArrayLike] = {
-        "failure": pretrained.failure,
-        "untrained": pretrained.untrained,
-    }
+    arrays: dict[str, npt.ArrayLike] = {"failure": pretrained.failure}
     arrays |= {f"history/{name}": column for name, column in pretrained.history.items()}
     for tree in ("params", "statistics"):
         arrays |= checkpoints.flatten(getattr(pretrained, tree), tree)
@@ -75,7 +69,6 @@ def read(path: Path, network: Network) -> Pretrained | None:
             checkpoints.unflatten(arrays, "params"),
             checkpoints.unflatten(arrays, "statistics"),
             int(arrays["failure"]),
-            arrays["untrained"],
             {
                 name.removeprefix("history/"): column
                 for name, column in arrays.items()

@@ -139,7 +139,6 @@ def _autoencoder_stage(
             state.params,
             state.statistics,
             int(state.failure),
-            finished.untrained,
             finished.history,
         )
         pretraining.write(pretraining.path_of(sweep.out, name), kept)

@@ -9,6 +9,7 @@ from types import ModuleType
 import jax
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from deepsvdd_jax import configs, datasets, preprocessing, presets, runs
 from deepsvdd_jax.networks import build_network
@@ -98,11 +99,13 @@ def test_a_run_of_a_sweep_is_the_run_of_the_library(together: Path) -> None:
             rtol=1e-4,
         )
     with (together / "runs.csv").open(newline="") as file:
-        untrained = {
-            row["auroc_untrained"] for row in csv.DictReader(file) if row["method"] != "dcae"
-        }
+        rows = [row for row in csv.DictReader(file) if row["method"] != "dcae"]
     # A seed's methods start from the same network before any training.
-    assert len(untrained) == 2
+    for row in rows:
+        drawn = progress.untrained_distances[int(row["seed"])]
+        expected = roc_auc_score(dataset.y_test != 3, drawn)
+        assert float(row["auroc_untrained"]) == pytest.approx(expected, abs=1e-5)
+    assert len({row["auroc_untrained"] for row in rows}) == 2 < len(rows)
 
 
 def test_pretraining_is_done_once_and_kept(
