@@ -27,7 +27,15 @@ from deepsvdd_jax.datasets.idx import parse_idx, read_idx
 from deepsvdd_jax.datasets.images import decode_image
 from deepsvdd_jax.runs import Progress
 from deepsvdd_jax.training import EpochInfo
-from experiments import adversarial, flights, results, score_report, settings, sweep_report
+from experiments import (
+    adversarial,
+    flights,
+    publish,
+    results,
+    score_report,
+    settings,
+    sweep_report,
+)
 from experiments.results import ResultsError, RunName
 
 Samples = tuple[bytes, ...]
@@ -334,7 +342,7 @@ def _sweep_settings() -> dict[str, Any]:
 
 
 def _sweep_folder(folder: Path) -> Path:
-    """Writes a sweep's folder of two runs, whole."""
+    """Writes a sweep's folder of two runs, whole, with what a published one has."""
     _written(folder / "config.json", json.dumps(_sweep_settings()).encode())
     rows: dict[RunName, results.Row] = {}
     for name in _RUNS:
@@ -347,6 +355,9 @@ def _sweep_folder(folder: Path) -> Path:
         }
         history = {"phase": np.array(["training"] * 2), "loss": np.array([2.0, 1.0])}
         results.write_run(folder, rows, name, _row(name), scores, history)
+    results.write_runs(folder, rows)
+    results.write_summary(folder, rows)
+    results.write_json(folder / "hardware.json", {"parts": [{"device": {"cores": 2}}]})
     return folder
 
 
@@ -380,6 +391,11 @@ def _read_settings(folder: Path) -> object:
 def _take_up(folder: Path) -> object:
     """Opens a sweep's folder as the same sweep does that goes on."""
     return results.open_folder(folder, _sweep_settings())
+
+
+def _join_published(folder: Path) -> object:
+    joined = publish.joined([publish.read_published(folder)])
+    return joined, publish.markdown(joined)
 
 
 def _read_rows(folder: Path) -> object:
@@ -457,6 +473,15 @@ _ALL = (
         lambda: (_sweep_file(f"rows/{_RUNS[0].stem}.json"),),
         _in_sweep(f"rows/{_RUNS[0].stem}.json", _read_rows),
         (ResultsError, Refused),
+    ),
+    *(
+        Parser(
+            f"published-{name.partition('.')[0]}",
+            functools.partial(lambda name: (_sweep_file(name),), name),
+            _in_sweep(name, _join_published),
+            (ResultsError, ConfigError),
+        )
+        for name in ("runs.csv", "summary.csv", "hardware.json", "config.json")
     ),
     Parser(
         "sweep-history",

@@ -28,6 +28,10 @@ _JSON = "model.json"
 _OURS = re.compile(r"arrays-[0-9a-f]{12}\.npz|\.(arrays-[0-9a-f]{12}\.npz|model\.json)-\d+-\d+")
 
 
+# What values can raise that are read from outside and are not what they should be.
+DAMAGES = (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError)
+
+
 class ModelError(ValueError):
     """A model folder that cannot be read or written; the message names the file."""
 
@@ -162,7 +166,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         )
     except ConfigError as error:
         raise ModelError(str(error)) from None
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except DAMAGES as error:
         raise ModelError(f"{folder}: not a complete model: {error!r}") from None
 
 

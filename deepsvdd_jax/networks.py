@@ -41,7 +41,7 @@ class Network(NamedTuple):
       decode_batch: `(params, codes, mask) -> (images, batch statistics)`.
       rep_dim: width of the representation.
       image_shape: of one image, `(height, width, channels)`, or `(features,)`.
-      draws: whether a training step draws anything, as dropout does.
+      draws: whether a training step may draw something, as dropout does; of a user's modules True.
     """
 
     init: Callable[[Array, bool], tuple[Params, Statistics]]

@@ -363,6 +363,7 @@ def class_figure(
     thickness = 0.8 / len(methods)
     put: Any = axis.barh if is_narrow else axis.bar
     size = "left" if is_narrow else "bottom"
+    marked = (("all seeds together", together, "^"), ("published", published, "D"))
     for number, (method, runs) in enumerate(methods.items()):
         color = _method_color(number)
         offset = (number - (len(methods) - 1) / 2) * thickness
@@ -372,26 +373,25 @@ def class_figure(
             height = float(np.mean(values)) - CHANCE
             put(place + offset, height, thickness * 0.9, **{size: CHANCE}, color=color, alpha=0.45)
             _mark(axis, place + offset, values, is_narrow, marker=".", color=color, markersize=4)
-        for known, marker in ((together, _TOGETHER), (published, _PUBLISHED)):
+        for _, known, marker in marked:
             for place, value in enumerate(known.get(method, ())):
                 if value is not None:
-                    _mark(axis, place + offset, np.array([value]), is_narrow, **_OUTLINED, **marker)
+                    style = _OUTLINED | {"marker": marker}
+                    _mark(axis, place + offset, np.array([value]), is_narrow, **style)
     _bar_axes(axis, classes, is_narrow)
     shown = {method: _method_color(place) for place, method in enumerate(methods)}
-    markers = {}
-    for name, known, marker in (
-        ("all seeds together", together, _TOGETHER),
-        ("published", published, _PUBLISHED),
-    ):
-        if any(value is not None for row in known.values() for value in row):
-            shown[name], markers[name] = _OUTLINED["color"], marker["marker"]
+    markers = {
+        name: marker
+        for name, known, marker in marked
+        if any(value is not None for row in known.values() for value in row)
+    }
+    shown |= dict.fromkeys(markers, _OUTLINED["color"])
     _legend(figure, shown, layout, markers=markers)
     return figure
 
 
 # Figures that stand beside those of single runs.
 _OUTLINED: dict[str, Any] = {"color": "black", "markersize": 4, "markerfacecolor": "none"}
-_TOGETHER, _PUBLISHED = {"marker": "^"}, {"marker": "D"}
 
 
 def _bar_canvas(classes: int, methods: int, is_narrow: bool) -> Figure:

@@ -588,7 +588,8 @@ def compiled(function: Callable[..., Any], mesh: Mesh, *static: Any) -> jax.stag
 
 def _is_hardly_run(function: Callable[..., Any], static: tuple[Any, ...]) -> bool:
     """Whether compiling a function well takes longer than it gains: what happens once in a run, and
-    with the rows of a table. Images take longer than their program's compilation."""
+    with the rows of a table, of which it takes hundreds of thousands to notice. Images take longer
+    than their program's compilation."""
     once = function in (begin_run, end_pretraining, end_run)
     return once and any(isinstance(part, Network) and len(part.image_shape) == 1 for part in static)
 

@@ -156,13 +156,12 @@ def train_jobs(
         return
     network = build_network(config.network, tuple(dataset.x_train.shape[1:]))
     for group in _groups(config, dataset, jobs):
-        _train_group(config, network, dataset, group, schedule, watch, lefts)
+        _train_group(config, network, group, schedule, watch, lefts)
 
 
 def _train_group(
     config: RunConfig,
     network: Network,
-    dataset: Dataset,
     group: _Group,
     schedule: Schedule,
     watch: Watch,

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -21,12 +22,6 @@ from experiments.results import RunName, WriteError
 
 # Part of a sweep's time that may go into saving: the next save waits so many times the last one.
 _PATIENCE = 60.0
-
-# What reading a flight that is not whole can raise.
-_DAMAGES = (
-    *(checkpoints.ModelError, KeyError, IndexError),
-    *(TypeError, ValueError, OverflowError),
-)
 
 
 class Flight(NamedTuple):
@@ -144,8 +139,10 @@ def read_flight(path: Path) -> Left | None:
         if not names:
             raise ValueError("no runs")
         header |= {"epoch": int(header["epoch"]), "seconds": float(header["seconds"])}
+        if header["epoch"] < 0 or not 0 <= header["seconds"] < math.inf:
+            raise ValueError(f"epoch {header['epoch']} after {header['seconds']} s")
         return Left(names, header["phase"], header, arrays)
-    except _DAMAGES as error:
+    except (checkpoints.ModelError, *checkpoints.DAMAGES) as error:
         reason = " ".join(str(error).split())
         print(f"{path}: damaged ({reason}); the runs in it start anew", file=sys.stderr)
         return None

@@ -76,7 +76,7 @@ def read(path: Path, network: Network) -> Pretrained | None:
             },
         )
         _check_shapes(network, (found.params, found.statistics))
-    except (checkpoints.ModelError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except (checkpoints.ModelError, *checkpoints.DAMAGES) as error:
         reason = " ".join(str(error).split())
         print(f"{path}: damaged ({reason}); this autoencoder is trained again", file=sys.stderr)
         return None

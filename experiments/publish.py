@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from deepsvdd_jax import plots
+from deepsvdd_jax import configs, plots
 from deepsvdd_jax.configs import ConfigError
 from experiments import ensembles, environment, report, results, sweep_report, tables
 from experiments.results import ResultsError, Row, RunName
@@ -103,7 +103,7 @@ def _write(kept: Published, to: Path) -> None:
     bars = sweep_report.bar_figure(sweep, preset, kept.summary, plots.WIDE)
     results.write_bytes(to / "classes.png", plots.png_bytes(bars))
     # Only a sweep's own folder has the scores for another.
-    (to / "seeds.png").unlink(missing_ok=True)
+    results.remove(to / "seeds.png")
 
 
 def _write_gains(folder: Path, rows: Mapping[RunName, Row], to: Path) -> None:
@@ -162,72 +162,86 @@ def hardware(settings: Mapping[str, Any], rows: Mapping[RunName, Row]) -> dict[s
 
 
 def read_published(folder: Path) -> Published:
-    """Reads a published folder (touches files).
+    """Reads a published folder (touches files). Of its summary only what needs scores is taken, the
+    AUROC of seeds together; the rest follows from its runs.
 
     Raises:
-      ResultsError: a file of it is missing or damaged.
+      ResultsError: a file of it is missing, damaged, or does not go with the others.
     """
-    rows = {}
-    for row in results.read_table(folder / "runs.csv", results.RUN_COLUMNS):
-        rows[results.named(row, folder / "runs.csv")] = row
-    return Published(
-        results.read_settings(folder),
-        results.read_json(folder / "hardware.json"),
-        rows,
-        results.read_table(folder / "summary.csv", results.SUMMARY_COLUMNS),
-    )
+    table = results.read_table(folder / "runs.csv", results.RUN_COLUMNS)
+    rows = {results.named(row, folder / "runs.csv"): row for row in table}
+    path = folder / "summary.csv"
+    ensembles = {
+        (row["method"], row["normal_class"], row["runs"]): row["auroc_ensemble"]
+        for row in results.read_table(path, results.SUMMARY_COLUMNS)
+        if row["normal_class"] != "mean"
+    }
+
+    def together(names: list[RunName]) -> float | None:
+        problem = (names[0].method, str(names[0].normal_class), str(len(names)))
+        cell = ensembles.pop(problem, "missing")
+        if cell and not 0 <= float(cell) <= 1:
+            raise ValueError(f"auroc_ensemble is {cell}")
+        return float(cell) if cell else None
+
+    try:
+        summary = results.summarize_runs(rows, together)
+    except ValueError as error:
+        raise ResultsError(f"{path}: damaged, or not of these runs: {error}") from None
+    if len(rows) < len(table) or ensembles:
+        raise ResultsError(f"{path}: damaged, or not of the runs in runs.csv")
+    if not summary:
+        raise ResultsError(f"{folder}: no run has ended without a failure")
+    machine = results.read_json(folder / "hardware.json")
+    machines = machine.get("parts", [machine])
+    if not isinstance(machines, list) or not all(isinstance(one, dict) for one in machines):
+        raise ResultsError(f"{folder / 'hardware.json'}: damaged: parts is no list of machines")
+    return Published(results.read_settings(folder), machine, rows, summary)
 
 
 def joined(parts: Sequence[Published]) -> Published:
-    """Returns one table of parts that share their settings but for classes, seeds and methods.
+    """Returns one table of parts that share their settings but for classes and methods.
 
     Raises:
-      ResultsError: other settings, or a class and method that two parts have: its seeds together
-        would need their scores.
+      ResultsError: other settings or seeds, or a class and method that two parts have: its seeds
+        together would need their scores.
     """
     settings, rows = parts[0].settings, dict(parts[0].rows)
-    per_class = {_problem(row): row for row in parts[0].summary}
     for part in parts[1:]:
         found = results.setting_differences(settings, part.settings)
+        found += configs.differences(_seeds(settings), _seeds(part.settings))
         if found:
             raise ResultsError(f"the parts have other settings: {found[0]}")
-        settings = results.merged_settings(settings, part.settings)
-        rows |= part.rows
-        twice = [
-            key for key in map(_problem, part.summary) if key in per_class and key[1] != "mean"
-        ]
+        twice = {name[:2] for name in rows} & {name[:2] for name in part.rows}
         if twice:
-            method, label = twice[0]
+            method, label = min(twice)
             raise ResultsError(
                 f"two parts have class {label} of {method}; seeds are joined with their scores, by "
                 "one sweep"
             )
-        per_class |= {_problem(row): row for row in part.summary}
+        settings = results.merged_settings(settings, part.settings)
+        rows |= part.rows
+    ensembles = {
+        (row["method"], row["normal_class"]): row["auroc_ensemble"]
+        for part in parts
+        for row in part.summary
+    }
+
+    def together(names: list[RunName]) -> float | None:
+        cell = ensembles[names[0].method, str(names[0].normal_class)]
+        return float(cell) if cell else None
+
+    # Each part has its own: they are told in `hardware.json`.
+    own = ("device", "versions")
+    settings = {name: value for name, value in settings.items() if name not in own}
     machines = [
         machine for part in parts for machine in part.hardware.get("parts", [part.hardware])
     ]
-    return Published(settings, {"parts": machines}, rows, _with_means(rows, per_class))
+    return Published(settings, {"parts": machines}, rows, results.summarize_runs(rows, together))
 
 
-def _problem(row: Row) -> tuple[str, str]:
-    return row["method"], row["normal_class"]
-
-
-def _with_means(rows: Mapping[RunName, Row], per_class: Mapping[tuple[str, str], Row]) -> list[Row]:
-    """Returns the rows of all classes in order, and each method's mean anew."""
-    summary: list[Row] = []
-    for method in sorted({method for method, _ in per_class}):
-        labels = sorted(
-            int(label) for name, label in per_class if name == method != label != "mean"
-        )
-        of_classes = [per_class[method, str(label)] for label in labels]
-        scored = {
-            name: row
-            for name, row in sorted(rows.items())
-            if name.method == method and row["auroc"]
-        }
-        summary += [*of_classes, results.mean_summary(scored, of_classes)]
-    return summary
+def _seeds(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {"seeds": sorted(settings.get("seeds", []))}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +57,7 @@ _GLANCE_SECONDS = 1.0
 _LISTS = ("normal_classes", "seeds", "methods")
 
 # Columns of a row that hold words; the others hold numbers.
+_SHARES = ("auroc", "auroc_untrained")
 _WORDS = ("dataset", "protocol", "method", "objective", "failure", "selection")
 
 
@@ -316,27 +317,28 @@ def named(row: Row, path: Path) -> RunName:
     """Returns the run of a row that was read from a file.
 
     Raises:
-      ResultsError: a cell of the row is no number.
+      ResultsError: a cell of the row is no number, or an AUROC is none.
     """
     try:
-        name = RunName(row["method"], int(row["normal_class"]), int(row["seed"]))
-        return _checked_name(row, name.stem)
+        return _name_of(row)
     except ValueError as error:
         raise ResultsError(f"{path}: damaged: {error}") from None
 
 
-def _checked_name(row: Row, stem: str) -> RunName:
-    """Returns the run of a row; raises ValueError where it is another's, or a figure no number."""
-    name = RunName(row["method"], int(row["normal_class"]), int(row["seed"]))
-    if name.stem != stem:
-        raise ValueError(f"it is the row of {name.stem}")
+def _name_of(row: Row) -> RunName:
+    """Returns the run of a row; raises ValueError where a figure is no number, or no AUROC."""
     for column in RUN_COLUMNS:
-        if column not in _WORDS and row[column]:
-            try:
-                float(row[column])
-            except ValueError:
-                raise ValueError(f"{column} is {row[column][:40]!r}") from None
-    return name
+        if column not in _WORDS and row[column] and not _is_number(row[column], column in _SHARES):
+            raise ValueError(f"{column} is {row[column][:40]!r}")
+    return RunName(row["method"], int(row["normal_class"]), int(row["seed"]))
+
+
+def _is_number(cell: str, is_share: bool) -> bool:
+    try:
+        number = float(cell)
+    except ValueError:
+        return False
+    return 0 <= number <= 1 or not is_share
 
 
 def _files_of(name: RunName) -> tuple[str, str]:
@@ -362,7 +364,9 @@ def _read_row(folder: Path, path: Path) -> tuple[RunName, Row]:
     """Reads a finished run; raises one of `_DAMAGES` where a file of it is missing or damaged."""
     kept = json.loads(path.read_text(encoding="utf-8"))
     row = {column: str(kept["row"][column]) for column in RUN_COLUMNS}
-    name = _checked_name(row, path.stem)
+    name = _name_of(row)
+    if name.stem != path.stem:
+        raise ValueError(f"it is the row of {name.stem}")
     for file, checksum in kept["files"].items():
         if file not in _files_of(name):
             raise ValueError(f"{file!r} is no file of this run")
@@ -435,10 +439,21 @@ def write_summary_rows(folder: Path, summary: list[Row]) -> None:
 
 
 def summarize(folder: Path, rows: Mapping[RunName, Row]) -> list[Row]:
+    """Returns `summarize_runs`, the seeds put together from their scores (touches files)."""
+    return summarize_runs(rows, lambda names: _ensemble_auroc(folder, names))
+
+
+def summarize_runs(
+    rows: Mapping[RunName, Row], ensemble_of: Callable[[list[RunName]], float | None]
+) -> list[Row]:
     """Returns a row for each class and method, and a row `mean` for each method.
 
     A class's `auroc_std` is over its seeds. The mean row's is over seeds of the mean over classes,
     empty unless all classes have the same seeds, two at least.
+
+    Args:
+      rows: of finished runs.
+      ensemble_of: gives the AUROC of a class's runs together.
     """
     summary: list[Row] = []
     for method in dict.fromkeys(name.method for name in sorted(rows)):
@@ -448,14 +463,16 @@ def summarize(folder: Path, rows: Mapping[RunName, Row]) -> list[Row]:
             if name.method == method and row["auroc"]
         }
         classes = dict.fromkeys(name.normal_class for name in of_method)
-        per_class = [_class_summary(folder, of_method, label) for label in classes]
+        per_class = [_class_summary(of_method, label, ensemble_of) for label in classes]
         summary += per_class
         if per_class:
-            summary.append(mean_summary(of_method, per_class))
+            summary.append(_mean_summary(of_method, per_class))
     return summary
 
 
-def _class_summary(folder: Path, rows: Mapping[RunName, Row], label: int) -> Row:
+def _class_summary(
+    rows: Mapping[RunName, Row], label: int, ensemble_of: Callable[[list[RunName]], float | None]
+) -> Row:
     names = [name for name in rows if name.normal_class == label]
     auroc = metrics.mean_and_std([float(rows[name]["auroc"]) for name in names])
     untrained = [rows[name]["auroc_untrained"] for name in names]
@@ -468,15 +485,14 @@ def _class_summary(folder: Path, rows: Mapping[RunName, Row], label: int) -> Row
         "runs": str(len(names)),
         "auroc_mean": format_value(auroc.mean),
         "auroc_std": format_value(auroc.std),
-        "auroc_ensemble": format_value(_ensemble_auroc(folder, names)),
+        "auroc_ensemble": format_value(ensemble_of(names)),
         "auroc_untrained_mean": format_value(
             np.mean([float(value) for value in untrained]) if all(untrained) else None
         ),
     }
 
 
-def mean_summary(rows: Mapping[RunName, Row], per_class: list[Row]) -> Row:
-    """Returns the row `mean` of a method, given its scored runs and its row for each class."""
+def _mean_summary(rows: Mapping[RunName, Row], per_class: list[Row]) -> Row:
     by_seed: dict[int, list[float]] = {}
     for name, row in rows.items():
         by_seed.setdefault(name.seed, []).append(float(row["auroc"]))
@@ -591,6 +607,14 @@ def write_table(path: Path, lines: Iterable[Iterable[Any]]) -> None:
     """Writes a csv file from its lines, the header first (touches files); raises WriteError."""
     header, *rest = lines
     write_text(path, _csv_text(header, rest))
+
+
+def remove(path: Path) -> None:
+    """Removes a file if it is there (touches files); raises WriteError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot remove {path}: {error.strerror or error}") from None
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[Row]:

@@ -100,8 +100,8 @@ def ends(running: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     return [(process.returncode, *texts) for process, texts in zip(running, said, strict=True)]
 
 
-def wait_for(path: Path) -> None:
-    until = time.monotonic() + PATIENCE
+def wait_for(path: Path, seconds: float = PATIENCE) -> None:
+    until = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < until, f"{path} has not come"
         time.sleep(0.01)
@@ -115,9 +115,11 @@ def test_one_of_two_is_killed(
     wait_for(out / ".owner-1-of-2")
     # Held up, not dead, until the first has seen it come; it would be waited for with all patience.
     second.send_signal(signal.SIGSTOP)
-    wait_for(out / "rows" / "ocsvm-class0-seed0.json")
-    second.send_signal(signal.SIGKILL)
-    second.communicate()
+    try:
+        wait_for(out / "rows" / "ocsvm-class0-seed0.json", 5 * PATIENCE)
+    finally:
+        second.send_signal(signal.SIGKILL)
+        second.communicate()
     ((code, printed, said),) = ends([first])
     assert code == 1
     lost = ["deep_svdd-class1-seed0", "deep_svdd-class1-seed1", "ocsvm-class1-seed0"]

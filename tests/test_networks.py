@@ -629,6 +629,12 @@ class Bare(nn.Module):
         return nn.Dense(4, use_bias=False)(images.reshape(images.shape[0], -1))
 
 
+def test_only_networks_without_dropout_are_known_to_draw_nothing():
+    assert not build_network(SMALL, (8, 8, 2)).draws
+    assert build_network(replace(SMALL, dropout=0.5), (8, 8, 2)).draws
+    assert build_network(Bare(), (8, 8, 2)).draws
+
+
 class Trained(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:

@@ -184,9 +184,49 @@ def test_parts_become_the_table_that_one_sweep_would_have_made(
         assert (joined / name).read_bytes() == (whole / name).read_bytes(), name
     settings = json.loads((joined / "config.json").read_text())
     assert settings["normal_classes"] == [8, 3] and settings["seeds"] == [0, 1]
+    # Each part's own, in hardware.json.
+    assert "device" not in settings and "versions" not in settings
     machines = json.loads((joined / "hardware.json").read_text())["parts"]
     assert [machine["device"]["processor"] for machine in machines] == ["Babbage", "Abacus 3"]
     assert [machine["methods"]["deep_svdd"]["seconds"] for machine in machines] == [20.5, 20.5]
+
+
+def test_a_joined_table_is_a_part_like_any_other(
+    command: Call, parts: list[Path], tmp_path: Path
+) -> None:
+    """Three parts, the last with a class that is there already, by another method."""
+    third = make_sweep(
+        tmp_path / "third",
+        SETTINGS | {"normal_classes": [8, 9], "seeds": [0, 1], "soft_boundary": {"preset": "x"}},
+        (RunName("soft_boundary", 8, 0), "soft-boundary", 0.7),
+        (RunName("deep_svdd", 9, 0), "one-class", 0.6),
+    )
+    last, pair, all_three = (tmp_path / name for name in ("last", "pair", "all_three"))
+    assert command(f"--out={third}", f"--to={last}") == 0
+    assert command(f"--join={parts[0]},{parts[1]}", f"--to={pair}") == 0
+    assert command(f"--join={pair},{last}", f"--to={all_three}") == 0
+    lines = (all_three / "table.md").read_text().splitlines()
+    assert lines[0] == "| method | 3 | 8 | 9 | mean |"
+    assert "| **Deep SVDD, soft-boundary** |  | 70.00 |  | 70.00 |" in lines
+    assert any(line.startswith("| **Deep SVDD, one-class** | 92.00 ± 2.83 |") for line in lines)
+    assert len(json.loads((all_three / "hardware.json").read_text())["parts"]) == 3
+    settings = json.loads((all_three / "config.json").read_text())
+    assert settings["soft_boundary"] == {"preset": "x"} and "device" not in settings
+
+
+def test_a_failed_run_does_not_take_the_place_of_a_good_one(
+    command: Call, parts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = tmp_path / "failed"
+    shutil.copytree(parts[1], failed)
+    header, *lines = (parts[0] / "runs.csv").read_text().splitlines()
+    place = header.split(",").index("auroc")
+    cells = next(line for line in lines if ",deep_svdd," in line).split(",")
+    cells[place] = ""
+    with (failed / "runs.csv").open("a") as file:
+        file.write(",".join(cells) + "\n")
+    assert command(f"--join={parts[0]},{failed}", "--markdown") == 2
+    assert "two parts have class 3 of deep_svdd" in capsys.readouterr().err
 
 
 def test_what_is_no_part_is_refused(
@@ -196,22 +236,68 @@ def test_what_is_no_part_is_refused(
     shutil.copytree(parts[1], changed)
     config = json.loads((changed / "config.json").read_text())
     (changed / "config.json").write_text(json.dumps(config | {"split": {"protocol": "one"}}))
-    broken = tmp_path / "broken"
-    shutil.copytree(parts[1], broken)
-    rows = (broken / "runs.csv").read_text()
-    (broken / "runs.csv").write_text(rows.replace("0.8", "O.8"))
+    fewer = tmp_path / "fewer"
+    shutil.copytree(parts[1], fewer)
+    (fewer / "config.json").write_text(json.dumps(config | {"seeds": [0]}))
     for folders, expected in (
         ((parts[0], parts[0]), "two parts have class 3 of deep_svdd"),
         ((parts[0], changed), "other settings: split.protocol is"),
-        ((parts[0], broken), "runs.csv: damaged: auroc is 'O.8'"),
+        ((parts[0], fewer), "other settings: seeds is [0, 1]"),
         ((parts[0], tmp_path / "nowhere"), "runs.csv: No such file"),
     ):
         assert command("--join=" + ",".join(map(str, folders)), "--markdown") == 2
         message = capsys.readouterr().err
         assert expected in message and message.count("\n") == 1
-    (broken / "runs.csv").write_text(rows.replace("auroc", "score", 1))
-    assert command(f"--join={parts[0]},{broken}", f"--to={tmp_path / 'to'}") == 2
-    assert "its columns are" in capsys.readouterr().err
     assert command(f"--join={parts[0]},{parts[1]}", f"--to={parts[1]}") == 2
     assert "a folder that is read" in capsys.readouterr().err
-    assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "expected"),
+    [
+        ("runs.csv", "0.8", "O.8", "runs.csv: damaged: auroc is 'O.8'"),
+        ("runs.csv", "0.8", "nan", "auroc is 'nan'"),
+        ("runs.csv", "0.8", "inf", "auroc is 'inf'"),
+        ("runs.csv", "auroc", "score", "runs.csv: damaged: its columns are"),
+        ("runs.csv", "deep_svdd,one-class,1", "deep_svdd,one-class,0", "summary.csv: damaged"),
+        ("runs.csv", "deep_svdd,one-class,1", "kde,,1", "summary.csv: damaged"),
+        ("summary.csv", ",8,", ",eight,", "summary.csv: damaged"),
+        ("summary.csv", "one-class,2", "one-class,ten", "summary.csv: damaged"),
+        ("summary.csv", "\nmnist,8,", "\nmnist,8,a,b", "summary.csv: damaged"),
+        ("hardware.json", "{", '{"parts": null,', "hardware.json: damaged: parts is no list"),
+        ("hardware.json", "{", '{"parts": ["a"],', "hardware.json: damaged: parts is no list"),
+        ("hardware.json", "{", "[", "hardware.json: damaged"),
+        ("config.json", '"seeds": [', '"seeds": [{},', "config.json: damaged: seeds is no list"),
+    ],
+)
+def test_a_damaged_part_is_one_line(
+    command: Call,
+    parts: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    old: str,
+    new: str,
+    expected: str,
+) -> None:
+    text = (parts[1] / name).read_text()
+    assert old in text
+    (parts[1] / name).write_text(text.replace(old, new, 1))
+    to = tmp_path / "to"
+    assert command(f"--join={parts[0]},{parts[1]}", f"--to={to}") == 2
+    message = capsys.readouterr().err
+    assert expected in message and message.count("\n") == 1
+    assert not to.exists()
+
+
+def test_an_ensemble_that_is_no_auroc_is_damage(
+    command: Call, parts: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = parts[1] / "summary.csv"
+    header, first, *rest = path.read_text().splitlines()
+    for cell in ("nan", "inf", "-0.2", "O.9"):
+        cells = first.split(",")
+        cells[header.split(",").index("auroc_ensemble")] = cell
+        path.write_text("\n".join([header, ",".join(cells), *rest]) + "\n")
+        assert command(f"--join={parts[0]},{parts[1]}", "--markdown") == 2
+        assert f"{path}: damaged" in capsys.readouterr().err

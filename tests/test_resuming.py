@@ -120,7 +120,13 @@ def test_a_damaged_program_under_way_starts_anew(
     assert content(out) == whole
 
 
-@pytest.mark.parametrize("broken", [{"epoch": float("inf")}, {"seconds": None}, {"names": [[]]}])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *({"epoch": float("inf")}, {"epoch": -4}, {"seconds": None}, {"seconds": float("inf")}),
+        {"names": [[]]},
+    ],
+)
 def test_a_program_under_way_with_senseless_numbers_is_damaged(
     broken: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -157,7 +157,7 @@ def test_keys_of_an_epoch_are_named_by_phase_epoch_and_use(
     phase = dataclasses.replace(PHASE, objective=ObjectiveConfig(kind=kind))
     keys = jax.jit(lambda run, epoch: runs.epoch_keys(network, phase, run, epoch))(make_run(0), 3)
     of_phase = jax.random.fold_in(make_run(0).key, number)
-    order, of_steps = jax.random.split(jax.random.fold_in(of_phase, 3))
+    order, of_steps = (jax.random.fold_in(jax.random.fold_in(of_phase, 3), use) for use in (0, 1))
     assert keys.order == order
     assert keys.dropout == of_steps if dropout else keys.dropout is None
 

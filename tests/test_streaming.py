@@ -57,6 +57,7 @@ CONFIGS = {
         radius_every=5,
         nu=0.3,
     ),
+    "one-class with dropout": config_of(dataclasses.replace(DENSE, dropout=0.5)),
     "soft boundary by gradient": config_of(
         DENSE, kind="soft-boundary", radius_rule="gradient", center_init="constant", nu=0.2
     ),
@@ -124,6 +125,17 @@ def test_streamed_equals_in_memory(name: str) -> None:
             np.asarray(streamed.train_distances)[number, :size],
             np.asarray(expected.train_distances)[number, :size],
         )
+
+
+def test_dropout_is_drawn_in_training() -> None:
+    dropped, undisturbed = (
+        train(config_of(dataclasses.replace(DENSE, dropout=rate)), runs.IN_MEMORY)[1]
+        for rate in (0.5, 0.0)
+    )
+    # From the first step on: the same weights, the same images, other losses.
+    assert_close(dropped.untrained_distances, undisturbed.untrained_distances)
+    losses = (progress.history["training"].loss[:, 0] for progress in (dropped, undisturbed))
+    assert np.all(np.abs(np.subtract(*losses)) > 1e-3)
 
 
 def test_epochs_one_at_a_time_from_a_memory_map_of_bytes(tmp_path: Path) -> None:
