@@ -86,6 +86,7 @@ def kept_of(folder: Path) -> Published:
       ResultsError: no sweep is there, no run has ended well, or a file is damaged.
     """
     settings, rows = results.read_folder(folder)
+    results.check_described(folder, settings)
     summary = results.summarize(folder, rows)
     if not summary:
         raise ResultsError(f"{folder}: no run has ended without a failure")
@@ -196,7 +197,9 @@ def read_published(folder: Path) -> Published:
     machines = machine.get("parts", [machine])
     if not isinstance(machines, list) or not all(isinstance(one, dict) for one in machines):
         raise ResultsError(f"{folder / 'hardware.json'}: damaged: parts is no list of machines")
-    return Published(results.read_settings(folder), machine, rows, summary)
+    settings = results.read_settings(folder)
+    results.check_described(folder, settings)
+    return Published(settings, machine, rows, summary)
 
 
 def joined(parts: Sequence[Published]) -> Published:

@@ -211,6 +211,17 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[RunName, Row]]:
     return settings, rows
 
 
+def check_described(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuses settings that do not say which data they are about and how these were split.
+
+    Raises:
+      ResultsError: names the file and what is missing.
+    """
+    for name in ("data", "split"):
+        if not isinstance(settings.get(name), dict):
+            raise ResultsError(f"{folder / 'config.json'}: damaged: {name} is no object")
+
+
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Refuses to go on with other settings than a folder's own, but for those free to differ (reads
     a file).

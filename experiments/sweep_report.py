@@ -15,7 +15,7 @@ from deepsvdd_jax.datasets import DataError, Dataset
 from deepsvdd_jax.plots import Curve, Layout, Quantiles, Scored, Tiles
 from deepsvdd_jax.reports import Html, Picture, Section
 from experiments import gtsrb_adversarial, inspection, published, results, tables
-from experiments.results import ResultsError, Row, RunName
+from experiments.results import Row, RunName
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,9 +138,7 @@ def read_sweep(folder: Path, data_dir: str | None, classes: tuple[int, ...] | No
       ResultsError, ConfigError: no sweep, a damaged one, or a class without runs.
     """
     settings, rows = results.read_folder(folder)
-    for name in ("data", "split"):
-        if not isinstance(settings.get(name), dict):
-            raise ResultsError(f"{folder / 'config.json'}: damaged: {name} is no object")
+    results.check_described(folder, settings)
     if classes is not None:
         there = sorted({name.normal_class for name in rows})
         unknown = [label for label in classes if label not in there]

@@ -268,6 +268,7 @@ def test_what_is_no_part_is_refused(
         ("hardware.json", "{", '{"parts": ["a"],', "hardware.json: damaged: parts is no list"),
         ("hardware.json", "{", "[", "hardware.json: damaged"),
         ("config.json", '"seeds": [', '"seeds": [{},', "config.json: damaged: seeds is no list"),
+        ("config.json", '"split"', '"spilt"', "config.json: damaged: split is no object"),
     ],
 )
 def test_a_damaged_part_is_one_line(
