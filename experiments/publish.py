@@ -9,7 +9,7 @@ can be committed. With `--markdown` prints the table of all methods, ours and pu
 makes one table of published folders with the same settings and other classes or methods.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -100,8 +100,7 @@ def _write(kept: Published, to: Path) -> None:
     results.write_summary_rows(to, kept.summary)
     results.write_text(to / "table.md", markdown(kept) + "\n")
     sweep = _as_sweep(kept)
-    preset = sweep_report.preset_of(sweep)
-    bars = sweep_report.bar_figure(sweep, preset, kept.summary, plots.WIDE)
+    bars = sweep_report.bar_figure(sweep, sweep_report.preset_of(sweep), kept.summary, plots.WIDE)
     results.write_bytes(to / "classes.png", plots.png_bytes(bars))
     # Only a sweep's own folder has the scores for another.
     results.remove(to / "seeds.png")
@@ -172,24 +171,12 @@ def read_published(folder: Path) -> Published:
     table = results.read_table(folder / "runs.csv", results.RUN_COLUMNS)
     rows = {results.named(row, folder / "runs.csv"): row for row in table}
     path = folder / "summary.csv"
-    ensembles = {
-        (row["method"], row["normal_class"], row["runs"]): row["auroc_ensemble"]
-        for row in results.read_table(path, results.SUMMARY_COLUMNS)
-        if row["normal_class"] != "mean"
-    }
-
-    def together(names: list[RunName]) -> float | None:
-        problem = (names[0].method, str(names[0].normal_class), str(len(names)))
-        cell = ensembles.pop(problem, "missing")
-        if cell and not 0 <= float(cell) <= 1:
-            raise ValueError(f"auroc_ensemble is {cell}")
-        return float(cell) if cell else None
-
+    told = results.read_table(path, results.SUMMARY_COLUMNS)
     try:
-        summary = results.summarize_runs(rows, together)
-    except ValueError as error:
-        raise ResultsError(f"{path}: damaged, or not of these runs: {error}") from None
-    if len(rows) < len(table) or ensembles:
+        summary = results.summarize_runs(rows, _ensembles(told))
+    except (KeyError, ValueError) as error:
+        raise ResultsError(f"{path}: damaged, or not of the runs in runs.csv: {error}") from None
+    if len(rows) < len(table) or [*map(_problem, told)] != [*map(_problem, summary)]:
         raise ResultsError(f"{path}: damaged, or not of the runs in runs.csv")
     if not summary:
         raise ResultsError(f"{folder}: no run has ended without a failure")
@@ -224,23 +211,34 @@ def joined(parts: Sequence[Published]) -> Published:
             )
         settings = results.merged_settings(settings, part.settings)
         rows |= part.rows
-    ensembles = {
-        (row["method"], row["normal_class"]): row["auroc_ensemble"]
-        for part in parts
-        for row in part.summary
-    }
-
-    def together(names: list[RunName]) -> float | None:
-        cell = ensembles[names[0].method, str(names[0].normal_class)]
-        return float(cell) if cell else None
-
+    told = [row for part in parts for row in part.summary]
     # Each part has its own: they are told in `hardware.json`.
     own = ("device", "versions")
     settings = {name: value for name, value in settings.items() if name not in own}
     machines = [
         machine for part in parts for machine in part.hardware.get("parts", [part.hardware])
     ]
-    return Published(settings, {"parts": machines}, rows, results.summarize_runs(rows, together))
+    return Published(
+        settings, {"parts": machines}, rows, results.summarize_runs(rows, _ensembles(told))
+    )
+
+
+def _problem(row: Row) -> tuple[str, str, str]:
+    return row["method"], row["normal_class"], row["runs"]
+
+
+def _ensembles(summary: Sequence[Row]) -> Callable[[list[RunName]], float | None]:
+    """Returns what gives the AUROC of a class's runs together, as a summary tells it; raises
+    KeyError where that has no such class, ValueError where it is no AUROC."""
+    cells = {_problem(row): row["auroc_ensemble"] for row in summary}
+
+    def together(names: list[RunName]) -> float | None:
+        cell = cells[names[0].method, str(names[0].normal_class), str(len(names))]
+        if cell and not 0 <= float(cell) <= 1:
+            raise ValueError(f"auroc_ensemble is {cell}")
+        return float(cell) if cell else None
+
+    return together
 
 
 def _seeds(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class RunName(NamedTuple):
 Row = dict[str, str]
 
 # What reading the files of a run that are not whole can raise.
-_DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_DAMAGES = (OSError, AttributeError, *checkpoints.DAMAGES)
 
 
 def open_folder(folder: Path, settings: Mapping[str, Any]) -> dict[RunName, Row]:
