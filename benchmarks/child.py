@@ -72,7 +72,8 @@ def run_case(watch: Watch, described: str, cache: str) -> int:
     environment.use_platform("auto", cache)
     one, devices = training.Case(*case), jax.local_device_count()
     images = subjects.random_images(one.network, one.images)
-    train = training.our_timer(one, width, devices, images, training.lone_start(one, images))
+    program, start = training.Program(width), training.lone_start(one, images)
+    train = training.our_timer(one, program, devices, images, start)
     watch.telling(train)(1)
     return 0
 

@@ -102,7 +102,7 @@ def make_work(program: str, network: str, images: int) -> Callable[[], object]:
     else:
         case = training.Case(network, program, images)
         start = training.lone_start(case, data)
-        work = functools.partial(training.our_timer(case, 1, 1, data, start), 1)
+        work = functools.partial(training.our_timer(case, training.Program(1), 1, data, start), 1)
     work()
     return work
 

@@ -285,7 +285,8 @@ def measure_training(plan: Plan) -> list[Row]:
 
 def training_row(part: str, note: str, row: training.Row) -> Row:
     """Returns a row of `benchmarks.training` as one of the suite's."""
-    what = f"{row.network} {row.objective}, {row.images} images, {row.runs} run(s){note}"
+    split = ", batches split" if row.devices > row.runs else ""
+    what = f"{row.network} {row.objective}, {row.images} images, {row.runs} run(s){split}{note}"
     return Row(
         part,
         what,

@@ -180,17 +180,44 @@ def lone_start(case: Case, images: np.ndarray) -> runs.Progress:
     return runs.begin_runs(config, network, mesh, shared, run)
 
 
-def devices_for(count: int, available: int) -> int:
-    """Returns the largest number of devices that divides a number of runs."""
-    return max(n for n in range(1, available + 1) if count % n == 0)
+class Program(NamedTuple):
+    """What trains at one time.
+
+    Attributes:
+      runs: side by side.
+      data: devices over which every batch of a run is split.
+    """
+
+    runs: int
+    data: int = 1
+
+    @property
+    def name(self) -> str:
+        """Under which its time is kept."""
+        return f"runs={self.runs}" + (f" split over {self.data}" if self.data > 1 else "")
+
+
+def programs_of(counts: Sequence[int], devices: int) -> tuple[Program, ...]:
+    """Returns what is measured of so many runs: a lone one, which has one device where PyTorch has
+    all cores, with its batches split over all devices too."""
+    split = [Program(1, devices)] if devices > 1 and BATCH_SIZE % devices == 0 else []
+    return tuple(
+        program for count in counts for program in (Program(count), *(split if count == 1 else []))
+    )
+
+
+def devices_for(program: Program, available: int) -> int:
+    """Returns how many devices a program takes: as many as divide its runs evenly."""
+    most = max(n for n in range(1, available + 1) if program.runs % n == 0)
+    return most if program.data == 1 else program.data
 
 
 def our_timer(
-    case: Case, count: int, devices: int, images: np.ndarray, lone: runs.Progress
+    case: Case, program: Program, devices: int, images: np.ndarray, lone: runs.Progress
 ) -> Timer:
-    """Returns the timer of `count` runs in one program, all started as `lone`; compiles it."""
-    config = run_config(case)
-    mesh = runs.make_mesh(jax.local_devices()[: devices_for(count, devices)])
+    """Returns the timer of a program whose runs all start as `lone`; compiles it."""
+    config, count = run_config(case), program.runs
+    mesh = runs.make_mesh(jax.local_devices()[: devices_for(program, devices)], program.data)
     network = build_network(config.network, images.shape[1:])
     shared = runs.share(mesh, images, images[:1])
     stacked = runs.stack_runs([make_run(config, seed, images) for seed in range(count)])
@@ -328,11 +355,6 @@ def peer_timers(peers: Peers, case: Case) -> dict[str, Timer]:
     return timers
 
 
-def our_name(count: int) -> str:
-    """Returns the name under which the time of a number of runs is kept."""
-    return f"runs={count}"
-
-
 def peer_count() -> int:
     """Returns how many one-thread processes of PyTorch fill the machine; a GPU has room for one
     loop."""
@@ -400,7 +422,7 @@ class Settings(NamedTuple):
 def steps_of(settings: Settings) -> int:
     """Returns how often a call will tell the bar what comes next, the last word left out."""
     peers = (3 if peer_count() > 1 else 1) + settings.torch_compile if settings.torch else 0
-    programs = len(settings.runs)
+    programs = len(programs_of(settings.runs, settings.devices))
     return len(settings.cases) * (1 + programs + settings.repeats * (programs + peers + 1))
 
 
@@ -419,9 +441,9 @@ def measure_case(
     tell(f"{label}: first weights")
     lone = lone_start(case, images)
     ours = {}
-    for count in settings.runs:
-        tell(f"{label}: compiling runs={count}")
-        ours[our_name(count)] = our_timer(case, count, settings.devices, images, lone)
+    for program in programs_of(settings.runs, settings.devices):
+        tell(f"{label}: compiling {program.name}")
+        ours[program.name] = our_timer(case, program, settings.devices, images, lone)
     others = {} if peers is None else peer_timers(peers, case)
     others["peak"] = peak_timer(settings.devices)
     # One run's second epoch is the first without any start-up.
@@ -454,7 +476,7 @@ class Row(NamedTuple):
       objective: likewise.
       images: of a run and epoch.
       runs: in the program.
-      devices: that they are spread over.
+      devices: that they are spread over; more than runs where every batch is split.
       seconds: a run and epoch.
       torch_ratio: seconds of PyTorch in one process, best of one thread, all threads and
         `torch.compile` where that was measured, over ours.
@@ -497,14 +519,15 @@ def rows_of(measured: Measured, settings: Settings, peak: float) -> list[Row]:
     return [
         Row(
             *case,
-            count,
-            devices_for(count, settings.devices),
+            program.runs,
+            devices_for(program, settings.devices),
             ours,
             None if torch is None else torch / ours,
             None if processes is None else processes / ours,
             flops / ours / peak,
         )
-        for count, ours in ((count, seconds[our_name(count)]) for count in settings.runs)
+        for program in programs_of(settings.runs, settings.devices)
+        for ours in (seconds[program.name],)
     ]
 
 

@@ -137,7 +137,16 @@ def test_peer_answers_every_line(torch_peer):
 
 
 def test_devices_divide_the_runs():
-    assert [training.devices_for(count, 4) for count in (1, 2, 3, 6, 8)] == [1, 2, 3, 3, 4]
+    programs = map(training.Program, (1, 2, 3, 6, 8))
+    assert [training.devices_for(program, 4) for program in programs] == [1, 2, 3, 3, 4]
+
+
+def test_a_lone_run_is_measured_with_its_batches_split_too():
+    alone, split = training.Program(1), training.Program(1, 4)
+    assert training.programs_of((1, 2), 4) == (alone, split, training.Program(2))
+    assert training.programs_of((1,), 1) == training.programs_of((1,), 3) == (alone,)
+    assert training.devices_for(split, 4) == 4
+    assert alone.name != split.name
 
 
 def test_timers_take_turns_and_the_smallest_time_counts():
@@ -236,9 +245,11 @@ def test_measures_a_lone_run_without_torch(capsys):
     case = Case("mlp", "one-class", 64)
     settings = Settings((case,), (1,), 2, repeats=2, epochs=1)
     (measured,) = training.measure(settings)
-    assert set(measured.seconds) == {"runs=1", "peak"}
-    _, (row,), peers = training.results([measured], settings)
+    assert set(measured.seconds) == {"runs=1", "runs=1 split over 2", "peak"}
+    _, (row, split), peers = training.results([measured], settings)
     assert peers == []
+    assert (row.runs, row.devices, split.runs, split.devices) == (1, 1, 1, 2)
+    assert split.seconds > 0.0
     assert row.seconds > 0.0
     assert 0.0 < row.peak_share < 1.0
     assert row.torch_ratio is None
