@@ -4,6 +4,7 @@ A network is handed on as a `Network` of pure functions over plain dicts. Batch 
 out the statistics of the batch; the running average of them is kept by the caller.
 """
 
+import contextlib
 import functools
 import inspect
 import math
@@ -256,8 +257,7 @@ class _Encoder(nn.Module):
     def _drop(self, values: Array, train: bool) -> Array:
         if not self.config.dropout:
             return values
-        drops = train and self.has_rng("dropout")
-        return nn.Dropout(self.config.dropout, deterministic=not drops)(values)
+        return nn.Dropout(self.config.dropout, deterministic=not train)(values)
 
 
 # --- decoders -----------------------------------------------------------------------------------
@@ -450,9 +450,11 @@ def network_from_module(
     Args:
       encoder: called as `module(images)`, and with `train=True` or `False` and `mask=[n]` where its
         `__call__` has such parameters; returns `[n, rep_dim]`. Batch normalisation must be built
-        with momentum 0, since the running average is kept by the training.
+        with momentum 0, since the running average is kept by the training. `flax.linen.Dropout`
+        drops in training steps, not where batch statistics are collected.
       image_shape: of one image.
-      decoder: called likewise on representations; needed for pretraining and reconstruction.
+      decoder: called likewise on representations; needed for pretraining and reconstruction. It
+        has nothing to draw from.
     """
 
     def no_decoder() -> nn.Module:
@@ -530,7 +532,9 @@ def _as_network(
         params: Params, images: Array, mask: Array | None = None, key: Array | None = None
     ) -> tuple[Array, Statistics]:
         variables = {"params": params["encoder"]}
-        codes, new = apply(encoder, variables, images, mask=mask, train=True, key=key)
+        intercepting = contextlib.nullcontext() if key is not None else _without_dropout()
+        with intercepting:
+            codes, new = apply(encoder, variables, images, mask=mask, train=True, key=key)
         return codes, new.get("batch_stats", {})
 
     def decode(params: Params, statistics: Statistics, codes: Array) -> Array:
@@ -552,6 +556,22 @@ def _as_network(
     # Shapes only: nothing is computed.
     rep_dim = jax.eval_shape(encode_nothing).shape[-1]
     return Network(init, encode, encode_batch, decode, decode_batch, rep_dim, image_shape)
+
+
+def _without_dropout() -> contextlib.AbstractContextManager[None]:
+    """Returns a context in which dropout layers pass on what they are given."""
+
+    def pass_on(
+        method: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        if isinstance(context.module, nn.Dropout):
+            return arguments[0] if arguments else keywords["inputs"]
+        return method(*arguments, **keywords)
+
+    return nn.intercept_methods(pass_on)
 
 
 def _evaluation_arguments(module: nn.Module) -> dict[str, Any]:

@@ -635,6 +635,22 @@ def test_only_networks_without_dropout_are_known_to_draw_nothing():
     assert build_network(Bare(), (8, 8, 2)).draws
 
 
+class Dropping(nn.Module):
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        values = nn.Dropout(0.5, deterministic=not train)(images.reshape(images.shape[0], -1))
+        return nn.Dense(4, use_bias=False)(values)
+
+
+def test_dropout_of_a_module_is_left_out_where_there_is_no_key():
+    network, params, statistics = drawn_network(Dropping(), (3, 2, 2))
+    images = drawn_images(4, (3, 2, 2))
+    whole = network.encode(params, statistics, images)
+    np.testing.assert_array_equal(network.encode_batch(params, images)[0], whole)
+    dropped = network.encode_batch(params, images, None, jax.random.key(0))[0]
+    assert not np.allclose(dropped, whole)
+
+
 class Trained(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
