@@ -29,8 +29,19 @@ def test_every_scorer_is_measured_and_compared() -> None:
     rows = scoring.measure(found, np.zeros((5, 2), np.float32), 2)
     assert calls == ["ours", "theirs"] * 3
     assert [row.name for row in rows] == ["ours", "theirs"]
-    text = scoring.report([scoring.Row("ours", 30.0), scoring.Row("a", 10.0), scoring.Row("b", 5)])
-    assert text.endswith("ours / PyTorch's best: 3.00")
+    rates = {"ours": 30.0, "PyTorch, a": 10.0, "PyTorch, b": 5.0, "alone": 40.0}
+    text = scoring.report([scoring.Row(*row) for row in rates.items()])
+    assert text.splitlines()[-2:] == [
+        "ours / PyTorch's best: 3.00",
+        "alone / PyTorch's best: 4.00",
+    ]
+    assert "best" not in scoring.report([scoring.Row("ours", 30.0)])
+
+
+def test_the_network_alone_works_on_every_device() -> None:
+    found = scoring.cached_scorer("mlp", 2)(np.zeros((300, 2), np.float32))
+    assert len(found) == jax.local_device_count()
+    assert all(np.asarray(value) == 0.0 for value in found)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
