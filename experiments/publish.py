@@ -6,7 +6,8 @@
 
 Copies no scores, histories and models, and no path of this machine, so that the folder is small and
 can be committed. With `--markdown` prints the table of all methods, ours and published. `--join`
-makes one table of published folders with the same settings and other classes or methods.
+makes one table of published folders with the same settings and other classes or methods; of a class
+that two of them have, the one with all seeds of the other and more stands.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from deepsvdd_jax import configs, plots
+from deepsvdd_jax import plots
 from deepsvdd_jax.configs import ConfigError
 from experiments import ensembles, environment, report, results, sweep_report, tables
 from experiments.results import ResultsError, Row, RunName
@@ -190,27 +191,19 @@ def read_published(folder: Path) -> Published:
 
 
 def joined(parts: Sequence[Published]) -> Published:
-    """Returns one table of parts that share their settings but for classes and methods.
+    """Returns one table of parts that share their settings but for classes, seeds and methods.
 
     Raises:
-      ResultsError: other settings or seeds, or a class and method that two parts have: its seeds
-        together would need their scores.
+      ResultsError: other settings, or a class and method that two parts have, neither of them with
+        all seeds of the other and more: its seeds together would need their scores.
     """
     settings, rows = parts[0].settings, dict(parts[0].rows)
     for part in parts[1:]:
         found = results.setting_differences(settings, part.settings)
-        found += configs.differences(_seeds(settings), _seeds(part.settings))
         if found:
             raise ResultsError(f"the parts have other settings: {found[0]}")
-        twice = {name[:2] for name in rows} & {name[:2] for name in part.rows}
-        if twice:
-            method, label = min(twice)
-            raise ResultsError(
-                f"two parts have class {label} of {method}; seeds are joined with their scores, by "
-                "one sweep"
-            )
         settings = results.merged_settings(settings, part.settings)
-        rows |= part.rows
+        rows = _joined_rows(rows, part.rows)
     told = [row for part in parts for row in part.summary]
     # Each part has its own: they are told in `hardware.json`.
     own = ("device", "versions")
@@ -221,6 +214,33 @@ def joined(parts: Sequence[Published]) -> Published:
     return Published(
         settings, {"parts": machines}, rows, results.summarize_runs(rows, _ensembles(told))
     )
+
+
+def _joined_rows(one: Mapping[RunName, Row], other: Mapping[RunName, Row]) -> dict[RunName, Row]:
+    """Returns the rows of both; of a class and method in both those of the larger.
+
+    To take the larger is to choose by no figure, as long as it has all that the smaller has.
+    """
+    kept = [dict(one), dict(other)]
+    for method, label in sorted({name[:2] for name in one} & {name[:2] for name in other}):
+        seeds = [
+            {
+                name.seed
+                for name, row in rows.items()
+                if name[:2] == (method, label) and row["auroc"]
+            }
+            for rows in kept
+        ]
+        if not (seeds[0] < seeds[1] or seeds[1] < seeds[0]):
+            raise ResultsError(
+                f"two parts have class {label} of {method}, and neither has all seeds of the other "
+                "and more; seeds are joined with their scores, by one sweep"
+            )
+        smaller = 0 if seeds[0] < seeds[1] else 1
+        kept[smaller] = {
+            name: row for name, row in kept[smaller].items() if name[:2] != (method, label)
+        }
+    return kept[0] | kept[1]
 
 
 def _problem(row: Row) -> tuple[str, str, str]:
@@ -239,10 +259,6 @@ def _ensembles(summary: Sequence[Row]) -> Callable[[list[RunName]], float | None
         return float(cell) if cell else None
 
     return together
-
-
-def _seeds(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {"seeds": sorted(settings.get("seeds", []))}
 
 
 if __name__ == "__main__":

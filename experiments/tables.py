@@ -59,11 +59,12 @@ def markdown_table(summary: list[Row], preset: str, protocol: str) -> str:
             if label != "mean"
         }
         known["mean"] = _mean_published(list(known.values()))
-        most = max(int(row["runs"]) for label, row in of_method.items() if label != "mean")
+        counts = [int(row["runs"]) for label, row in of_method.items() if label != "mean"]
         lines.append((f"**{title}**", *(_ours(of_method.get(label)) for label in columns)))
-        if most > 1:
+        if max(counts) > 1:
             together = (_together(of_method.get(label)) for label in columns)
-            lines.append((f"{title}, {most} seeds together", *together))
+            seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
+            lines.append((f"{title}, {seeds} seeds together", *together))
         if any(known.values()):
             lines.append((f"{title}, published", *(_shown(known.get(label)) for label in columns)))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -214,19 +214,51 @@ def test_a_joined_table_is_a_part_like_any_other(
     assert settings["soft_boundary"] == {"preset": "x"} and "device" not in settings
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_a_class_in_two_parts_the_one_with_more_seeds_stands(
+    command: Call, parts: list[Path], tmp_path: Path, order: tuple[int, int]
+) -> None:
+    """The larger part's runs and its seeds together, the other's runs of other classes."""
+    more = make_sweep(
+        tmp_path / "more",
+        SETTINGS | {"normal_classes": [8], "seeds": [0, 1, 2]},
+        *((RunName("deep_svdd", 8, seed), "one-class", 0.7 + 0.1 * seed) for seed in range(3)),
+    )
+    longer, pair, joined = (tmp_path / name for name in ("longer", "pair", "joined"))
+    assert command(f"--out={more}", f"--to={longer}") == 0
+    assert command(f"--join={parts[0]},{parts[1]}", f"--to={pair}") == 0
+    both = [(pair, longer)[place] for place in order]
+    assert command(f"--join={both[0]},{both[1]}", f"--to={joined}") == 0
+
+    def lines_of(folder: Path, name: str, label: int) -> list[str]:
+        found = (folder / name).read_text().splitlines()
+        return [line for line in found if f",{label},deep_svdd," in line]
+
+    for name in ("runs.csv", "summary.csv"):
+        assert lines_of(joined, name, 8) == lines_of(longer, name, 8) != []
+        assert lines_of(joined, name, 3) == lines_of(pair, name, 3) != []
+    assert json.loads((joined / "config.json").read_text())["seeds"] == [0, 1, 2]
+    table = (joined / "table.md").read_text()
+    assert "| Deep SVDD, one-class, 2 to 3 seeds together |" in table
+
+
 def test_a_failed_run_does_not_take_the_place_of_a_good_one(
     command: Call, parts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A part with a failed seed 0 and a good seed 5 does not have all seeds of the other."""
     failed = tmp_path / "failed"
     shutil.copytree(parts[1], failed)
-    header, *lines = (parts[0] / "runs.csv").read_text().splitlines()
+    header, *lines = (parts[1] / "runs.csv").read_text().splitlines()
     place = header.split(",").index("auroc")
-    cells = next(line for line in lines if ",deep_svdd," in line).split(",")
-    cells[place] = ""
-    with (failed / "runs.csv").open("a") as file:
-        file.write(",".join(cells) + "\n")
-    assert command(f"--join={parts[0]},{failed}", "--markdown") == 2
-    assert "two parts have class 3 of deep_svdd" in capsys.readouterr().err
+    cells = next(line for line in lines if ",deep_svdd,one-class,0," in line).split(",")
+    other = [*cells]
+    cells[place], other[header.split(",").index("seed")] = "", "5"
+    kept = [line for line in lines if ",deep_svdd,one-class,0," not in line]
+    lines = [header, *kept, ",".join(cells), ",".join(other)]
+    (failed / "runs.csv").write_text("\n".join(lines) + "\n")
+    assert command(f"--join={parts[1]},{failed}", "--markdown") == 2
+    message = capsys.readouterr().err
+    assert "two parts have class 8 of deep_svdd, and neither has all seeds" in message
 
 
 def test_what_is_no_part_is_refused(
@@ -236,13 +268,9 @@ def test_what_is_no_part_is_refused(
     shutil.copytree(parts[1], changed)
     config = json.loads((changed / "config.json").read_text())
     (changed / "config.json").write_text(json.dumps(config | {"split": {"protocol": "one"}}))
-    fewer = tmp_path / "fewer"
-    shutil.copytree(parts[1], fewer)
-    (fewer / "config.json").write_text(json.dumps(config | {"seeds": [0]}))
     for folders, expected in (
         ((parts[0], parts[0]), "two parts have class 3 of deep_svdd"),
         ((parts[0], changed), "other settings: split.protocol is"),
-        ((parts[0], fewer), "other settings: seeds is [0, 1]"),
         ((parts[0], tmp_path / "nowhere"), "runs.csv: No such file"),
     ):
         assert command("--join=" + ",".join(map(str, folders)), "--markdown") == 2
