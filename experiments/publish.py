@@ -61,7 +61,7 @@ def main() -> None:
     if values.to:
         report.check_matplotlib()
         to = Path(values.to).expanduser()
-        _check_target(sources, to)
+        check_target(sources, to)
         _write(kept, to)
         if values.out:
             _write_gains(sources[0], kept.rows, to)
@@ -115,7 +115,13 @@ def _write_gains(folder: Path, rows: Mapping[RunName, Row], to: Path) -> None:
         results.write_bytes(to / "seeds.png", plots.png_bytes(drawn))
 
 
-def _check_target(sources: Sequence[Path], to: Path) -> None:
+def check_target(sources: Sequence[Path], to: Path) -> None:
+    """Refuses a folder to write into that holds anything but what was published there.
+
+    Raises:
+      ConfigError: it is one of the folders that are read.
+      ResultsError: it is a file, or holds other things.
+    """
     for source in sources:
         if to.resolve() == source.resolve():
             raise ConfigError(f"to is a folder that is read, {to}; give another one")

@@ -1,0 +1,124 @@
+"""Sweeps side by side: changes by run, seeds together, what differs, what is refused."""
+
+import csv
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from experiments import compare, deep, results
+from experiments.results import RunName
+
+Call = Callable[..., int]
+Calling = Callable[[ModuleType], AbstractContextManager[Call]]
+LABELS = np.arange(40) % 2
+
+
+def distances_of(scale: float, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random(40) + scale * LABELS
+
+
+def make_sweep(out: Path, rate: float, scale: float, aurocs: dict[RunName, float | str]) -> Path:
+    """A sweep of one learning rate, whose scores tell `scale` apart."""
+    out.mkdir()
+    settings = {
+        "data": {"name": "mnist"},
+        "split": {"protocol": "one-vs-rest"},
+        "deep_svdd": {"preset": "icml2018", "rate": rate},
+        "device": {"processor": f"Abacus {rate:g}"},
+    }
+    (out / "config.json").write_text(json.dumps(settings))
+    rows: dict[RunName, results.Row] = {}
+    for name, auroc in aurocs.items():
+        distances = distances_of(scale, name.seed)
+        scores = deep.score_arrays(distances, distances, LABELS, np.ones(5))
+        values = {"dataset": "mnist", "objective": "one-class", "train_seconds": 2.0}
+        values |= {**name._asdict(), "auroc": auroc}
+        results.write_run(out, rows, name, values, scores if auroc else None, None)
+    return out
+
+
+@pytest.fixture
+def sweeps(tmp_path: Path) -> tuple[Path, Path]:
+    """Two that share both seeds of digit 2 and a seed of digit 8."""
+    runs = [RunName("deep_svdd", 2, 0), RunName("deep_svdd", 2, 1), RunName("deep_svdd", 8, 0)]
+    base = dict(zip(runs, (0.80, 0.90, 0.70), strict=True))
+    other = dict(zip(runs, (0.84, 0.92, 0.73), strict=True))
+    return (
+        make_sweep(tmp_path / "base", 1.0, 0.2, base | {RunName("deep_svdd", 8, 1): 0.99}),
+        make_sweep(tmp_path / "faster", 2.0, 0.4, other | {RunName("deep_svdd", 8, 1): ""}),
+    )
+
+
+def test_runs_are_compared_in_pairs(
+    calling: Calling, sweeps: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "to"
+    with calling(compare) as command:
+        for _ in range(2):
+            assert command(f"--out={sweeps[0]},{sweeps[1]}", f"--to={to}") == 0
+    printed = capsys.readouterr().out
+    assert "deep_svdd.rate is 1.0 there, 2.0 here" in printed
+    with (to / "comparison.csv").open(newline="") as file:
+        header, first, second = csv.reader(file)
+
+    def together(scale: float, seeds: int) -> float:
+        return 100 * float(
+            roc_auc_score(LABELS, np.mean([distances_of(scale, n) for n in range(seeds)], 0))
+        )
+
+    ensembles = [np.mean([together(scale, 2), together(scale, 1)]) for scale in (0.2, 0.4)]
+    # The mean over digits is of 85 and 70; the failed seed counts for neither sweep.
+    assert header[-2:] == ["2", "8"]
+    assert first[:5] == ["base", "deep_svdd", "3", "77.50", ""]
+    assert first[5:] == [f"{ensembles[0]:.2f}", "", "85.00", "70.00"]
+    changes = np.array([4.0, 2.0, 3.0])
+    error = np.sqrt(np.var(changes, ddof=1) / 3)
+    assert second[3:5] == ["80.50", f"+3.00 ± {error:.2f}"]
+    assert second[5:7] == [f"{ensembles[1]:.2f}", f"{ensembles[1] - ensembles[0]:+.2f}"]
+    machines = json.loads((to / "hardware.json").read_text())["parts"]
+    assert [one["device"]["processor"] for one in machines] == ["Abacus 1", "Abacus 2"]
+    assert machines[0]["methods"]["deep_svdd"] == {"runs": 3, "seconds": 6.0}
+    with (to / "settings.csv").open(newline="") as file:
+        assert [line[0] for line in csv.reader(file)] == ["sweep", "faster"]
+
+
+def test_a_single_run_has_no_standard_error_and_equal_sweeps_say_so(
+    calling: Calling, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunName("deep_svdd", 2, 0)
+    for name in ("one", "two"):
+        make_sweep(tmp_path / name, 1.0, 0.2, {run: 0.8})
+    with calling(compare) as command:
+        assert command(f"--out={tmp_path / 'one'},{tmp_path / 'two'}") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].split()[:5] == ["two", "deep_svdd", "1", "80.00", "+0.00"]
+    assert lines[-1].split() == ["two", "none"]
+
+
+def test_what_cannot_be_compared_is_one_line(
+    calling: Calling, sweeps: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apart = make_sweep(tmp_path / "apart", 1.0, 0.2, {RunName("kde", 2, 0): 0.8})
+    filled = tmp_path / "filled"
+    filled.mkdir()
+    (filled / "thesis.txt").touch()
+    base, other = sweeps
+    with calling(compare) as command:
+        for arguments, expected in (
+            ([], "out must be two folders or more"),
+            ([f"--out={base}"], "out must be two folders or more"),
+            ([f"--out={base},{base}"], "of different names"),
+            ([f"--out={base},{apart}"], "have no run in common"),
+            ([f"--out={base},{tmp_path / 'no'}"], "holds no sweep"),
+            ([f"--out={base},{other}", f"--to={other}"], "a folder that is read"),
+            ([f"--out={base},{other}", f"--to={filled}"], "is not empty"),
+        ):
+            assert command(*arguments) == 2
+            message = capsys.readouterr().err
+            assert expected in message and message.count("\n") == 1
