@@ -20,6 +20,9 @@ from deepsvdd_jax.configs import ConfigError
 from experiments import environment, publish, results, tables
 from experiments.results import ResultsError, Row, RunName
 
+# A phase that only one sweep has is told by how it begins.
+_MOST_LETTERS = 120
+
 
 class Compared(NamedTuple):
     """A sweep, as far as the others have its runs.
@@ -151,8 +154,12 @@ def setting_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
     lines: list[tuple[str, ...]] = [("sweep", f"setting ({first.name} there, the sweep here)")]
     for sweep in sweeps[1:]:
         found = results.setting_differences(first.settings, sweep.settings)
-        lines += [(sweep.name, line) for line in found or ["none"]]
+        lines += [(sweep.name, _shortened(line)) for line in found or ["none"]]
     return lines
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _MOST_LETTERS else line[: _MOST_LETTERS - 1] + "…"
 
 
 if __name__ == "__main__":

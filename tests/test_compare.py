@@ -101,6 +101,19 @@ def test_a_single_run_has_no_standard_error_and_equal_sweeps_say_so(
     assert lines[-1].split() == ["two", "none"]
 
 
+def test_a_long_difference_is_told_by_its_beginning(
+    calling: Calling, sweeps: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sweeps[1] / "config.json"
+    settings = json.loads(path.read_text())
+    settings["deep_svdd"]["pretraining"] = {"milestones": list(range(100))}
+    path.write_text(json.dumps(settings))
+    with calling(compare) as command:
+        assert command(f"--out={sweeps[0]},{sweeps[1]}") == 0
+    line = capsys.readouterr().out.splitlines()[-2]
+    assert "pretraining is null there" in line and line.endswith("…") and len(line) < 140
+
+
 def test_what_cannot_be_compared_is_one_line(
     calling: Calling, sweeps: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
