@@ -454,7 +454,7 @@ def network_from_module(
         drops in training steps, not where batch statistics are collected.
       image_shape: of one image.
       decoder: called likewise on representations; needed for pretraining and reconstruction. It
-        has nothing to draw from.
+        has nothing to draw from, so that its dropout layers pass on what they are given.
     """
 
     def no_decoder() -> nn.Module:
@@ -545,7 +545,9 @@ def _as_network(
         params: Params, codes: Array, mask: Array | None = None
     ) -> tuple[Array, Statistics]:
         variables = {"params": params["decoder"]}
-        images, new = apply(make_decoder(), variables, codes, mask=mask, train=True)
+        # A step has one key, the encoder's.
+        with _without_dropout():
+            images, new = apply(make_decoder(), variables, codes, mask=mask, train=True)
         return images, new.get("batch_stats", {})
 
     def encode_nothing() -> Array:

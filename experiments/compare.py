@@ -1,27 +1,37 @@
 """What a setting changes: sweeps of the same classes and seeds that differ in one, run by run.
 
     python -m experiments.compare --out=BASE,OTHER,THIRD
-    python -m experiments.compare --out=BASE,OTHER,THIRD --to=results/NAME
+    python -m experiments.compare --out=BASE,OTHER,THIRD --to=results/published/NAME
 
-Compared with the first sweep, over the runs that all of them have: the AUROC, its change as the
-mean over runs of the same class and seed with the standard error of that mean, and the AUROC of
-seeds together. Labels serve to judge only: to choose a setting by such a table, make it with seeds
-that no other figure has.
+The folders are sweeps' own or published ones. Compared with the first, over the runs that all of
+them have, a class counting as much as any other: the AUROC, its change between runs of the same
+class and seed, and the AUROC of seeds together. To choose a setting by such a table is to choose by
+labels of the test images: let its seeds and classes be others than those of the figures that the
+choice is to be judged by.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
 
+from deepsvdd_jax import configs
 from deepsvdd_jax.configs import ConfigError
 from experiments import environment, publish, results, tables
+from experiments.publish import Published
 from experiments.results import ResultsError, Row, RunName
 
 # A phase that only one sweep has is told by how it begins.
 _MOST_LETTERS = 120
+
+# What tells a folder with a comparison from any other.
+_MARKS = ("hardware.json", "comparison.csv")
+
+
+_COLUMNS = ("runs", "AUROC", "change", "ensemble", "change")
 
 
 class Compared(NamedTuple):
@@ -29,13 +39,16 @@ class Compared(NamedTuple):
 
     Attributes:
       name: of its folder.
-      settings: what `config.json` says.
-      rows: of the runs that every sweep has.
-      summary: of these runs.
+      settings: of all its runs, without places of a machine.
+      hardware: machine, versions, and the time of the runs that every sweep has.
+      rows: of these runs.
+      summary: of these runs; the AUROC of seeds together is empty where only a published folder
+        tells it and some of its seeds are not in every sweep.
     """
 
     name: str
     settings: dict[str, Any]
+    hardware: dict[str, Any]
     rows: dict[RunName, Row]
     summary: list[Row]
 
@@ -46,7 +59,7 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "out", [], "folders of sweeps; the first is what the others are compared with"
     )
-    flags.DEFINE_string("to", None, "folder to write the tables into, as results/NAME")
+    flags.DEFINE_string("to", None, "folder to write the tables into, as results/published/NAME")
 
 
 def main() -> None:
@@ -59,7 +72,7 @@ def main() -> None:
             "out must be two folders or more, separated by commas, of different names"
         )
     if values.to:
-        publish.check_target(folders, Path(values.to).expanduser())
+        publish.check_target(folders, Path(values.to).expanduser(), _MARKS)
     sweeps = read_sweeps(folders)
     lines, differing = comparison(sweeps), setting_lines(sweeps)
     print(tables.aligned(lines))
@@ -67,30 +80,62 @@ def main() -> None:
     if values.to:
         to = Path(values.to).expanduser()
         results.write_table(to / "comparison.csv", lines)
+        results.write_table(to / "classes.csv", class_lines(sweeps))
+        results.write_table(to / "runs.csv", run_lines(sweeps))
         results.write_table(to / "settings.csv", differing)
-        machines = [publish.hardware(sweep.settings, sweep.rows) for sweep in sweeps]
-        results.write_json(to / "hardware.json", {"parts": machines})
+        results.write_json(to / "config.json", sweeps[0].settings)
+        machines = {sweep.name: sweep.hardware for sweep in sweeps}
+        results.write_json(to / "hardware.json", machines)
 
 
 def read_sweeps(folders: Sequence[Path]) -> list[Compared]:
     """Reads what the sweeps have in common (touches files).
 
     Raises:
-      ResultsError: a folder holds no sweep or is damaged, or no run has ended well in all of them.
+      ResultsError: a folder holds no sweep or is damaged, its figures are of other data, or no run
+        has ended well in all of them.
     """
-    read = [results.read_folder(folder) for folder in folders]
-    finished = [{name for name, row in rows.items() if row["auroc"]} for _, rows in read]
+    read = [_read(folder) for folder in folders]
+    for folder, (kept, _) in zip(folders[1:], read[1:], strict=True):
+        found = configs.differences(_judged_on(read[0][0]), _judged_on(kept))
+        if found:
+            raise ResultsError(f"{folder} is judged on other data than {folders[0]}: {found[0]}")
+    finished = [{name for name, row in kept.rows.items() if row["auroc"]} for kept, _ in read]
     common = set.intersection(*finished)
     if not common:
         raise ResultsError(f"{', '.join(map(str, folders))} have no run in common")
-    return [
-        _compared(folder, settings, {name: row for name, row in rows.items() if name in common})
-        for folder, (settings, rows) in zip(folders, read, strict=True)
-    ]
+    sweeps = []
+    for folder, (kept, summarize) in zip(folders, read, strict=True):
+        rows = {name: row for name, row in kept.rows.items() if name in common}
+        hardware = {**kept.hardware, "methods": publish.time_spent(rows)}
+        name = folder.resolve().name
+        sweeps.append(Compared(name, kept.settings, hardware, rows, summarize(rows)))
+    return sweeps
 
 
-def _compared(folder: Path, settings: dict[str, Any], rows: dict[RunName, Row]) -> Compared:
-    return Compared(folder.resolve().name, settings, rows, results.summarize(folder, rows))
+def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Row]], list[Row]]]:
+    """Returns what a sweep's folder or a published one tells, and what sums up some of its runs."""
+    if not all((folder / name).exists() for name in publish.MARKS):
+        return publish.kept_of(folder), lambda rows: results.summarize(folder, rows)
+    kept = publish.read_published(folder)
+    told = publish.told_ensembles(kept.summary)
+
+    def together(names: list[RunName]) -> float | None:
+        try:
+            return told(names)
+        except KeyError:
+            return None
+
+    return kept, lambda rows: results.summarize_runs(rows, together)
+
+
+def _judged_on(kept: Published) -> dict[str, Any]:
+    """Returns which images a sweep tells from which: its figures are of these."""
+    data, split = kept.settings["data"], kept.settings["split"]
+    return {
+        "data": {"name": data.get("name")},
+        "split": {name: split.get(name) for name in ("protocol", "anomalous_classes")},
+    }
 
 
 def comparison(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
@@ -100,52 +145,91 @@ def comparison(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
     the mean AUROC of each class.
     """
     labels = sorted({name.normal_class for name in sweeps[0].rows})
-    header = ("sweep", "method", "runs", "AUROC", "change", "ensemble", "change")
-    lines: list[tuple[str, ...]] = [(*header, *map(str, labels))]
-    for method in dict.fromkeys(name.method for name in sorted(sweeps[0].rows)):
-        first = _of_method(sweeps[0], method)
-        lines += [_line(_of_method(sweep, method), first, labels) for sweep in sweeps]
+    lines: list[tuple[str, ...]] = [("sweep", "method", *_COLUMNS, *map(str, labels))]
+    for sweep, first in _by_method(sweeps):
+        means = {row["normal_class"]: _percent(row["auroc_mean"]) for row in sweep.summary}
+        of_classes = (means.get(str(label), "") for label in labels)
+        cells = _cells(sweep, first, "mean")
+        lines.append((sweep.name, sweep.summary[-1]["method"], *cells, *of_classes))
     return lines
 
 
-def _of_method(sweep: Compared, method: str) -> Compared:
-    return sweep._replace(
-        rows={name: row for name, row in sweep.rows.items() if name.method == method},
-        summary=[row for row in sweep.summary if row["method"] == method],
+def class_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
+    """Returns the cells of the same table with a line a method, sweep and class."""
+    lines: list[tuple[str, ...]] = [("sweep", "method", "class", *_COLUMNS)]
+    for sweep, first in _by_method(sweeps):
+        for row in sweep.summary[:-1]:
+            label = row["normal_class"]
+            cells = _cells(_of_class(sweep, label), _of_class(first, label), label)
+            lines.append((sweep.name, row["method"], label, *cells))
+    return lines
+
+
+def run_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
+    """Returns the AUROC, in [0, 1], of each run of each sweep, the header first."""
+    lines: list[tuple[str, ...]] = [("sweep", *RunName._fields, "auroc")]
+    for sweep in sweeps:
+        lines += [
+            (sweep.name, *map(str, name), sweep.rows[name]["auroc"]) for name in sorted(sweep.rows)
+        ]
+    return lines
+
+
+def _by_method(sweeps: Sequence[Compared]) -> Iterator[tuple[Compared, Compared]]:
+    """Yields the part of each sweep that is of a method, with the first sweep's."""
+    for method in dict.fromkeys(name.method for name in sorted(sweeps[0].rows)):
+        parts = [
+            sweep._replace(
+                rows={name: row for name, row in sweep.rows.items() if name.method == method},
+                summary=[row for row in sweep.summary if row["method"] == method],
+            )
+            for sweep in sweeps
+        ]
+        yield from ((part, parts[0]) for part in parts)
+
+
+def _of_class(sweep: Compared, label: str) -> Compared:
+    rows = {name: row for name, row in sweep.rows.items() if str(name.normal_class) == label}
+    return sweep._replace(rows=rows)
+
+
+def _cells(sweep: Compared, first: Compared, label: str) -> tuple[str, ...]:
+    """Returns the cells of a class, or of the mean over all, as `_COLUMNS` names them."""
+    row, base = (
+        next(row for row in one.summary if row["normal_class"] == label) for one in (sweep, first)
     )
-
-
-def _line(sweep: Compared, first: Compared, labels: Sequence[int]) -> tuple[str, ...]:
-    cells = {row["normal_class"]: row for row in sweep.summary}
-    mean, base = cells["mean"], first.summary[-1]
-    together = [_points(row["auroc_ensemble"]) for row in (mean, base)]
-    gained = together[0] - together[1]
     compared = sweep.name != first.name
+    both = compared and row["auroc_ensemble"] and base["auroc_ensemble"]
     return (
-        sweep.name,
-        mean["method"],
-        mean["runs"],
-        f"{_points(mean['auroc_mean']):.2f}",
+        row["runs"],
+        _percent(row["auroc_mean"]),
         _change(sweep.rows, first.rows) if compared else "",
-        "" if np.isnan(together[0]) else f"{together[0]:.2f}",
-        f"{gained:+.2f}" if compared and not np.isnan(gained) else "",
-        *(
-            f"{_points(cells[str(label)]['auroc_mean']):.2f}" if str(label) in cells else ""
-            for label in labels
-        ),
+        _percent(row["auroc_ensemble"]),
+        f"{_points(row['auroc_ensemble']) - _points(base['auroc_ensemble']):+.2f}" if both else "",
     )
 
 
 def _change(rows: Mapping[RunName, Row], first: Mapping[RunName, Row]) -> str:
-    changes = [_points(row["auroc"]) - _points(first[name]["auroc"]) for name, row in rows.items()]
-    mean = f"{np.mean(changes):+.2f}"
+    """Returns mean ± standard error of the change in AUROC, every class having the same weight."""
+    names = sorted(rows)
+    changes = np.array(
+        [_points(rows[name]["auroc"]) - _points(first[name]["auroc"]) for name in names]
+    )
+    of_class = Counter(name.normal_class for name in names)
+    weights = np.array([1 / (len(of_class) * of_class[name.normal_class]) for name in names])
+    mean = float(weights @ changes)
     if len(changes) < 2:
-        return mean
-    return f"{mean} ± {np.std(changes, ddof=1) / len(changes) ** 0.5:.2f}"
+        return f"{mean:+.2f}"
+    scale = len(changes) / (len(changes) - 1)
+    return f"{mean:+.2f} ± {np.sqrt(scale * weights**2 @ (changes - mean) ** 2):.2f}"
 
 
 def _points(cell: str) -> float:
-    return 100 * float(cell) if cell else float("nan")
+    return 100 * float(cell)
+
+
+def _percent(cell: str) -> str:
+    return f"{_points(cell):.2f}" if cell else ""
 
 
 def setting_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:

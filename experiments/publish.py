@@ -1,8 +1,8 @@
 """What is worth keeping of a sweep's folder: its tables, settings, machine and two pictures.
 
-    python -m experiments.publish --out=FOLDER --to=results/NAME
+    python -m experiments.publish --out=FOLDER --to=results/published/NAME
     python -m experiments.publish --out=FOLDER --markdown
-    python -m experiments.publish --join=results/PART,results/OTHER --to=results/NAME
+    python -m experiments.publish --join=PART,OTHER --to=results/published/NAME
 
 Copies no scores, histories and models, and no path of this machine, so that the folder is small and
 can be committed. With `--markdown` prints the table of all methods, ours and published. `--join`
@@ -21,6 +21,9 @@ from deepsvdd_jax.configs import ConfigError
 from experiments import ensembles, environment, report, results, sweep_report, tables
 from experiments.results import ResultsError, Row, RunName
 from experiments.sweep_report import Sweep
+
+# What tells a published folder from any other.
+MARKS = ("hardware.json", "summary.csv")
 
 
 class Published(NamedTuple):
@@ -44,7 +47,7 @@ def define_flags() -> None:
     environment.define_flags()
     flags.DEFINE_string("out", None, "a sweep's folder")
     flags.DEFINE_list("join", [], "published folders, instead of --out: parts of one table")
-    flags.DEFINE_string("to", None, "folder to write into, as results/NAME")
+    flags.DEFINE_string("to", None, "folder to write into, as results/published/NAME")
     flags.DEFINE_bool("markdown", False, "print the table as markdown")
 
 
@@ -55,7 +58,7 @@ def main() -> None:
         given = "both are given" if values.out else "neither is given"
         raise ConfigError(f"give --out, a sweep's folder, or --join, published ones; {given}")
     if not values.to and not values.markdown:
-        raise ConfigError("give --to=results/NAME, a folder to write into, or --markdown")
+        raise ConfigError("give --to=results/published/NAME, a folder to write into, or --markdown")
     sources = [Path(name).expanduser() for name in values.join or [values.out]]
     kept = joined([read_published(part) for part in sources]) if values.join else kept_of(*sources)
     if values.to:
@@ -115,8 +118,13 @@ def _write_gains(folder: Path, rows: Mapping[RunName, Row], to: Path) -> None:
         results.write_bytes(to / "seeds.png", plots.png_bytes(drawn))
 
 
-def check_target(sources: Sequence[Path], to: Path) -> None:
+def check_target(sources: Sequence[Path], to: Path, marks: Sequence[str] = MARKS) -> None:
     """Refuses a folder to write into that holds anything but what was published there.
+
+    Args:
+      sources: folders that are read.
+      to: the folder to write into.
+      marks: files that a folder has if the command wrote it, together in no other.
 
     Raises:
       ConfigError: it is one of the folders that are read.
@@ -127,7 +135,8 @@ def check_target(sources: Sequence[Path], to: Path) -> None:
             raise ConfigError(f"to is a folder that is read, {to}; give another one")
     if to.exists() and not to.is_dir():
         raise ResultsError(f"{to} is no folder; give another --to")
-    if to.exists() and any(to.iterdir()) and not (to / "hardware.json").exists():
+    is_ours = all((to / name).exists() for name in marks)
+    if to.exists() and any(to.iterdir()) and not is_ours:
         raise ResultsError(f"{to} is not empty and was not published to; give another --to")
 
 
@@ -150,7 +159,16 @@ def hardware(settings: Mapping[str, Any], rows: Mapping[RunName, Row]) -> dict[s
     A run's seconds are its program's by the clock, compilation included, over the program's runs;
     baselines run in threads, so theirs overlap.
     """
-    spent = {}
+    return {
+        "device": settings.get("device"),
+        "versions": settings.get("versions"),
+        "methods": time_spent(rows),
+    }
+
+
+def time_spent(rows: Mapping[RunName, Row]) -> dict[str, dict[str, float]]:
+    """Returns of each method how many runs it has and their seconds."""
+    spent: dict[str, dict[str, float]] = {}
     for method in dict.fromkeys(name.method for name in sorted(rows)):
         seconds = [
             float(row["train_seconds"])
@@ -158,11 +176,7 @@ def hardware(settings: Mapping[str, Any], rows: Mapping[RunName, Row]) -> dict[s
             if name.method == method and row["train_seconds"]
         ]
         spent[method] = {"runs": len(seconds), "seconds": round(sum(seconds), 1)}
-    return {
-        "device": settings.get("device"),
-        "versions": settings.get("versions"),
-        "methods": spent,
-    }
+    return spent
 
 
 # --- parts of a table ---------------------------------------------------------------------------
@@ -180,7 +194,7 @@ def read_published(folder: Path) -> Published:
     path = folder / "summary.csv"
     told = results.read_table(path, results.SUMMARY_COLUMNS)
     try:
-        summary = results.summarize_runs(rows, _ensembles(told))
+        summary = results.summarize_runs(rows, told_ensembles(told))
     except (KeyError, ValueError) as error:
         raise ResultsError(f"{path}: damaged, or not of the runs in runs.csv: {error}") from None
     if len(rows) < len(table) or [*map(_problem, told)] != [*map(_problem, summary)]:
@@ -215,11 +229,12 @@ def joined(parts: Sequence[Published]) -> Published:
     own = ("device", "versions")
     settings = {name: value for name, value in settings.items() if name not in own}
     machines = [
-        machine for part in parts for machine in part.hardware.get("parts", [part.hardware])
+        {name: value for name, value in machine.items() if name in own}
+        for part in parts
+        for machine in part.hardware.get("parts", [part.hardware])
     ]
-    return Published(
-        settings, {"parts": machines}, rows, results.summarize_runs(rows, _ensembles(told))
-    )
+    together = {"parts": machines, "methods": time_spent(rows)}
+    return Published(settings, together, rows, results.summarize_runs(rows, told_ensembles(told)))
 
 
 def _joined_rows(one: Mapping[RunName, Row], other: Mapping[RunName, Row]) -> dict[RunName, Row]:
@@ -253,7 +268,7 @@ def _problem(row: Row) -> tuple[str, str, str]:
     return row["method"], row["normal_class"], row["runs"]
 
 
-def _ensembles(summary: Sequence[Row]) -> Callable[[list[RunName]], float | None]:
+def told_ensembles(summary: Sequence[Row]) -> Callable[[list[RunName]], float | None]:
     """Returns what gives the AUROC of a class's runs together, as a summary tells it; raises
     KeyError where that has no such class, ValueError where it is no AUROC."""
     cells = {_problem(row): row["auroc_ensemble"] for row in summary}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from experiments import compare, deep, results
+from experiments import compare, deep, publish, results
 from experiments.results import RunName
 
 Call = Callable[..., int]
@@ -31,6 +31,7 @@ def make_sweep(out: Path, rate: float, scale: float, aurocs: dict[RunName, float
         "split": {"protocol": "one-vs-rest"},
         "deep_svdd": {"preset": "icml2018", "rate": rate},
         "device": {"processor": f"Abacus {rate:g}"},
+        "initial_model": str(out / "models" / "a.model"),
     }
     (out / "config.json").write_text(json.dumps(settings))
     rows: dict[RunName, results.Row] = {}
@@ -48,7 +49,7 @@ def sweeps(tmp_path: Path) -> tuple[Path, Path]:
     """Two that share both seeds of digit 2 and a seed of digit 8."""
     runs = [RunName("deep_svdd", 2, 0), RunName("deep_svdd", 2, 1), RunName("deep_svdd", 8, 0)]
     base = dict(zip(runs, (0.80, 0.90, 0.70), strict=True))
-    other = dict(zip(runs, (0.84, 0.92, 0.73), strict=True))
+    other = dict(zip(runs, (0.84, 0.92, 0.76), strict=True))
     return (
         make_sweep(tmp_path / "base", 1.0, 0.2, base | {RunName("deep_svdd", 8, 1): 0.99}),
         make_sweep(tmp_path / "faster", 2.0, 0.4, other | {RunName("deep_svdd", 8, 1): ""}),
@@ -77,15 +78,50 @@ def test_runs_are_compared_in_pairs(
     assert header[-2:] == ["2", "8"]
     assert first[:5] == ["base", "deep_svdd", "3", "77.50", ""]
     assert first[5:] == [f"{ensembles[0]:.2f}", "", "85.00", "70.00"]
-    changes = np.array([4.0, 2.0, 3.0])
-    error = np.sqrt(np.var(changes, ddof=1) / 3)
-    assert second[3:5] == ["80.50", f"+3.00 ± {error:.2f}"]
+    # Digit 2 gains 4 and 2 points, digit 8 gains 6: 4.5 if digits weigh the same, 4 if runs do.
+    weights = np.array([0.25, 0.25, 0.5])
+    error = np.sqrt(1.5 * np.sum((weights * (np.array([4.0, 2.0, 6.0]) - 4.5)) ** 2))
+    assert second[3:5] == ["82.00", f"+4.50 ± {error:.2f}"]
     assert second[5:7] == [f"{ensembles[1]:.2f}", f"{ensembles[1] - ensembles[0]:+.2f}"]
-    machines = json.loads((to / "hardware.json").read_text())["parts"]
-    assert [one["device"]["processor"] for one in machines] == ["Abacus 1", "Abacus 2"]
-    assert machines[0]["methods"]["deep_svdd"] == {"runs": 3, "seconds": 6.0}
+    with (to / "classes.csv").open(newline="") as file:
+        of_two = list(csv.reader(file))[3]
+    alone = [together(scale, 2) for scale in (0.2, 0.4)]
+    assert of_two[:6] == ["faster", "deep_svdd", "2", "2", "88.00", "+3.00 ± 1.00"]
+    assert of_two[6:] == [f"{alone[1]:.2f}", f"{alone[1] - alone[0]:+.2f}"]
+    with (to / "runs.csv").open(newline="") as file:
+        told = list(csv.reader(file))
+    assert told[-1] == ["faster", "deep_svdd", "8", "0", "0.76"] and len(told) == 7
+    machines = json.loads((to / "hardware.json").read_text())
+    assert machines["faster"]["device"]["processor"] == "Abacus 2"
+    assert machines["base"]["methods"]["deep_svdd"] == {"runs": 3, "seconds": 6.0}
+    assert json.loads((to / "config.json").read_text())["deep_svdd"]["rate"] == 1.0
     with (to / "settings.csv").open(newline="") as file:
         assert [line[0] for line in csv.reader(file)] == ["sweep", "faster"]
+    # Where the sweeps lie is this machine's affair.
+    assert all(str(tmp_path) not in path.read_text() for path in to.iterdir())
+
+
+def test_published_folders_are_compared_as_their_sweeps_are(
+    calling: Calling, sweeps: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """But for seeds together of which some are not in both: their scores are not there."""
+    base, other = sweeps
+    with calling(publish) as command:
+        assert command(f"--out={base}", f"--to={tmp_path / 'kept' / 'base'}") == 0
+    tables = []
+    with calling(compare) as command:
+        for folder in (base, tmp_path / "kept" / "base"):
+            to = tmp_path / f"to-{len(tables)}"
+            assert command(f"--out={folder},{other}", f"--to={to}") == 0
+            with (to / "classes.csv").open(newline="") as file:
+                tables.append(list(csv.reader(file)))
+    header = tables[0][0]
+    gains = [place for place, name in enumerate(header) if name == "change"]
+    lost = {(2, header.index("ensemble")), (4, gains[1])}
+    assert (tables[0][2][2], tables[0][4][2]) == ("8", "8")
+    for number, lines in enumerate(zip(*tables, strict=True)):
+        for place, cells in enumerate(zip(*lines, strict=True)):
+            assert cells[1] == ("" if (number, place) in lost else cells[0])
 
 
 def test_a_single_run_has_no_standard_error_and_equal_sweeps_say_so(
@@ -122,8 +158,16 @@ def test_what_cannot_be_compared_is_one_line(
     filled.mkdir()
     (filled / "thesis.txt").touch()
     base, other = sweeps
+    written = tmp_path / "written"
+    with calling(publish) as command:
+        assert command(f"--out={base}", f"--to={written}") == 0
+    coloured = make_sweep(tmp_path / "coloured", 1.0, 0.2, {RunName("deep_svdd", 2, 0): 0.8})
+    settings = json.loads((coloured / "config.json").read_text())
+    (coloured / "config.json").write_text(json.dumps(settings | {"data": {"name": "cifar10"}}))
     with calling(compare) as command:
         for arguments, expected in (
+            ([f"--out={base},{coloured}"], 'data.name is "mnist" there, "cifar10" here'),
+            ([f"--out={base},{other}", f"--to={written}"], "is not empty"),
             ([], "out must be two folders or more"),
             ([f"--out={base}"], "out must be two folders or more"),
             ([f"--out={base},{base}"], "of different names"),

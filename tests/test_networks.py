@@ -651,6 +651,23 @@ def test_dropout_of_a_module_is_left_out_where_there_is_no_key():
     assert not np.allclose(dropped, whole)
 
 
+class DroppingDecoder(nn.Module):
+    @nn.compact
+    def __call__(self, codes: jax.Array, train: bool) -> jax.Array:
+        values = nn.Dense(12, use_bias=False)(codes)
+        return nn.Dropout(0.5, deterministic=not train)(values).reshape(-1, 3, 2, 2)
+
+
+def test_a_decoder_has_no_key_to_drop_with():
+    network = network_from_module(Dropping(), (3, 2, 2), DroppingDecoder())
+    params, statistics = network.init(jax.random.key(0), True)
+    codes = drawn_images(4, (4,))
+    found = network.decode_batch(params, codes)[0]
+    np.testing.assert_array_equal(found, network.decode(params, statistics, codes))
+    dense = codes @ params["decoder"]["Dense_0"]["kernel"]
+    np.testing.assert_allclose(found.reshape(4, 12), dense, rtol=1e-5)
+
+
 class Trained(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:

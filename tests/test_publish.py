@@ -115,7 +115,7 @@ def test_wrong_folders_are_one_line(
     for arguments, expected in (
         ((), "neither is given"),
         ((f"--out={swept}", f"--join={swept}", "--markdown"), "both are given"),
-        ((f"--out={swept}",), "--to=results/NAME"),
+        ((f"--out={swept}",), "--to=results/published/NAME"),
         ((f"--out={foreign}", "--markdown"), "holds no sweep"),
         ((f"--out={swept}", f"--to={swept}"), "a folder that is read"),
         ((f"--out={swept}", f"--to={foreign}"), "was not published to"),
@@ -133,13 +133,12 @@ def test_git_keeps_what_is_published_and_nothing_else() -> None:
         pytest.skip("not a git checkout")
 
     def is_ignored(name: str) -> bool:
-        found = subprocess.run(["git", "check-ignore", "-q", f"results/x/{name}"], cwd=root)
+        found = subprocess.run(["git", "check-ignore", "-q", f"results/{name}"], cwd=root)
         return found.returncode == 0
 
-    kept = ("config.json", "hardware.json", "runs.csv", "summary.csv", "table.md", "seeds.png")
-    left = ("rows/a.json", "scores/a.npz", "history/a.csv", "models/a/model.json", ".lock-0")
-    assert not any(is_ignored(name) for name in kept)
-    assert all(is_ignored(name) for name in (*left, "under-way/a.bin", "pretrained/a.bin"))
+    assert not is_ignored("published/x/runs.csv")
+    # The default of a sweep, whatever it holds.
+    assert is_ignored("mnist-icml2018/runs.csv") and is_ignored("mnist/scores/a.npz")
 
 
 # --- parts of a table ---------------------------------------------------------------------------
@@ -186,9 +185,10 @@ def test_parts_become_the_table_that_one_sweep_would_have_made(
     assert settings["normal_classes"] == [8, 3] and settings["seeds"] == [0, 1]
     # Each part's own, in hardware.json.
     assert "device" not in settings and "versions" not in settings
-    machines = json.loads((joined / "hardware.json").read_text())["parts"]
-    assert [machine["device"]["processor"] for machine in machines] == ["Babbage", "Abacus 3"]
-    assert [machine["methods"]["deep_svdd"]["seconds"] for machine in machines] == [20.5, 20.5]
+    hardware = json.loads((joined / "hardware.json").read_text())
+    processors = [machine["device"]["processor"] for machine in hardware["parts"]]
+    assert processors == ["Babbage", "Abacus 3"]
+    assert hardware["methods"]["deep_svdd"] == {"runs": 4, "seconds": 41.0}
 
 
 def test_a_joined_table_is_a_part_like_any_other(
@@ -238,6 +238,9 @@ def test_of_a_class_in_two_parts_the_one_with_more_seeds_stands(
         assert lines_of(joined, name, 8) == lines_of(longer, name, 8) != []
         assert lines_of(joined, name, 3) == lines_of(pair, name, 3) != []
     assert json.loads((joined / "config.json").read_text())["seeds"] == [0, 1, 2]
+    # The smaller part's two runs of digit 8 stand no longer.
+    spent = json.loads((joined / "hardware.json").read_text())["methods"]["deep_svdd"]
+    assert spent["runs"] == 5
     table = (joined / "table.md").read_text()
     assert "| Deep SVDD, one-class, 2 to 3 seeds together |" in table
 

@@ -44,6 +44,15 @@ def test_the_network_alone_works_on_every_device() -> None:
     assert all(np.asarray(value) == 0.0 for value in found)
 
 
+def test_the_network_alone_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes out is zero times the codes of every member: nothing else tells of them."""
+    model = scoring.make_model("mlp", 2)
+    broken = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf).at[1].set(np.nan), model.params)
+    monkeypatch.setattr(scoring, "make_model", lambda *_: model._replace(params=broken))
+    found = scoring.cached_scorer("mlp", 2)(np.zeros((300, 2), np.float32))
+    assert all(np.isnan(np.asarray(value)) for value in found)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 @pytest.mark.parametrize("network", ["mnist_lenet", "mlp"])
 def test_pytorch_scores_distances(network: str) -> None:
