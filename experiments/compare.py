@@ -10,8 +10,9 @@ labels of the test images: let its seeds and classes be others than those of the
 choice is to be judged by.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,10 +29,11 @@ from experiments.results import ResultsError, Row, RunName
 _MOST_LETTERS = 120
 
 # What tells a folder with a comparison from any other.
-_MARKS = ("hardware.json", "comparison.csv")
+_MARKS = (results.HARDWARE, "comparison.csv")
 
 
-_COLUMNS = ("runs", "AUROC", "change", "ensemble", "change")
+# Of a method and sweep: its own figures, and how they differ from the first sweep's.
+_COLUMNS = ("runs", "AUROC", "change", "ensemble", "ensemble change")
 
 
 class Compared(NamedTuple):
@@ -39,7 +41,8 @@ class Compared(NamedTuple):
 
     Attributes:
       name: of its folder.
-      settings: of all its runs, without places of a machine.
+      is_published: whether it is a published folder, not the sweep's own.
+      settings: of all its runs.
       hardware: machine, versions, and the time of the runs that every sweep has.
       rows: of these runs.
       summary: of these runs; the AUROC of seeds together is empty where only a published folder
@@ -47,6 +50,7 @@ class Compared(NamedTuple):
     """
 
     name: str
+    is_published: bool
     settings: dict[str, Any]
     hardware: dict[str, Any]
     rows: dict[RunName, Row]
@@ -57,7 +61,9 @@ def define_flags() -> None:
     """Defines all flags of the command."""
     environment.define_flags()
     flags.DEFINE_list(
-        "out", [], "folders of sweeps; the first is what the others are compared with"
+        "out",
+        [],
+        "folders of sweeps, their own or published; the first is what the others are compared with",
     )
     flags.DEFINE_string("to", None, "folder to write the tables into, as results/published/NAME")
 
@@ -83,9 +89,9 @@ def main() -> None:
         results.write_table(to / "classes.csv", class_lines(sweeps))
         results.write_table(to / "runs.csv", run_lines(sweeps))
         results.write_table(to / "settings.csv", differing)
-        results.write_json(to / "config.json", sweeps[0].settings)
+        results.write_json(to / "config.json", publish.portable(sweeps[0].settings))
         machines = {sweep.name: sweep.hardware for sweep in sweeps}
-        results.write_json(to / "hardware.json", machines)
+        results.write_json(to / results.HARDWARE, machines)
 
 
 def read_sweeps(folders: Sequence[Path]) -> list[Compared]:
@@ -96,27 +102,38 @@ def read_sweeps(folders: Sequence[Path]) -> list[Compared]:
         has ended well in all of them.
     """
     read = [_read(folder) for folder in folders]
-    for folder, (kept, _) in zip(folders[1:], read[1:], strict=True):
-        found = configs.differences(_judged_on(read[0][0]), _judged_on(kept))
-        if found:
-            raise ResultsError(f"{folder} is judged on other data than {folders[0]}: {found[0]}")
     finished = [{name for name, row in kept.rows.items() if row["auroc"]} for kept, _ in read]
     common = set.intersection(*finished)
     if not common:
         raise ResultsError(f"{', '.join(map(str, folders))} have no run in common")
+    judged = [
+        _judged_on(folder, kept, common) for folder, (kept, _) in zip(folders, read, strict=True)
+    ]
+    for folder, images in zip(folders[1:], judged[1:], strict=True):
+        # What a published folder does not tell is not compared.
+        both = judged[0].keys() & images.keys()
+        first, other = ({name: one[name] for name in both} for one in (judged[0], images))
+        found = configs.differences(first, other)
+        if found:
+            raise ResultsError(f"{folder} is judged on other data than {folders[0]}: {found[0]}")
     sweeps = []
     for folder, (kept, summarize) in zip(folders, read, strict=True):
         rows = {name: row for name, row in kept.rows.items() if name in common}
         hardware = {**kept.hardware, "methods": publish.time_spent(rows)}
-        name = folder.resolve().name
-        sweeps.append(Compared(name, kept.settings, hardware, rows, summarize(rows)))
+        told = (folder.resolve().name, _is_published(folder), kept.settings, hardware, rows)
+        sweeps.append(Compared(*told, summarize(rows)))
     return sweeps
 
 
 def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Row]], list[Row]]]:
     """Returns what a sweep's folder or a published one tells, and what sums up some of its runs."""
-    if not all((folder / name).exists() for name in publish.MARKS):
-        return publish.kept_of(folder), lambda rows: results.summarize(folder, rows)
+    if all((folder / name).exists() for name in _MARKS):
+        raise ResultsError(f"{folder} holds a comparison; give the folders that it is of")
+    if not _is_published(folder):
+        settings, rows = results.read_folder(folder)
+        results.check_described(folder, settings)
+        kept = Published(settings, publish.hardware(settings, rows), rows, [])
+        return kept, lambda rows: results.summarize(folder, rows)
     kept = publish.read_published(folder)
     told = publish.told_ensembles(kept.summary)
 
@@ -129,13 +146,28 @@ def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Row]], li
     return kept, lambda rows: results.summarize_runs(rows, together)
 
 
-def _judged_on(kept: Published) -> dict[str, Any]:
-    """Returns which images a sweep tells from which: its figures are of these."""
+def _is_published(folder: Path) -> bool:
+    return all((folder / name).exists() for name in publish.MARKS)
+
+
+def _judged_on(folder: Path, kept: Published, common: Collection[RunName]) -> dict[str, Any]:
+    """Returns what tells on which images the runs were judged (reads scores, one run a class).
+
+    Of a published folder the labels are not known: two data sets of the same name look the same.
+    """
     data, split = kept.settings["data"], kept.settings["split"]
-    return {
-        "data": {"name": data.get("name")},
-        "split": {name: split.get(name) for name in ("protocol", "anomalous_classes")},
+    told = {
+        "data.name": data.get("name"),
+        **{f"split.{name}": split.get(name) for name in ("protocol", "anomalous_classes")},
     }
+    if _is_published(folder):
+        return told
+    one_each = {name.normal_class: name for name in sorted(common)}
+    for label, name in one_each.items():
+        scores = results.read_scores(folder, name)
+        bits = scores["labels"].tobytes() + scores["tested"].tobytes()
+        told[f"checksum of the test labels of class {label}"] = hashlib.sha256(bits).hexdigest()[:8]
+    return told
 
 
 def comparison(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
@@ -233,13 +265,34 @@ def _percent(cell: str) -> str:
 
 
 def setting_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
-    """Returns the cells of the table of what differs from the first sweep, the header first."""
+    """Returns the cells of the table of what differs from the first sweep, the header first.
+
+    Of a file only the name is told, and where names are equal and folders are not, that much.
+    """
     first = sweeps[0]
     lines: list[tuple[str, ...]] = [("sweep", f"setting ({first.name} there, the sweep here)")]
     for sweep in sweeps[1:]:
-        found = results.setting_differences(first.settings, sweep.settings)
+        found = _differences(first, sweep)
         lines += [(sweep.name, _shortened(line)) for line in found or ["none"]]
     return lines
+
+
+def _differences(first: Compared, sweep: Compared) -> list[str]:
+    told = results.setting_differences(*map(publish.portable, (first.settings, sweep.settings)))
+    names = {_named(line) for line in told}
+    whole = results.setting_differences(first.settings, sweep.settings)
+    # A published folder tells no places, so that none of its files can be said to be another.
+    elsewhere = [] if first.is_published or sweep.is_published else map(_named, whole)
+    return told + [
+        f"{name} is a file of the same name in another folder"
+        for name in elsewhere
+        if name not in names
+    ]
+
+
+def _named(line: str) -> str:
+    """Returns which setting a line of `setting_differences` is about."""
+    return line.partition(" is ")[0]
 
 
 def _shortened(line: str) -> str:

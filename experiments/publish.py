@@ -23,7 +23,7 @@ from experiments.results import ResultsError, Row, RunName
 from experiments.sweep_report import Sweep
 
 # What tells a published folder from any other.
-MARKS = ("hardware.json", "summary.csv")
+MARKS = (results.HARDWARE, "summary.csv")
 
 
 class Published(NamedTuple):
@@ -99,7 +99,7 @@ def kept_of(folder: Path) -> Published:
 
 def _write(kept: Published, to: Path) -> None:
     results.write_json(to / "config.json", kept.settings)
-    results.write_json(to / "hardware.json", kept.hardware)
+    results.write_json(to / results.HARDWARE, kept.hardware)
     results.write_runs(to, kept.rows)
     results.write_summary_rows(to, kept.summary)
     results.write_text(to / "table.md", markdown(kept) + "\n")
@@ -201,10 +201,10 @@ def read_published(folder: Path) -> Published:
         raise ResultsError(f"{path}: damaged, or not of the runs in runs.csv")
     if not summary:
         raise ResultsError(f"{folder}: no run has ended without a failure")
-    machine = results.read_json(folder / "hardware.json")
+    machine = results.read_json(folder / results.HARDWARE)
     machines = machine.get("parts", [machine])
     if not isinstance(machines, list) or not all(isinstance(one, dict) for one in machines):
-        raise ResultsError(f"{folder / 'hardware.json'}: damaged: parts is no list of machines")
+        raise ResultsError(f"{folder / results.HARDWARE}: damaged: parts is no list of machines")
     settings = results.read_settings(folder)
     results.check_described(folder, settings)
     return Published(settings, machine, rows, summary)

@@ -38,6 +38,9 @@ SUMMARY_COLUMNS = (
     *("auroc_mean", "auroc_std", "auroc_ensemble", "auroc_untrained_mean"),
 )
 
+# Published tables have it, sweeps do not.
+HARDWARE = "hardware.json"
+
 # Settings in config.json that may differ when a sweep is taken up again.
 _FREE = (
     *("versions", "device", "normal_classes", "seeds", "methods", "data_dir"),
@@ -158,6 +161,8 @@ def _acquire(folder: Path, process: int, processes: int) -> FileLock:
     names = [path.name for path in folder.iterdir()]
     if "config.json" not in names and any(name[0] != "." for name in names):
         raise ResultsError(f"{folder} is not empty and holds no sweep; give another --out")
+    if HARDWARE in names:
+        raise ResultsError(f"{folder} holds published tables; give another --out")
     lock = FileLock(folder / _LOCK.format(process, processes))
     try:
         lock.acquire(timeout=_GLANCE_SECONDS, poll_interval=_GLANCE_SECONDS / 20)

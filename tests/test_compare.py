@@ -31,7 +31,7 @@ def make_sweep(out: Path, rate: float, scale: float, aurocs: dict[RunName, float
         "split": {"protocol": "one-vs-rest"},
         "deep_svdd": {"preset": "icml2018", "rate": rate},
         "device": {"processor": f"Abacus {rate:g}"},
-        "initial_model": str(out / "models" / "a.model"),
+        "initial_model": str(out.parent / "a.model"),
     }
     (out / "config.json").write_text(json.dumps(settings))
     rows: dict[RunName, results.Row] = {}
@@ -116,8 +116,7 @@ def test_published_folders_are_compared_as_their_sweeps_are(
             with (to / "classes.csv").open(newline="") as file:
                 tables.append(list(csv.reader(file)))
     header = tables[0][0]
-    gains = [place for place, name in enumerate(header) if name == "change"]
-    lost = {(2, header.index("ensemble")), (4, gains[1])}
+    lost = {(2, header.index("ensemble")), (4, header.index("ensemble change"))}
     assert (tables[0][2][2], tables[0][4][2]) == ("8", "8")
     for number, lines in enumerate(zip(*tables, strict=True)):
         for place, cells in enumerate(zip(*lines, strict=True)):
@@ -128,10 +127,9 @@ def test_a_single_run_has_no_standard_error_and_equal_sweeps_say_so(
     calling: Calling, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = RunName("deep_svdd", 2, 0)
-    for name in ("one", "two"):
-        make_sweep(tmp_path / name, 1.0, 0.2, {run: 0.8})
+    one, two = (make_sweep(tmp_path / name, 1.0, 0.2, {run: 0.8}) for name in ("one", "two"))
     with calling(compare) as command:
-        assert command(f"--out={tmp_path / 'one'},{tmp_path / 'two'}") == 0
+        assert command(f"--out={one},{two}") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[3].split()[:5] == ["two", "deep_svdd", "1", "80.00", "+0.00"]
     assert lines[-1].split() == ["two", "none"]
@@ -161,12 +159,12 @@ def test_what_cannot_be_compared_is_one_line(
     written = tmp_path / "written"
     with calling(publish) as command:
         assert command(f"--out={base}", f"--to={written}") == 0
-    coloured = make_sweep(tmp_path / "coloured", 1.0, 0.2, {RunName("deep_svdd", 2, 0): 0.8})
-    settings = json.loads((coloured / "config.json").read_text())
-    (coloured / "config.json").write_text(json.dumps(settings | {"data": {"name": "cifar10"}}))
+    compared = tmp_path / "compared"
+    with calling(compare) as command:
+        assert command(f"--out={base},{other}", f"--to={compared}") == 0
     with calling(compare) as command:
         for arguments, expected in (
-            ([f"--out={base},{coloured}"], 'data.name is "mnist" there, "cifar10" here'),
+            ([f"--out={base},{compared}"], "holds a comparison"),
             ([f"--out={base},{other}", f"--to={written}"], "is not empty"),
             ([], "out must be two folders or more"),
             ([f"--out={base}"], "out must be two folders or more"),
@@ -179,3 +177,73 @@ def test_what_cannot_be_compared_is_one_line(
             assert command(*arguments) == 2
             message = capsys.readouterr().err
             assert expected in message and message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"data": {"name": "cifar10"}}, 'data.name is "mnist" there, "cifar10" here'),
+        ({"split": {"protocol": "rest-vs-one"}}, "split.protocol is"),
+        ({"split": {"protocol": "one-vs-rest", "anomalous_classes": [7]}}, "anomalous_classes is"),
+    ],
+)
+@pytest.mark.parametrize("kept", [False, True], ids=["own", "published"])
+def test_sweeps_judged_on_other_data_are_refused(
+    calling: Calling,
+    sweeps: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changed: dict[str, object],
+    expected: str,
+    kept: bool,
+) -> None:
+    base, other = sweeps
+    if kept:
+        with calling(publish) as command:
+            assert command(f"--out={other}", f"--to={tmp_path / 'kept'}") == 0
+        other = tmp_path / "kept"
+    path = other / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with calling(compare) as command:
+        assert command(f"--out={base},{other}") == 2
+    message = capsys.readouterr().err
+    assert f"{other} is judged on other data than {base}" in message and expected in message
+
+
+def test_two_data_sets_of_one_name_are_told_by_their_labels(
+    calling: Calling,
+    sweeps: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read_scores = results.read_scores
+
+    def of_other_images(folder: Path, name: RunName) -> dict[str, np.ndarray]:
+        arrays = read_scores(folder, name)
+        return arrays | ({"labels": 1 - arrays["labels"]} if folder == sweeps[1] else {})
+
+    monkeypatch.setattr(results, "read_scores", of_other_images)
+    with calling(compare) as command:
+        assert command(f"--out={sweeps[0]},{sweeps[1]}") == 2
+    assert "checksum of the test labels of class 2 is" in capsys.readouterr().err
+
+
+def test_a_file_of_the_same_name_elsewhere_is_a_difference(
+    calling: Calling, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unless a folder is published, which tells no places."""
+    run = RunName("deep_svdd", 2, 0)
+    one, two = (make_sweep(tmp_path / name, 1.0, 0.2, {run: 0.8}) for name in ("one", "two"))
+    settings = json.loads((two / "config.json").read_text())
+    settings |= {"initial_model": str(tmp_path / "elsewhere" / "a.model")}
+    (two / "config.json").write_text(json.dumps(settings))
+    with calling(publish) as command:
+        assert command(f"--out={two}", f"--to={tmp_path / 'kept'}") == 0
+    for other, expected in (
+        (two, "initial_model is a file of the same name in another folder"),
+        (tmp_path / "kept", "none"),
+    ):
+        with calling(compare) as command:
+            assert command(f"--out={one},{other}") == 0
+        line = capsys.readouterr().out.splitlines()[-1]
+        assert line.split(maxsplit=1) == [other.name, expected]

@@ -106,3 +106,11 @@ def test_an_archive_that_is_none_is_named(folder: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(ResultsError, match="damaged"):
             results.read_scores(folder, NAME)
+
+
+def test_published_tables_are_not_taken_up_as_a_sweep(folder: Path) -> None:
+    (folder / "hardware.json").write_text("{}")
+    before = {path.name for path in folder.iterdir()}
+    with pytest.raises(ResultsError, match="holds published tables; give another --out"):
+        results.locked(folder).__enter__()
+    assert {path.name for path in folder.iterdir()} == before
