@@ -42,7 +42,8 @@ def markdown_table(summary: list[Row], preset: str, protocol: str) -> str:
     """Returns a summary as a markdown table, AUROC in percent, a column a class.
 
     A method has up to three rows: ours, mean ± standard deviation over seeds; all seeds together,
-    where there are several; published, in brackets where it could not be checked.
+    where there are several with a common score; published, in brackets where it could not be
+    checked.
     """
     labels = sorted({row["normal_class"] for row in summary} - {"mean"}, key=int)
     columns = (*labels, "mean")
@@ -61,8 +62,9 @@ def markdown_table(summary: list[Row], preset: str, protocol: str) -> str:
         known["mean"] = _mean_published(list(known.values()))
         counts = [int(row["runs"]) for label, row in of_method.items() if label != "mean"]
         lines.append((f"**{title}**", *(_ours(of_method.get(label)) for label in columns)))
-        if max(counts) > 1:
-            together = (_together(of_method.get(label)) for label in columns)
+        together = [_together(of_method.get(label)) for label in columns]
+        # Seeds that were judged on other images each have no common score.
+        if max(counts) > 1 and any(together):
             seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
             lines.append((f"{title}, {seeds} seeds together", *together))
         if any(known.values()):

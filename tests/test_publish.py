@@ -106,6 +106,16 @@ def test_a_class_that_a_method_lacks_stays_empty() -> None:
     assert lines[2:] == ["| **OC-SVM** |  | 50.00 | 50.00 |", "| **KDE** | 50.00 |  | 50.00 |"]
 
 
+@pytest.mark.parametrize(("ensemble", "rows"), [("", 1), ("0.75", 2)])
+def test_seeds_without_a_common_score_have_no_row(ensemble: str, rows: int) -> None:
+    cells = dict.fromkeys(results.SUMMARY_COLUMNS, "") | {"method": "ocsvm", "runs": "3"}
+    cells |= {"auroc_mean": "0.5", "auroc_std": "0.25", "auroc_ensemble": ensemble}
+    summary = [cells | {"normal_class": label} for label in ("0", "mean")]
+    lines = tables.markdown_table(summary, "auto", "one-vs-rest").splitlines()[2:]
+    assert lines[0] == "| **OC-SVM** | 50.00 ± 25.00 | 50.00 ± 25.00 |"
+    assert lines[1:] == ["| OC-SVM, 3 seeds together | 75.00 | 75.00 |"][: rows - 1]
+
+
 def test_wrong_folders_are_one_line(
     command: Call, swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
