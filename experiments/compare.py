@@ -31,7 +31,6 @@ _MOST_LETTERS = 120
 # What tells a folder with a comparison from any other.
 _MARKS = (results.HARDWARE, "comparison.csv")
 
-
 # Of a method and sweep: its own figures, and how they differ from the first sweep's.
 _COLUMNS = ("runs", "AUROC", "change", "ensemble", "ensemble change")
 
@@ -120,16 +119,16 @@ def read_sweeps(folders: Sequence[Path]) -> list[Compared]:
     for folder, (kept, summarize) in zip(folders, read, strict=True):
         rows = {name: row for name, row in kept.rows.items() if name in common}
         hardware = {**kept.hardware, "methods": publish.time_spent(rows)}
-        told = (folder.resolve().name, _is_published(folder), kept.settings, hardware, rows)
+        told = (folder.resolve().name, publish.has_marks(folder), kept.settings, hardware, rows)
         sweeps.append(Compared(*told, summarize(rows)))
     return sweeps
 
 
 def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Row]], list[Row]]]:
     """Returns what a sweep's folder or a published one tells, and what sums up some of its runs."""
-    if all((folder / name).exists() for name in _MARKS):
+    if publish.has_marks(folder, _MARKS):
         raise ResultsError(f"{folder} holds a comparison; give the folders that it is of")
-    if not _is_published(folder):
+    if not publish.has_marks(folder):
         settings, rows = results.read_folder(folder)
         results.check_described(folder, settings)
         kept = Published(settings, publish.hardware(settings, rows), rows, [])
@@ -146,10 +145,6 @@ def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Row]], li
     return kept, lambda rows: results.summarize_runs(rows, together)
 
 
-def _is_published(folder: Path) -> bool:
-    return all((folder / name).exists() for name in publish.MARKS)
-
-
 def _judged_on(folder: Path, kept: Published, common: Collection[RunName]) -> dict[str, Any]:
     """Returns what tells on which images the runs were judged (reads scores, one run a class).
 
@@ -160,7 +155,7 @@ def _judged_on(folder: Path, kept: Published, common: Collection[RunName]) -> di
         "data.name": data.get("name"),
         **{f"split.{name}": split.get(name) for name in ("protocol", "anomalous_classes")},
     }
-    if _is_published(folder):
+    if publish.has_marks(folder):
         return told
     one_each = {name.normal_class: name for name in sorted(common)}
     for label, name in one_each.items():

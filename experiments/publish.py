@@ -135,9 +135,13 @@ def check_target(sources: Sequence[Path], to: Path, marks: Sequence[str] = MARKS
             raise ConfigError(f"to is a folder that is read, {to}; give another one")
     if to.exists() and not to.is_dir():
         raise ResultsError(f"{to} is no folder; give another --to")
-    is_ours = all((to / name).exists() for name in marks)
-    if to.exists() and any(to.iterdir()) and not is_ours:
+    if to.exists() and any(to.iterdir()) and not has_marks(to, marks):
         raise ResultsError(f"{to} is not empty and was not published to; give another --to")
+
+
+def has_marks(folder: Path, marks: Sequence[str] = MARKS) -> bool:
+    """Returns whether a folder has all the files that tell its kind (touches files)."""
+    return all((folder / name).exists() for name in marks)
 
 
 def portable(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,6 +149,7 @@ def test_git_keeps_what_is_published_and_nothing_else() -> None:
     kept = ("config.json", "hardware.json", "runs.csv", "summary.csv", "table.md", "seeds.png")
     left = ("rows/a.json", "scores/a.npz", "history/a.csv", "models/a/model.json", ".lock-0-of-1")
     assert not any(is_ignored(f"published/x/{name}") for name in kept)
+    left += ("under-way/a.bin", "pretrained/a.bin")
     assert all(is_ignored(f"published/x/{name}") for name in left)
     # The default of a sweep, whatever it holds.
     assert is_ignored("mnist-icml2018/runs.csv") and is_ignored("mnist/scores/a.npz")
