@@ -31,8 +31,9 @@ _MOST_LETTERS = 120
 # What tells a folder with a comparison from any other.
 _MARKS = (results.HARDWARE, "comparison.csv")
 
-# Of a method and sweep: its own figures, and how they differ from the first sweep's.
-_COLUMNS = ("runs", "AUROC", "change", "ensemble", "ensemble change")
+# Of a method and sweep: its own figures, and how they differ from the first sweep's. The error is
+# the standard error of the change.
+_COLUMNS = ("runs", "AUROC", "change", "error", "ensemble", "ensemble change")
 
 
 class Compared(NamedTuple):
@@ -168,8 +169,8 @@ def _judged_on(folder: Path, kept: Published, common: Collection[RunName]) -> di
 def comparison(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
     """Returns the cells of the table, a line a method and sweep, the header first.
 
-    AUROC in percent, changes in points of it: mean ± standard error over runs. The last columns are
-    the mean AUROC of each class.
+    AUROC in percent, changes in points of it with the standard error of their mean over runs. The
+    last columns are the mean AUROC of each class.
     """
     labels = sorted({name.normal_class for name in sweeps[0].rows})
     lines: list[tuple[str, ...]] = [("sweep", "method", *_COLUMNS, *map(str, labels))]
@@ -230,14 +231,15 @@ def _cells(sweep: Compared, first: Compared, label: str) -> tuple[str, ...]:
     return (
         row["runs"],
         _percent(row["auroc_mean"]),
-        _change(sweep.rows, first.rows) if compared else "",
+        *(_change(sweep.rows, first.rows) if compared else ("", "")),
         _percent(row["auroc_ensemble"]),
         f"{_points(row['auroc_ensemble']) - _points(base['auroc_ensemble']):+.2f}" if both else "",
     )
 
 
-def _change(rows: Mapping[RunName, Row], first: Mapping[RunName, Row]) -> str:
-    """Returns mean ± standard error of the change in AUROC, every class having the same weight."""
+def _change(rows: Mapping[RunName, Row], first: Mapping[RunName, Row]) -> tuple[str, str]:
+    """Returns the mean change in AUROC, every class having the same weight, and its standard error,
+    empty for a single run."""
     names = sorted(rows)
     changes = np.array(
         [_points(rows[name]["auroc"]) - _points(first[name]["auroc"]) for name in names]
@@ -246,9 +248,9 @@ def _change(rows: Mapping[RunName, Row], first: Mapping[RunName, Row]) -> str:
     weights = np.array([1 / (len(of_class) * of_class[name.normal_class]) for name in names])
     mean = float(weights @ changes)
     if len(changes) < 2:
-        return f"{mean:+.2f}"
+        return f"{mean:+.2f}", ""
     scale = len(changes) / (len(changes) - 1)
-    return f"{mean:+.2f} ± {np.sqrt(scale * weights**2 @ (changes - mean) ** 2):.2f}"
+    return f"{mean:+.2f}", f"{np.sqrt(scale * weights**2 @ (changes - mean) ** 2):.2f}"
 
 
 def _points(cell: str) -> float:
