@@ -190,7 +190,7 @@ def roc_figure(panels: Mapping[str, Mapping[str, Sequence[Scored]]], layout: Lay
         _write_areas(axis, runs, methods)
     _label_outside(figure, "false-positive rate", "true-positive rate")
     colors = {method: _method_color(place) for place, method in enumerate(methods)}
-    _legend(figure, colors, layout)
+    _legend(figure, colors)
     return figure
 
 
@@ -226,7 +226,7 @@ def score_figure(panels: Mapping[str, Scored], layout: Layout) -> Figure:
         _label_ticks(axis.xaxis, is_log)
     _label_outside(figure, "anomaly score", "share of images, %")
     colors = {"normal": NORMAL_COLOR, "anomalous": ANOMALOUS_COLOR, "threshold": "black"}
-    _legend(figure, colors, layout, dashed=("threshold",))
+    _legend(figure, colors, dashed=("threshold",))
     return figure
 
 
@@ -276,7 +276,7 @@ def line_figure(
         _label_ticks(axis.yaxis, False)
         _whole_numbers(axis)
     _label_outside(figure, across, up)
-    _legend(figure, colors, layout)
+    _legend(figure, colors)
     return figure
 
 
@@ -318,7 +318,6 @@ def embedding_figure(panels: Mapping[str, Embedding], layout: Layout) -> Figure:
     _legend(
         figure,
         {"normal": NORMAL_COLOR, "anomalous": ANOMALOUS_COLOR, "center": "black"},
-        layout,
         markers={"normal": "o", "anomalous": "o", "center": "+"},
     )
     return figure
@@ -386,7 +385,7 @@ def class_figure(
         if any(value is not None for row in known.values() for value in row)
     }
     shown |= dict.fromkeys(markers, _OUTLINED["color"])
-    _legend(figure, shown, layout, markers=markers)
+    _legend(figure, shown, markers=markers)
     return figure
 
 
@@ -447,7 +446,7 @@ def alarm_figure(scores: Array, called: Array, layout: Layout) -> Figure:
     axis.set(xscale="log" if is_log else "linear", xlabel="anomaly score", ylabel="rows")
     _label_ticks(axis.xaxis, is_log)
     names = (f"not called anomalous ({(~called).sum()})", f"called anomalous ({called.sum()})")
-    _legend(figure, dict(zip(names, (NORMAL_COLOR, ANOMALOUS_COLOR), strict=True)), layout)
+    _legend(figure, dict(zip(names, (NORMAL_COLOR, ANOMALOUS_COLOR), strict=True)))
     return figure
 
 
@@ -585,7 +584,6 @@ def _label_outside(figure: Figure, across: str, up: str) -> None:
 def _legend(
     figure: Figure,
     colors: Mapping[str, str],
-    layout: Layout,
     dashed: Sequence[str] = (),
     markers: Mapping[str, str] | None = None,
 ) -> None:
@@ -601,8 +599,12 @@ def _legend(
         else:
             dashes: Any = "--" if name in dashed else "-"
             handles.append(Line2D([], [], color=color, linewidth=2.0, linestyle=dashes))
-    columns = layout.columns if layout.columns < WIDE.columns else len(handles)
-    figure.legend(handles, list(colors), loc="outside upper left", ncols=columns)
+    # As many names in a row as the figure is wide, one at least.
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(handles, list(colors), loc="outside upper left", ncols=columns)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _method_color(number: int) -> str:

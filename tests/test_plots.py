@@ -153,6 +153,20 @@ def test_lines_keep_their_colour_in_all_panels() -> None:
     assert first.get_color() != second.get_color() == alone.get_color()
 
 
+@pytest.mark.parametrize("layout", [WIDE, NARROW])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_legend_is_no_wider_than_its_figure(layout: plots.Layout, classes: int) -> None:
+    curve = Curve(np.array([1, 2]), np.array([90.0, 95.0]))
+    names = ("deep_svdd", "soft_boundary", "dcae", "ocsvm", "isolation_forest")
+    panels = {f"class {label}": dict.fromkeys(names, curve) for label in range(classes)}
+    figure = plots.line_figure(panels, layout, "seeds", "AUROC, %")
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    drawn = legend.get_window_extent()
+    assert drawn.x0 >= 0 and drawn.x1 <= figure.bbox.width
+    assert drawn.y1 <= figure.bbox.height and texts(figure) == [*names]
+
+
 def test_quantiles_are_bands_around_the_median() -> None:
     values = np.array([[1.0, 2.0, 3.0, 5.0, 9.0], [0.5, 1.0, 2.0, 3.0, 4.0]])
     quantiles = Quantiles(np.array([1, 2]), (0.01, 0.25, 0.5, 0.75, 0.99), values)
