@@ -68,6 +68,7 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
         if len(rest) > 1:
             raise ConfigError(f"unknown argument {rest[1]!r}; flags start with --, see --help")
         main()
+        sys.stdout.flush()
     except (ConfigError, DataError, ModelError, ResultsError) as error:
         return _explain(2, error)
     except (Failure, WriteError, TrainingError) as error:
@@ -76,6 +77,9 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
         return _explain(1, f"stopped by {error}; the same command goes on where it was")
     except MemoryError as error:
         return _explain(1, f"out of memory: {error}")
+    except BrokenPipeError:
+        _discard_output()
+        return _explain(1, "what reads the output ended before all of it was printed")
     except KeyboardInterrupt:
         return _explain(1, "interrupted; the same command goes on where it was saved last")
     return 0
@@ -136,6 +140,13 @@ def explain_flags(program: str) -> str:
                 flags.FLAGS.register_key_flag_for_module(program, flag)
     about = sys.modules["__main__"].__doc__ or ""
     return f"{about}\n{flags.FLAGS.module_help(program)}"
+
+
+def _discard_output() -> None:
+    """Turns away what is still to be printed: the interpreter would fail on it when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _explain(code: int, reason: object) -> int:

@@ -1,0 +1,34 @@
+"""How a command ends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("letters", [10, 1_000_000], ids=["at the end", "on the way"])
+def test_a_reader_that_ends_early_is_one_line(letters: int) -> None:
+    """As `command | head`: neither a traceback nor the interpreter's complaint when it ends."""
+    script = (
+        "import sys; from experiments import environment\n"
+        f"main = lambda: print('x' * {letters})\n"
+        "sys.exit(environment.exit_code(main, ['command']))"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+    )
+    os.close(writer)
+    assert done.returncode == 1
+    assert "ended before all of it was printed" in done.stderr and done.stderr.count("\n") == 1
