@@ -94,7 +94,18 @@ def kept_of(folder: Path) -> Published:
     summary = results.summarize(folder, rows)
     if not summary:
         raise ResultsError(f"{folder}: no run has ended without a failure")
-    return Published(portable(settings), hardware(settings, rows), rows, summary)
+    return Published(_of_runs(portable(settings), rows), hardware(settings, rows), rows, summary)
+
+
+def _of_runs(settings: dict[str, Any], rows: Mapping[RunName, Row]) -> dict[str, Any]:
+    """Returns the settings with the classes, seeds and methods that the runs have: a sweep that was
+    interrupted, or is being extended, was asked for more."""
+    methods = {name.method for name in rows}
+    return settings | {
+        "normal_classes": sorted({name.normal_class for name in rows}),
+        "seeds": sorted({name.seed for name in rows}),
+        "methods": [method for method in settings.get("methods", []) if method in methods],
+    }
 
 
 def _write(kept: Published, to: Path) -> None:

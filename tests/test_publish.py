@@ -82,6 +82,18 @@ def test_a_published_folder_is_small_and_tells_no_path(
     assert hardware["methods"]["deep_svdd"] == {"runs": 2, "seconds": 20.5}
 
 
+def test_a_sweep_that_was_asked_for_more_is_published_as_what_it_has(
+    command: Call, swept: Path, tmp_path: Path
+) -> None:
+    settings = json.loads((swept / "config.json").read_text())
+    asked = {"normal_classes": [8, 3], "seeds": [0, 1, 2], "methods": ["dcae", "deep_svdd", "kde"]}
+    (swept / "config.json").write_text(json.dumps(settings | asked))
+    assert command(f"--out={swept}", f"--to={tmp_path / 'kept'}") == 0
+    kept = json.loads((tmp_path / "kept" / "config.json").read_text())
+    has = {"normal_classes": [3], "seeds": [0, 1], "methods": ["deep_svdd", "kde"]}
+    assert {name: kept[name] for name in has} == has and kept["split"] == settings["split"]
+
+
 def test_the_table_has_ours_all_seeds_and_the_published_ones(
     command: Call, swept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
