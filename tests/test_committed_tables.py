@@ -1,0 +1,88 @@
+"""The committed tables: what their runs say, and what the documents say of them."""
+
+import csv
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import publish
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = sorted((ROOT / "results" / "published").iterdir())
+TABLES = [folder for folder in FOLDERS if publish.has_marks(folder)]
+COMPARISONS = [folder for folder in FOLDERS if (folder / "comparison.csv").exists()]
+
+
+def cells_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def percent(value: float | str) -> str:
+    return f"{100 * float(value):.2f}"
+
+
+@pytest.fixture(scope="module")
+def documents() -> str:
+    return (ROOT / "docs" / "results.md").read_text() + (ROOT / "README.md").read_text()
+
+
+def test_every_folder_is_a_table_or_a_comparison() -> None:
+    assert sorted(TABLES + COMPARISONS) == FOLDERS and TABLES and COMPARISONS
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_folder_is_small_documented_and_tells_no_path(folder: Path, documents: str) -> None:
+    assert f"results/published/{folder.name}" in documents
+    for path in folder.iterdir():
+        assert path.stat().st_size < 300_000
+        if path.suffix != ".png":
+            assert not re.search(r'(^|["\s,])/\w+/', path.read_text()), path
+
+
+@pytest.mark.parametrize("folder", TABLES, ids=lambda folder: folder.name)
+def test_a_table_is_what_its_runs_say(folder: Path) -> None:
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for run in cells_of(folder / "runs.csv"):
+        found[run["method"], run["normal_class"]].append(float(run["auroc"]))
+    of_classes = [row for row in cells_of(folder / "summary.csv") if row["normal_class"] != "mean"]
+    told = {(row["method"], row["normal_class"]): row for row in of_classes}
+    assert told.keys() == found.keys()
+    for problem, aurocs in found.items():
+        row = told[problem]
+        assert int(row["runs"]) == len(aurocs)
+        np.testing.assert_allclose(float(row["auroc_mean"]), np.mean(aurocs), rtol=1e-12)
+        if len(aurocs) > 1:
+            np.testing.assert_allclose(float(row["auroc_std"]), np.std(aurocs, ddof=1), rtol=1e-9)
+    settings = json.loads((folder / "config.json").read_text())
+    assert sorted(settings["methods"]) == sorted({method for method, _ in found})
+    assert sorted(settings["normal_classes"]) == sorted({int(label) for _, label in found})
+    seeds = {int(run["seed"]) for run in cells_of(folder / "runs.csv")}
+    assert sorted(settings["seeds"]) == sorted(seeds)
+    kept = publish.read_published(folder)
+    assert (folder / "table.md").read_text() == publish.markdown(kept) + "\n"
+
+
+@pytest.mark.parametrize("folder", TABLES, ids=lambda folder: folder.name)
+def test_the_documents_have_the_means_of_a_table(folder: Path, documents: str) -> None:
+    for row in cells_of(folder / "summary.csv"):
+        if row["normal_class"] == "mean":
+            assert percent(row["auroc_mean"]) in documents, row
+            if int(row["runs"]) > 1 and row["auroc_ensemble"]:
+                assert percent(row["auroc_ensemble"]) in documents, row
+
+
+@pytest.mark.parametrize("folder", COMPARISONS, ids=lambda folder: folder.name)
+def test_a_comparison_is_what_its_runs_and_the_documents_say(folder: Path, documents: str) -> None:
+    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in cells_of(folder / "runs.csv"):
+        found[run["sweep"], run["method"]][run["normal_class"]].append(float(run["auroc"]))
+    for line in cells_of(folder / "comparison.csv"):
+        of_classes = found[line["sweep"], line["method"]].values()
+        mean = np.mean([np.mean(aurocs) for aurocs in of_classes])
+        assert line["AUROC"] == percent(mean) and line["AUROC"] in documents
+        assert line["change"] in documents and line["error"] in documents
