@@ -124,8 +124,7 @@ def parse_flags(arguments: list[str]) -> list[str]:
     """Parses the command line; leaves with exit code 2 and one line if it is wrong, and with 0
     after an explanation of every flag where `--help` asks for it."""
     if _HELP.intersection(arguments[1:]):
-        print(explain_flags(arguments[0]))
-        sys.exit(0)
+        sys.exit(exit_code(lambda: print(explain_flags(arguments[0])), []))
     try:
         return flags.FLAGS(arguments)
     except flags.Error as error:

@@ -10,18 +10,21 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("letters", [10, 1_000_000], ids=["at the end", "on the way"])
-def test_a_reader_that_ends_early_is_one_line(letters: int) -> None:
+@pytest.mark.parametrize(
+    ("letters", "flags"),
+    [(10, []), (1_000_000, []), (10, ["--help"])],
+    ids=["at the end", "on the way", "of the help"],
+)
+def test_a_reader_that_ends_early_is_one_line(letters: int, flags: list[str]) -> None:
     """As `command | head`: neither a traceback nor the interpreter's complaint when it ends."""
     script = (
-        "import sys; from experiments import environment\n"
-        f"main = lambda: print('x' * {letters})\n"
-        "sys.exit(environment.exit_code(main, ['command']))"
+        "from experiments import environment\n"
+        f"environment.run_command(lambda: print('x' * {letters}))"
     )
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", script, *flags],
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
