@@ -89,7 +89,8 @@ def main() -> None:
         results.write_table(to / "classes.csv", class_lines(sweeps))
         results.write_table(to / "runs.csv", run_lines(sweeps))
         results.write_table(to / "settings.csv", differing)
-        results.write_json(to / "config.json", publish.portable(sweeps[0].settings))
+        told = publish.settings_of(sweeps[0].settings, sweeps[0].rows)
+        results.write_json(to / "config.json", told)
         machines = {sweep.name: sweep.hardware for sweep in sweeps}
         results.write_json(to / results.HARDWARE, machines)
 

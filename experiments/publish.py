@@ -94,18 +94,7 @@ def kept_of(folder: Path) -> Published:
     summary = results.summarize(folder, rows)
     if not summary:
         raise ResultsError(f"{folder}: no run has ended without a failure")
-    return Published(_of_runs(portable(settings), rows), hardware(settings, rows), rows, summary)
-
-
-def _of_runs(settings: dict[str, Any], rows: Mapping[RunName, Row]) -> dict[str, Any]:
-    """Returns the settings with the classes, seeds and methods that the runs have: a sweep that was
-    interrupted, or is being extended, was asked for more."""
-    methods = {name.method for name in rows}
-    return settings | {
-        "normal_classes": sorted({name.normal_class for name in rows}),
-        "seeds": sorted({name.seed for name in rows}),
-        "methods": [method for method in settings.get("methods", []) if method in methods],
-    }
+    return Published(settings_of(settings, rows), hardware(settings, rows), rows, summary)
 
 
 def _write(kept: Published, to: Path) -> None:
@@ -153,6 +142,17 @@ def check_target(sources: Sequence[Path], to: Path, marks: Sequence[str] = MARKS
 def has_marks(folder: Path, marks: Sequence[str] = MARKS) -> bool:
     """Returns whether a folder has all the files that tell its kind (touches files)."""
     return all((folder / name).exists() for name in marks)
+
+
+def settings_of(settings: Mapping[str, Any], rows: Mapping[RunName, Row]) -> dict[str, Any]:
+    """Returns settings as `portable` does, with the classes, seeds and methods of the runs: a sweep
+    that was interrupted, is being extended or is compared in part was asked for more."""
+    methods = {name.method for name in rows}
+    return portable(settings) | {
+        "normal_classes": sorted({name.normal_class for name in rows}),
+        "seeds": sorted({name.seed for name in rows}),
+        "methods": [method for method in settings.get("methods", []) if method in methods],
+    }
 
 
 def portable(settings: Mapping[str, Any]) -> dict[str, Any]:

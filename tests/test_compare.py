@@ -94,7 +94,9 @@ def test_runs_are_compared_in_pairs(
     machines = json.loads((to / "hardware.json").read_text())
     assert machines["faster"]["device"]["processor"] == "Abacus 2"
     assert machines["base"]["methods"]["deep_svdd"] == {"runs": 3, "seconds": 6.0}
-    assert json.loads((to / "config.json").read_text())["deep_svdd"]["rate"] == 1.0
+    settings = json.loads((to / "config.json").read_text())
+    assert settings["deep_svdd"]["rate"] == 1.0
+    assert (settings["normal_classes"], settings["seeds"]) == ([2, 8], [0, 1])
     with (to / "settings.csv").open(newline="") as file:
         assert [line[0] for line in csv.reader(file)] == ["sweep", "faster"]
     # Where the sweeps lie is this machine's affair.
