@@ -2,7 +2,6 @@
 one way in which every command ends."""
 
 import contextlib
-import logging
 import os
 import platform as host
 import signal
@@ -27,6 +26,19 @@ from experiments.results import ResultsError, WriteError
 _HELP = frozenset(("--help", "-help", "--helpfull", "-helpfull", "-h", "-?"))
 
 PACKAGES = ("deepsvdd_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+
+# What jax calls each platform, in the order in which they are tried: jax refuses a list one of
+# whose entries is not installed.
+PLATFORMS = {"cpu": ("cpu",), "gpu": ("cuda", "rocm"), "tpu": ("tpu",)}
+
+# As in jax's guide to its installation.
+_INSTALL = {
+    "gpu": "pip install 'jax[cuda13]' for NVIDIA, pip install 'jax[rocm7-local]' for AMD",
+    "tpu": "pip install 'jax[tpu]' on a TPU machine",
+}
+
+# jax's words for a platform that is not installed, which say nothing more.
+_UNKNOWN_TO_JAX = "not in the list of known backends"
 
 # One device a core pays as long as every device has runs to loop over.
 MOST_CPU_DEVICES = 16
@@ -159,21 +171,45 @@ def use_platform(name: str, cache: str) -> None:
     Raises:
       ConfigError: no such device here.
     """
-    # jax reports every platform that it looks for in vain.
-    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     # Devices cannot change once something was computed in this process.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", min(_cores(), MOST_CPU_DEVICES))
-    if name != "auto":
-        jax.config.update("jax_platforms", {"gpu": "cuda,rocm"}.get(name, name))
     if cache:
         _keep_compiled_programs(cache)
+    if name == "auto":
+        asked = jax.config.jax_platforms
+        reason = _failure_of(asked)
+        if reason is not None:
+            which = f" of JAX_PLATFORMS={asked}" if asked else ""
+            raise ConfigError(
+                f"platform auto: jax can use no device{which}{reason}; give --platform=cpu"
+            )
+        return
+    reasons = []
+    for candidate in PLATFORMS[name]:
+        reason = _failure_of(candidate)
+        if reason is None:
+            return
+        reasons.append(reason)
+    raise ConfigError(
+        f"platform {name}: jax finds no such device{''.join(reasons)}; {_INSTALL[name]}, or use "
+        "--platform=cpu"
+    )
+
+
+def _failure_of(platforms: str | None) -> str | None:
+    """Makes jax use platforms; returns None, or why there is no such device: words that follow a
+    sentence, or nothing where jax has nothing to add."""
+    jax.config.update("jax_platforms", platforms)
     try:
         jax.devices()
-    except RuntimeError:
-        raise ConfigError(
-            f"platform {name}: jax finds no such device; install jax for it, or use --platform=cpu"
-        ) from None
+    except AssertionError:
+        # Of a CUDA that is asked for where the driver shows no device.
+        return ""
+    except RuntimeError as error:
+        words = str(error).partition(" (set JAX_PLATFORMS")[0]
+        return "" if _UNKNOWN_TO_JAX in words else f" ({words})"
+    return None
 
 
 def _cores() -> int:

@@ -1,4 +1,4 @@
-"""How a command ends."""
+"""How a command starts on its platform, and how it ends."""
 
 import os
 import subprocess
@@ -35,3 +35,92 @@ def test_a_reader_that_ends_early_is_one_line(letters: int, flags: list[str]) ->
     os.close(writer)
     assert done.returncode == 1
     assert "ended before all of it was printed" in done.stderr and done.stderr.count("\n") == 1
+
+
+def on_platform(name: str, gpu: tuple[str, ...], before: str = "") -> subprocess.CompletedProcess:
+    """Starts a command in a process of its own, for which a GPU is called by other names, and which
+    prints the platform that it computes on."""
+    script = (
+        "import jax\n"
+        f"{before}\n"
+        "from experiments import environment\n"
+        f"environment.PLATFORMS[{name!r}] = {gpu!r}\n"
+        "def main():\n"
+        f"    environment.use_platform({name!r}, '')\n"
+        "    print(jax.devices()[0].platform)\n"
+        "environment.run_command(main)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+        env=dict(os.environ, JAX_PLATFORMS=""),
+    )
+
+
+MISSING = "not-installed"
+
+
+def test_jax_refuses_a_list_of_platforms_one_of_which_is_not_installed() -> None:
+    """What the next test would be in vain without."""
+    asked = f"import jax; jax.config.update('jax_platforms', 'cpu,{MISSING}'); jax.devices()"
+    done = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and MISSING in done.stderr
+
+
+@pytest.mark.parametrize("names", [("cpu", MISSING), (MISSING, "cpu")], ids=["CUDA", "ROCm"])
+def test_one_kind_of_gpu_is_enough(names: tuple[str, ...]) -> None:
+    """The processor plays the kind that is installed."""
+    done = on_platform("gpu", names)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "cpu\n", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "installs"),
+    [("gpu", 2, ["'jax[cuda13]'", "'jax[rocm7-local]'"]), ("tpu", 1, ["'jax[tpu]'"])],
+)
+def test_a_platform_that_is_not_installed_is_one_line_that_says_how_to_install_it(
+    name: str, kinds: int, installs: list[str]
+) -> None:
+    done = on_platform(name, (MISSING,) * kinds)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "--platform=cpu" in done.stderr
+    assert all(f"pip install {install}" in done.stderr for install in installs)
+
+
+def test_cuda_without_a_device_is_the_same_line() -> None:
+    """jax fails an assertion of its own where the driver shows no GPU."""
+    hidden = (
+        "from jax._src import hardware_utils\nhardware_utils.has_visible_nvidia_gpu = lambda: False"
+    )
+    done = on_platform("gpu", ("cuda", MISSING), hidden)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "'jax[cuda13]'" in done.stderr
+
+
+@pytest.mark.parametrize(("given", "level"), [(None, "2"), ("0", "0")])
+def test_warnings_of_the_compiler_stay_out_of_the_bar_unless_asked_for(
+    given: str | None, level: str
+) -> None:
+    """jax, when it is imported, sets a level that lets them through."""
+    script = (
+        "from experiments import sweep\nimport jax, os\nprint(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    )
+    variables = {name: text for name, text in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    if given is not None:
+        variables["TF_CPP_MIN_LOG_LEVEL"] = given
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        cwd=ROOT,
+        env=variables,
+    )
+    assert done.stdout == f"{level}\n"
