@@ -1,4 +1,5 @@
-"""The shallow baselines of the Deep SVDD paper: one-class SVM, kernel density, isolation forest.
+"""The shallow baselines: one-class SVM, kernel density and isolation forest of the Deep SVDD paper,
+and nearest neighbors.
 
 One signature for all of them: `fit_and_score(config, x_train, x_test, seed)`. The type of the
 configuration says which method runs. `describe_cost` tells beforehand what a call will take.
@@ -12,7 +13,8 @@ same:
   in the numerator and k ≤ 1;
 - kernel density: log of the kernel's peak minus the log density, −log(mean_i k(x, x_i)) with
   k(x, x) = 1;
-- isolation forest: 2^(−mean path length / its expectation), in (0, 1].
+- isolation forest: 2^(−mean path length / its expectation), in (0, 1];
+- nearest neighbors: the mean distance to the k nearest training points.
 
 Preprocessing is the caller's: these functions receive features `[n, features]`.
 """
@@ -32,6 +34,9 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 from sklearn.svm import OneClassSVM
+
+from deepsvdd_jax import knn
+from deepsvdd_jax.knn import KNNConfig
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -139,14 +144,15 @@ class IsolationForestConfig:
             )
 
 
-BaselineConfig = OneClassSVMConfig | KDEConfig | IsolationForestConfig
+BaselineConfig = OneClassSVMConfig | KDEConfig | IsolationForestConfig | KNNConfig
 
 
 class BaselineResult(NamedTuple):
     """Scores of one fitted baseline, higher = more anomalous and never negative.
 
     Attributes:
-      train_scores: float64 `[n_train]`; a kernel density leaves the point itself out.
+      train_scores: float64 `[n_train]`; kernel density and nearest neighbors leave the point
+        itself out.
       test_scores: float64 `[n_test]`, every test point in its own order.
       parameters: the hyper-parameters that were used.
       selection: how they were chosen: `none`, `paper` or `cross-validation`.
@@ -176,13 +182,14 @@ def fit_and_score(
       x_train: `[n_train, features]`, normal points.
       x_test: `[n_test, features]`.
       seed: draws the labelled part (one-class SVM, `paper`), the folds (kernel density) or the
-        trees; a one-class SVM with `selection='none'` does not depend on it.
+        trees; nearest neighbors, and a one-class SVM with `selection='none'`, do not depend on it.
       test_labels: `[n_test]`, 1 = anomalous; needed by `selection='paper'`, else not looked at.
       n_jobs: processes of the isolation forest, as in scikit-learn.
 
     Raises:
       ValueError: features that are not finite or do not fit together, fewer training points than
-        folds, or labels that are missing or hold fewer than two points of a kind for `paper`.
+        folds or neighbors, or labels that are missing or hold fewer than two points of a kind for
+        `paper`.
       TypeError: an unknown kind of configuration.
     """
     train, test = _features(x_train, "x_train"), _features(x_test, "x_test")
@@ -197,6 +204,8 @@ def fit_and_score(
             return _score_kde(config, train, test, seed)
         case IsolationForestConfig():
             return _score_forest(config, train, test, seed, n_jobs)
+        case KNNConfig():
+            return _score_neighbors(config, train, test)
     raise TypeError(f"no baseline has a configuration of the type {type(config).__name__}")
 
 
@@ -237,6 +246,12 @@ def describe_cost(config: BaselineConfig, n_train: int, n_test: int, n_features:
                 f"isolation forest: {config.n_estimators} trees of "
                 f"{min(config.max_samples, n_train)} points, "
                 f"{config.n_estimators * (n_train + n_test) / 1e6:.2g} million paths to score"
+            )
+        case KNNConfig():
+            products = pairs + n_test * n_train
+            return (
+                f"nearest neighbors: {config.n_neighbors} of {n_train} points, about "
+                f"{_gflop(products, n_features)} and {_megabytes(16 * n_train * n_features)}"
             )
     raise TypeError(f"no baseline has a configuration of the type {type(config).__name__}")
 
@@ -501,6 +516,17 @@ def _score_forest(
     parameters = {"n_estimators": config.n_estimators, "max_samples": samples}
     return BaselineResult(
         -forest.score_samples(train), -forest.score_samples(test), parameters, "none", _all(test)
+    )
+
+
+def _score_neighbors(config: KNNConfig, train: FloatArray, test: FloatArray) -> BaselineResult:
+    """A training point is scored by the others: it would be its own nearest at distance 0."""
+    return BaselineResult(
+        knn.knn_scores(config, train, train, leave_one_out=True),
+        knn.knn_scores(config, test, train),
+        {"n_neighbors": config.n_neighbors},
+        "none",
+        _all(test),
     )
 
 

@@ -82,7 +82,7 @@ def plan_on(
     seeds = settings.seed_list(values.seeds)
     shape = tuple(dataset.x_train.shape[1:])
     base = settings.run_config(values, data.name, shape)
-    shallow_config = shallow.read_config(values, base)
+    shallow_config = shallow.read_config(values, base, methods)
     shallow.check(shallow_config, methods)
     _check_dcae(values, base, methods)
     run_configs = {name: method_config(name, base) for name in DEEP_METHODS if name in methods}
@@ -213,6 +213,8 @@ def describe(sweep: Sweep) -> dict[str, Any]:
     """Returns the content of `config.json`: every setting, versions, device."""
     data = configs.to_dict(sweep.data)
     data_dir = data.pop("data_dir")
+    baselines = dataclasses.asdict(sweep.shallow)
+    neighbors = baselines.pop("neighbors")
     return {
         "data": data,
         "data_dir": data_dir,
@@ -221,7 +223,8 @@ def describe(sweep: Sweep) -> dict[str, Any]:
         "seeds": list(sweep.seeds),
         "methods": list(sweep.methods),
         **{name: _as_dict(sweep.configs.get(name)) for name in DEEP_METHODS},
-        "shallow": dataclasses.asdict(sweep.shallow),
+        "shallow": baselines,
+        "knn": neighbors,
         "runs_per_program": sweep.runs_per_program,
         "data_devices": sweep.data_devices,
         "memory_budget": sweep.memory_budget,

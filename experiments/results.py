@@ -249,7 +249,7 @@ def setting_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> l
         for settings in (theirs, ours)
     )
     # A method that only one side has is an extension, not a difference.
-    for name in ("deep_svdd", "soft_boundary", "dcae"):
+    for name in ("deep_svdd", "soft_boundary", "dcae", "knn"):
         if one.get(name) is None or other.get(name) is None:
             one.pop(name, None)
             other.pop(name, None)

@@ -15,13 +15,14 @@ from absl import flags
 from deepsvdd_jax import baselines, preprocessing
 from deepsvdd_jax.configs import ConfigError, PreprocessingConfig, RunConfig
 from deepsvdd_jax.datasets import OneClassSplit
+from deepsvdd_jax.knn import KNNConfig
 from experiments import deep, environment, processes, results
 from experiments.results import RunName
 
 if TYPE_CHECKING:
     from experiments.plans import Sweep
 
-METHODS = ("ocsvm", "kde", "isolation_forest")
+METHODS = ("ocsvm", "kde", "isolation_forest", "knn")
 
 # The report behind the preset `itu` names this state of its isolation forest.
 _ITU_RANDOM_STATE = 42
@@ -39,6 +40,7 @@ class ShallowConfig:
       svm_nu: of the one-class SVM, unless it is selected.
       svm_gamma: likewise; None is 1 / (features x variance).
       kde_bandwidths: candidates of the kernel density; None is 20 from 2^-4.5 to 2^5.
+      neighbors: of the nearest neighbors; None where that method is not asked for.
     """
 
     selection: Literal["none", "paper"] = "none"
@@ -47,6 +49,22 @@ class ShallowConfig:
     svm_nu: float = 0.1
     svm_gamma: float | None = None
     kde_bandwidths: tuple[float, ...] | None = None
+    neighbors: "NeighborsConfig | None" = None
+
+
+@dataclasses.dataclass(frozen=True)
+class NeighborsConfig:
+    """Settings of the nearest neighbors, which see what the networks of the same sweep would see.
+
+    Attributes:
+      n_neighbors: k.
+      distance: `mean` of the distances to the k nearest, or `largest` of them.
+      preprocessing: of the images, as for the networks.
+    """
+
+    n_neighbors: int = 5
+    distance: Literal["mean", "largest"] = "mean"
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
 
 
 def define_flags() -> None:
@@ -71,10 +89,23 @@ def define_flags() -> None:
         None,
         "kernel density: bandwidths to choose from by cross-validation (default: 2^-4.5 to 2^5)",
     )
+    flags.DEFINE_integer("knn_neighbors", 5, "knn: nearest training images that count")
+    flags.DEFINE_enum(
+        "knn_distance",
+        "mean",
+        ["mean", "largest"],
+        "knn: mean distance to the nearest training images, or the largest of them",
+    )
 
 
-def read_config(values: flags.FlagValues, base: RunConfig) -> ShallowConfig:
-    """Builds the baselines' configuration from parsed flags."""
+def read_config(
+    values: flags.FlagValues, base: RunConfig, methods: tuple[str, ...]
+) -> ShallowConfig:
+    """Builds the baselines' configuration from parsed flags.
+
+    Raises:
+      ConfigError: a flag that is wrong, or one that no chosen method has.
+    """
     recipe: Literal["published", "itu"] = "itu" if base.preset == "itu" else "published"
     if values.svm_gamma is not None and not values.svm_gamma > 0:
         raise ConfigError(f"svm_gamma is {values.svm_gamma}; it must be positive")
@@ -85,13 +116,19 @@ def read_config(values: flags.FlagValues, base: RunConfig) -> ShallowConfig:
         svm_nu=values.svm_nu,
         svm_gamma=values.svm_gamma,
         kde_bandwidths=_floats("kde_bandwidths", values.kde_bandwidths),
+        neighbors=NeighborsConfig(values.knn_neighbors, values.knn_distance, base.preprocessing),
     )
     try:
         for method in METHODS:
             method_config(method, config)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    return config
+    if "knn" in methods:
+        return config
+    for name in ("knn_neighbors", "knn_distance"):
+        if values[name].present:
+            raise ConfigError(f"--{name} is for knn; add it to --methods")
+    return dataclasses.replace(config, neighbors=None)
 
 
 def _floats(name: str, parts: list[str] | None) -> tuple[float, ...] | None:
@@ -129,6 +166,9 @@ def method_config(method: str, config: ShallowConfig) -> baselines.BaselineConfi
         if config.kde_bandwidths is None:
             return baselines.KDEConfig()
         return baselines.KDEConfig(config.kde_bandwidths)
+    if method == "knn":
+        neighbors = config.neighbors or NeighborsConfig()
+        return KNNConfig(neighbors.n_neighbors, neighbors.distance)
     return baselines.IsolationForestConfig(contamination="auto" if config.recipe == "itu" else 0.1)
 
 
@@ -211,7 +251,8 @@ def method_features(
     """Returns a baseline's features of the training and the test images, `[n, features]`.
 
     As in the paper: contrast-normalised on CIFAR-10 and, for the isolation forest, on MNIST, with
-    95 % of the variance kept; pixels in [0, 1] otherwise. Tables are standardised.
+    95 % of the variance kept; pixels in [0, 1] otherwise. Tables are standardised. Nearest
+    neighbors get what the networks get, principal components only with `--pca=always`.
     """
     images = sweep.dataset.x_train[split.train_indices]
     test = sweep.dataset.x_test[split.test_indices]
@@ -222,6 +263,8 @@ def method_features(
     steps = PreprocessingConfig(
         contrast="l1" if normalized else "none", min_max=normalized, standardize=table
     )
+    if method == "knn" and sweep.shallow.neighbors is not None:
+        steps, normalized = sweep.shallow.neighbors.preprocessing, False
     fitted = preprocessing.fit(steps, images)
     train, tested = (
         baselines.to_features(preprocessing.apply(fitted, part)) for part in (images, test)

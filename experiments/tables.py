@@ -31,6 +31,7 @@ _TITLES = {
     ("ocsvm", ""): "OC-SVM",
     ("kde", ""): "KDE",
     ("isolation_forest", ""): "isolation forest",
+    ("knn", ""): "nearest neighbors",
     ("dcae", "reconstruction"): "DCAE",
     ("soft_boundary", "soft-boundary"): "Deep SVDD, soft-boundary",
     ("deep_svdd", "soft-boundary"): "Deep SVDD, soft-boundary",

@@ -37,7 +37,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "streaming": {"runs", "scoring", "training", "networks", "configs"},
     "metrics": set(),
-    "baselines": {"metrics"},
+    "knn": set(),
+    "baselines": {"metrics", "knn"},
     "checkpoints": {"npz", "configs"},
     "plots": {"metrics"},
     "reports": set(),
@@ -62,7 +63,7 @@ ROOMS: dict[str, set[str]] = {
 }
 WITHOUT_JAX = {
     *("npz", "datasets", "preprocessing", "configs", "presets", "metrics", "calibration"),
-    *("plots", "reports"),
+    *("plots", "reports", "knn"),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -12,13 +12,18 @@ from sklearn.neighbors import KernelDensity
 from sklearn.svm import OneClassSVM
 
 from deepsvdd_jax import baselines
-from deepsvdd_jax.baselines import IsolationForestConfig, KDEConfig, OneClassSVMConfig
+from deepsvdd_jax.baselines import (
+    IsolationForestConfig,
+    KDEConfig,
+    KNNConfig,
+    OneClassSVMConfig,
+)
 
 PAPER = OneClassSVMConfig(selection="paper")
 # One leaf makes scikit-learn sum every kernel. Its bounds on tree nodes are subtracted in
 # logarithms, which costs far points all their digits at small bandwidths.
 ONE_LEAF = 10_000
-ALL_CONFIGS = [OneClassSVMConfig(), PAPER, KDEConfig(), IsolationForestConfig()]
+ALL_CONFIGS = [OneClassSVMConfig(), PAPER, KDEConfig(), IsolationForestConfig(), KNNConfig()]
 
 
 @pytest.fixture(scope="module")

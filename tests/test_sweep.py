@@ -219,6 +219,41 @@ def test_methods_stand_in_one_summary(command: Call, tmp_path: Path) -> None:
     assert all(float(row["auroc"]) > 0.9 for row in rows if row["method"] != "dcae")
 
 
+def test_nearest_neighbors_see_what_the_networks_see_and_extend_a_folder(
+    command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    asked = ("--normal_classes=3", "--seeds=2", f"--out={out}")
+    assert command("--methods=kde", *asked) == 0
+    settings = json.loads((out / "config.json").read_text())
+    del settings["knn"]  # As in a folder from before there was the method.
+    (out / "config.json").write_text(json.dumps(settings))
+    assert command("--methods=knn", "--knn_neighbors=3", *asked) == 0
+    assert "nearest neighbors: 3 of" in capsys.readouterr().err
+    rows = read_csv(out / "runs.csv")
+    assert [row["method"] for row in rows] == ["kde", "knn"]  # One seed is enough for both.
+
+    dataset = datasets.load(DataConfig("digits"))
+    split = datasets.one_class_split(dataset, 3)
+    images = dataset.x_train[split.train_indices].astype(np.float64)
+    tested = dataset.x_test[split.test_indices].astype(np.float64)
+
+    def contrast(values: np.ndarray) -> np.ndarray:
+        values = values - values.mean(axis=(1, 2, 3), keepdims=True)
+        return values / np.abs(values).mean(axis=(1, 2, 3), keepdims=True)
+
+    train, test = contrast(images), contrast(tested)
+    low, high = train.min(), train.max()
+    train, test = ((part - low) / (high - low) for part in (train, test))
+    differences = test.reshape(len(test), 1, -1) - train.reshape(1, len(train), -1)
+    distances = np.sort(np.sqrt(np.square(differences).sum(axis=2)), axis=1)[:, :3].mean(axis=1)
+    expected = roc_auc_score(split.test_labels, distances)
+    assert float(rows[1]["auroc"]) == pytest.approx(expected, rel=1e-6)
+
+    assert command("--methods=knn", "--knn_neighbors=5", *asked) == 2
+    assert "knn.n_neighbors is 3 there, 5 here" in capsys.readouterr().err
+
+
 def test_a_run_that_diverges_is_named_and_harms_no_other(
     command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -348,7 +383,7 @@ BAD_FLAGS = {
     "dataset": (("--dataset=nonsense",), "digits|mnist"),
     "class": (("--normal_classes=10",), "classes 0 to 9"),
     "class text": (("--normal_classes=zero",), "whole numbers"),
-    "method": (("--methods=deep_svdd,lof",), "deep_svdd,dcae,ocsvm,kde,isolation_forest"),
+    "method": (("--methods=deep_svdd,lof",), "deep_svdd,dcae,ocsvm,kde,isolation_forest,knn"),
     "no seeds": (("--seeds=0",), "count of at least 1"),
     "seed text": (("--seeds=a",), "whole numbers"),
     "negative seed": (("--seeds=1,-2",), "between 0 and"),
@@ -376,6 +411,8 @@ BAD_FLAGS = {
     "radius_rate": (("--radius_rate=0",), "radius_rate is 0"),
     "bandwidths": (("--kde_bandwidths=1,wide",), "kde_bandwidths is '1,wide'"),
     "bandwidth": (("--kde_bandwidths=0",), "bandwidths must be positive"),
+    "neighbors": (("--methods=knn", "--knn_neighbors=0"), "n_neighbors must be at least 1, got 0"),
+    "neighbors of none": (("--knn_neighbors=3",), "--knn_neighbors is for knn"),
     "gamma": (("--svm_gamma=0",), "svm_gamma is 0.0; it must be positive"),
     "no config": (("--config=nowhere/config.json",), "nowhere/config.json: No such file"),
     "two recipes": (("--config=c.json", "--preset=itu"), "--preset or --config, not both"),
