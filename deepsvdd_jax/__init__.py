@@ -9,28 +9,84 @@ arrays to a trained one-class network and anomaly scores.
 or, as a scikit-learn estimator, `svdd.DeepSVDD().fit(X).predict(X_new)`.
 """
 
-from deepsvdd_jax.calibration import conformal_p_values
-from deepsvdd_jax.checkpoints import Model, load_model, save_model
-from deepsvdd_jax.configs import (
-    DataConfig,
-    DetectorConfig,
-    NetworkConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    PhaseConfig,
-    PreprocessingConfig,
-    RunConfig,
-    SplitConfig,
-)
-from deepsvdd_jax.detectors import fit_detector, score_images
-from deepsvdd_jax.estimator import DeepSVDD
-from deepsvdd_jax.exports import export_model
-from deepsvdd_jax.networks import Network, build_network, network_from_module
-from deepsvdd_jax.objectives import hypersphere_loss
-from deepsvdd_jax.presets import NETWORKS, preset
-from deepsvdd_jax.runs import init_run, train_runs
-from deepsvdd_jax.scoring import anomaly_scores
-from deepsvdd_jax.training import Batch, Hyperparameters, RunData, TrainState, train_step
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepsvdd_jax.calibration import conformal_p_values
+    from deepsvdd_jax.checkpoints import Model, load_model, save_model
+    from deepsvdd_jax.configs import (
+        DataConfig,
+        DetectorConfig,
+        NetworkConfig,
+        ObjectiveConfig,
+        OptimizerConfig,
+        PhaseConfig,
+        PreprocessingConfig,
+        RunConfig,
+        SplitConfig,
+    )
+    from deepsvdd_jax.detectors import fit_detector, score_images
+    from deepsvdd_jax.estimator import DeepSVDD
+    from deepsvdd_jax.exports import export_model
+    from deepsvdd_jax.networks import Network, build_network, network_from_module
+    from deepsvdd_jax.objectives import hypersphere_loss
+    from deepsvdd_jax.presets import NETWORKS, preset
+    from deepsvdd_jax.runs import init_run, train_runs
+    from deepsvdd_jax.scoring import anomaly_scores
+    from deepsvdd_jax.training import Batch, Hyperparameters, RunData, TrainState, train_step
+
+# Where each name is defined. A module is loaded when a name of it is first used: that of the
+# settings, for one, then takes neither jax nor scikit-learn.
+_HOMES = {
+    "deepsvdd_jax.calibration": ("conformal_p_values",),
+    "deepsvdd_jax.checkpoints": (
+        "Model",
+        "load_model",
+        "save_model",
+    ),
+    "deepsvdd_jax.configs": (
+        "DataConfig",
+        "DetectorConfig",
+        "NetworkConfig",
+        "ObjectiveConfig",
+        "OptimizerConfig",
+        "PhaseConfig",
+        "PreprocessingConfig",
+        "RunConfig",
+        "SplitConfig",
+    ),
+    "deepsvdd_jax.detectors": (
+        "fit_detector",
+        "score_images",
+    ),
+    "deepsvdd_jax.estimator": ("DeepSVDD",),
+    "deepsvdd_jax.exports": ("export_model",),
+    "deepsvdd_jax.networks": (
+        "Network",
+        "build_network",
+        "network_from_module",
+    ),
+    "deepsvdd_jax.objectives": ("hypersphere_loss",),
+    "deepsvdd_jax.presets": (
+        "NETWORKS",
+        "preset",
+    ),
+    "deepsvdd_jax.runs": (
+        "init_run",
+        "train_runs",
+    ),
+    "deepsvdd_jax.scoring": ("anomaly_scores",),
+    "deepsvdd_jax.training": (
+        "Batch",
+        "Hyperparameters",
+        "RunData",
+        "TrainState",
+        "train_step",
+    ),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Batch",
@@ -65,3 +121,19 @@ __all__ = [
     "train_runs",
     "train_step",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Returns a public name, or a module of this package, on its first use."""
+    if name in _HOME:
+        found = getattr(importlib.import_module(_HOME[name]), name)
+    elif not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
+        return importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

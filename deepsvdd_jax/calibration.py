@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import betabinom
 
 from deepsvdd_jax import metrics
 from deepsvdd_jax.configs import ConfigError
@@ -113,6 +112,9 @@ def alarm_interval(
     Raises:
       ConfigError: as `conformal_threshold`.
     """
+    # Half a second, for the callers of this function only.
+    from scipy.stats import betabinom
+
     rank = _rank(n_calibration, alarm_rate)
     low, high = betabinom.interval(level, n_test, n_calibration + 1 - rank, rank)
     return AlarmInterval(int(low), int(high))

@@ -23,6 +23,8 @@ DATASETS = (
     "folder",
     "csv",
 )
+EXPORT_PLATFORMS = ("cpu", "cuda", "tpu")
+
 OPTIMIZERS = (
     "sgd",
     "momentum",

@@ -18,10 +18,11 @@ from jax import Array
 
 from deepsvdd_jax import detectors, scoring
 from deepsvdd_jax.checkpoints import Model
+from deepsvdd_jax.configs import EXPORT_PLATFORMS
 from deepsvdd_jax.networks import build_network
 from deepsvdd_jax.training import TrainState
 
-PLATFORMS = ("cpu", "cuda", "tpu")
+PLATFORMS = EXPORT_PLATFORMS
 
 # As in `preprocessing.normalize_contrast`: below it an image is constant but for rounding.
 _LEAST_CONTRAST = 1e-8

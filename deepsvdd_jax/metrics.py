@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import metrics as sk_metrics
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -70,6 +69,8 @@ def evaluate(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float) -> 
       ValueError: a score is not finite, the threshold is NaN, the lengths differ, or the labels
         do not hold both 0 and 1.
     """
+    from sklearn import metrics as sk_metrics
+
     scores, labels = _scores_and_labels(scores, labels)
     if np.isnan(threshold):
         raise ValueError("threshold is NaN")
@@ -99,6 +100,8 @@ def auroc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     Raises:
       ValueError: as `evaluate`.
     """
+    from sklearn import metrics as sk_metrics
+
     values, marks = _scores_and_labels(scores, labels)
     return float(sk_metrics.roc_auc_score(marks, values))
 
@@ -114,6 +117,8 @@ def fpr_at_tpr(scores: npt.ArrayLike, labels: npt.ArrayLike, tpr: float = 0.95) 
     Raises:
       ValueError: as `evaluate`, or `tpr` outside (0, 1].
     """
+    from sklearn import metrics as sk_metrics
+
     scores, labels = _scores_and_labels(scores, labels)
     if not 0 < tpr <= 1:
         raise ValueError(f"tpr must lie in (0, 1], got {tpr}")
@@ -135,6 +140,8 @@ def roc_points(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray
     Raises:
       ValueError: as `evaluate`.
     """
+    from sklearn import metrics as sk_metrics
+
     fprs, tprs, _ = sk_metrics.roc_curve(*_scores_and_labels(scores, labels)[::-1])
     return fprs, tprs
 

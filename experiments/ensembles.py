@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from absl import flags
-from scipy import stats
 
 from deepsvdd_jax import metrics, plots
 from deepsvdd_jax.configs import ConfigError
@@ -119,6 +118,8 @@ def mean_standardized_logarithm(members: Members) -> Array:
 
 def mean_test_rank(members: Members) -> Array:
     """Mean rank among the test images: needs all of them at once."""
+    from scipy import stats
+
     return stats.rankdata(members.distances, axis=1).mean(axis=0)
 
 

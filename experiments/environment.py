@@ -13,15 +13,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import app, flags
 from tqdm import tqdm
 
 from deepsvdd_jax.checkpoints import ModelError
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
-from deepsvdd_jax.detectors import TrainingError
+from experiments.lazy import lazily
 from experiments.results import ResultsError, WriteError
+
+with lazily():
+    from deepsvdd_jax import detectors
 
 _HELP = frozenset(("--help", "-help", "--helpfull", "-helpfull", "-h", "-?"))
 
@@ -83,7 +85,7 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
         sys.stdout.flush()
     except (ConfigError, DataError, ModelError, ResultsError) as error:
         return _explain(2, error)
-    except (Failure, WriteError, TrainingError) as error:
+    except (Failure, WriteError) as error:
         return _explain(1, error)
     except Interrupted as error:
         return _explain(1, f"stopped by {error}; the same command goes on where it was")
@@ -94,6 +96,8 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
         return _explain(1, "what reads the output ended before all of it was printed")
     except KeyboardInterrupt:
         return _explain(1, "interrupted; the same command goes on where it was saved last")
+    except detectors.TrainingError as error:
+        return _explain(1, error)
     return 0
 
 
@@ -171,13 +175,15 @@ def use_platform(name: str, cache: str) -> None:
     Raises:
       ConfigError: no such device here.
     """
+    import jax
+
     # Devices cannot change once something was computed in this process.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", min(_cores(), MOST_CPU_DEVICES))
     if cache:
         _keep_compiled_programs(cache)
     if name == "auto":
-        asked = jax.config.jax_platforms
+        asked: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]  # set by name
         reason = _failure_of(asked)
         if reason is not None:
             which = f" of JAX_PLATFORMS={asked}" if asked else ""
@@ -200,6 +206,8 @@ def use_platform(name: str, cache: str) -> None:
 def _failure_of(platforms: str | None) -> str | None:
     """Makes jax use platforms; returns None, or why there is no such device: words that follow a
     sentence, or nothing where jax has nothing to add."""
+    import jax
+
     jax.config.update("jax_platforms", platforms)
     try:
         jax.devices()
@@ -225,6 +233,8 @@ def _keep_compiled_programs(cache: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return
+    import jax
+
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
@@ -265,6 +275,8 @@ def progress_bar(what: str, total: int, unit: str) -> tqdm:
 
 def describe() -> dict[str, Any]:
     """Returns the versions of the packages and the devices, for `config.json`."""
+    import jax
+
     versions = {"python": host.python_version()}
     for name in PACKAGES:
         try:

@@ -7,9 +7,13 @@ from pathlib import Path
 
 from absl import flags
 
-from deepsvdd_jax import checkpoints, exports
-from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax import checkpoints
+from deepsvdd_jax.configs import EXPORT_PLATFORMS, ConfigError
 from experiments import environment, results
+from experiments.lazy import lazily
+
+with lazily():
+    from deepsvdd_jax import exports
 
 
 def define_flags() -> None:
@@ -17,7 +21,7 @@ def define_flags() -> None:
     environment.define_flags()
     flags.DEFINE_string("model", None, "folder of a saved model")
     flags.DEFINE_string("out", "scorer.jaxexport", "file to write")
-    flags.DEFINE_list("platforms", list(exports.PLATFORMS), "what it is to run on")
+    flags.DEFINE_list("platforms", list(EXPORT_PLATFORMS), "what it is to run on")
 
 
 def main() -> None:
@@ -26,9 +30,9 @@ def main() -> None:
     environment.use_platform(values.platform, values.compilation_cache)
     if not values.model:
         raise ConfigError("--model is not given; it names the folder of a saved model")
-    unknown = [name for name in values.platforms if name not in exports.PLATFORMS]
+    unknown = [name for name in values.platforms if name not in EXPORT_PLATFORMS]
     if unknown or not values.platforms:
-        raise ConfigError(f"platforms is {values.platforms}; any of {','.join(exports.PLATFORMS)}")
+        raise ConfigError(f"platforms is {values.platforms}; any of {','.join(EXPORT_PLATFORMS)}")
     model = checkpoints.load_model(Path(values.model).expanduser())
     try:
         data = exports.export_model(model, tuple(values.platforms))

@@ -15,11 +15,15 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
-from deepsvdd_jax import calibration, datasets, detectors
+from deepsvdd_jax import calibration, datasets
 from deepsvdd_jax.calibration import AlarmInterval
 from deepsvdd_jax.configs import DetectorConfig
 from deepsvdd_jax.datasets import Dataset
 from experiments import environment, settings, tables
+from experiments.lazy import lazily
+
+with lazily():
+    from deepsvdd_jax import detectors
 
 _ASIDE = 0.2
 

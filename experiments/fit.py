@@ -23,11 +23,15 @@ import numpy as np
 import numpy.typing as npt
 from absl import flags
 
-from deepsvdd_jax import calibration, checkpoints, datasets, detectors, metrics
+from deepsvdd_jax import calibration, checkpoints, datasets, metrics
 from deepsvdd_jax.checkpoints import Model
 from deepsvdd_jax.configs import ConfigError, DataConfig, DetectorConfig
 from deepsvdd_jax.datasets import DataError, Dataset
 from experiments import environment, plans, settings
+from experiments.lazy import lazily
+
+with lazily():
+    from deepsvdd_jax import detectors
 
 
 class NormalData(NamedTuple):

@@ -10,12 +10,14 @@ sweep's; an interrupted command goes on where it was.
 The paper's adversarials were never published, so figures are comparable in kind only.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import importlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -23,8 +25,15 @@ from absl import flags
 from deepsvdd_jax import datasets
 from deepsvdd_jax.configs import ConfigError, DataConfig, SplitConfig
 from deepsvdd_jax.datasets import DataError, Dataset
-from experiments import adversarial, environment, plans, results, sweep
-from experiments.adversarial import Adversarials, AttackConfig, ClassifierConfig
+from experiments import environment, plans, results, sweep
+from experiments.adversarial_configs import STOP_CLASS, AttackConfig, ClassifierConfig
+from experiments.lazy import lazily
+
+with lazily():
+    from experiments import adversarial
+
+if TYPE_CHECKING:
+    from experiments.adversarial import Adversarials
 
 DATASET = "gtsrb_adversarial"
 _ATTACK = AttackConfig()
@@ -85,7 +94,7 @@ def plan(values: flags.FlagValues) -> Experiment:
     data = DataConfig("gtsrb", values.data_dir)
     signs = datasets.load(data)
     planned = plans.plan_on(
-        values, data, SplitConfig(), stop_problem(signs, None), (adversarial.STOP_CLASS,), False
+        values, data, SplitConfig(), stop_problem(signs, None), (STOP_CLASS,), False
     )
     if not _arrays_path(planned.out).exists():
         _check_extra()
@@ -194,7 +203,7 @@ def make_adversarials(
         f"{100 * classifier.stop_accuracy:.1f} % of the stop signs",
         file=sys.stderr,
     )
-    stops = signs.x_test[labels[1] == adversarial.STOP_CLASS]
+    stops = signs.x_test[labels[1] == STOP_CLASS]
     starts = starting_images(signs, start, attack_config.seed)
     with environment.progress_bar("attack", attack_config.steps, "query") as bar:
         return adversarial.generate_adversarials(
@@ -205,7 +214,7 @@ def make_adversarials(
 def starting_images(signs: Dataset, start: str, seed: int) -> np.ndarray:
     """Returns what the attack may start from, uint8 `[n, height, width, 3]`."""
     if start == "images":
-        return signs.x_train[signs.y_train != adversarial.STOP_CLASS]
+        return signs.x_train[signs.y_train != STOP_CLASS]
     shape = (_NOISE_IMAGES, *signs.x_train.shape[1:])
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
@@ -221,7 +230,7 @@ def _moves(bar: Any) -> Callable[[int, int], None]:
 def stop_problem(signs: Dataset, found: Adversarials | None) -> Dataset:
     """Returns the data set whose training images are the stop signs of the training set, and whose
     test images those of the test set, then the adversarials as one more class (paper, 4.3)."""
-    stop = adversarial.STOP_CLASS
+    stop = STOP_CLASS
     train = signs.x_train[signs.y_train == stop]
     test = signs.x_test[signs.y_test == stop]
     images = test[:0] if found is None else found.images

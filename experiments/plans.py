@@ -6,13 +6,16 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from deepsvdd_jax import configs, datasets, initialization, presets, runs, streaming
+from deepsvdd_jax import configs, datasets, presets
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
-from deepsvdd_jax.networks import build_network, check_image_shape
 from experiments import environment, processes, settings, shallow
+from experiments.lazy import lazily
 from experiments.processes import ALONE, Team
 from experiments.results import RunName
+
+with lazily():
+    from deepsvdd_jax import initialization, networks, runs, streaming
 
 DEEP_METHODS = ("deep_svdd", "dcae", "soft_boundary")
 METHODS = ("deep_svdd", "dcae", *shallow.METHODS, "soft_boundary")
@@ -172,11 +175,11 @@ def method_config(method: str, base: RunConfig) -> RunConfig:
 
 def check_network(config: RunConfig, shape: tuple[int, ...]) -> None:
     """Refuses a network, or a decoder, that images of a shape are too small for or no image of."""
-    check_image_shape(config.network, shape)
+    networks.check_image_shape(config.network, shape)
     if config.needs_decoder:
         import jax
 
-        network = build_network(config.network, shape)
+        network = networks.build_network(config.network, shape)
         jax.eval_shape(lambda key: network.init(key, True), jax.random.key(0))
 
 

@@ -14,13 +14,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 from absl import flags
 
 from deepsvdd_jax.configs import ConfigError
-from experiments import rendezvous, results
+from experiments import results
 from experiments.environment import Failure
+from experiments.lazy import lazily
 from experiments.results import Row, RunName
+
+with lazily():
+    from experiments import rendezvous
 
 # Between two looks at the folder, while others start and while they train.
 _STARTING_SECONDS = 0.2
@@ -93,6 +96,8 @@ def join(values: flags.FlagValues) -> Team:
                 raise ConfigError(f"--{name} is for several processes; give --distributed too")
         return ALONE
     found = _meet(given, values.patience)
+    import jax
+
     for name, devices in found["visible"].items():
         jax.config.update(name, devices)
     return Team(found["number"], found["count"], values.patience)

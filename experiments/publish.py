@@ -10,6 +10,8 @@ makes one table of published folders with the same settings and other classes or
 that two of them have, the one with all seeds of the other and more stands.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -18,9 +20,12 @@ from absl import flags
 
 from deepsvdd_jax import plots
 from deepsvdd_jax.configs import ConfigError
-from experiments import ensembles, environment, report, results, sweep_report, tables
+from experiments import ensembles, environment, report, results, tables
+from experiments.lazy import lazily
 from experiments.results import ResultsError, Row, RunName
-from experiments.sweep_report import Sweep
+
+with lazily():
+    from experiments import sweep_report
 
 # What tells a published folder from any other.
 MARKS = (results.HARDWARE, "summary.csv")
@@ -78,9 +83,9 @@ def markdown(kept: Published) -> str:
     return tables.markdown_table(kept.summary, sweep_report.preset_of(sweep), sweep.split.protocol)
 
 
-def _as_sweep(kept: Published) -> Sweep:
+def _as_sweep(kept: Published) -> sweep_report.Sweep:
     """Returns the table as a sweep, of which only settings and rows are there."""
-    return Sweep(Path(), kept.settings, kept.rows, None, "")
+    return sweep_report.Sweep(Path(), kept.settings, kept.rows, None, "")
 
 
 def kept_of(folder: Path) -> Published:

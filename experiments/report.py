@@ -7,14 +7,23 @@ Writes `report.html` into `--out` and its pictures as PNG files into `report/` b
 needs no network and no script.
 """
 
+from __future__ import annotations
+
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from deepsvdd_jax.configs import ConfigError
-from experiments import environment, results, score_report, settings, sweep_report
-from experiments.sweep_report import Page
+from experiments import environment, results, settings
+from experiments.lazy import lazily
+
+with lazily():
+    from experiments import score_report, sweep_report
+
+if TYPE_CHECKING:
+    from experiments.sweep_report import Page
 
 
 def define_flags() -> None:

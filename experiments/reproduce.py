@@ -18,9 +18,13 @@ from absl import flags
 from absl.testing import flagsaver
 
 from deepsvdd_jax.configs import ConfigError
-from experiments import costs, environment, gtsrb_adversarial, plans, processes, results, sweep
+from experiments import environment, gtsrb_adversarial, plans, processes, results, sweep
+from experiments.lazy import lazily
 from experiments.plans import Sweep
 from experiments.processes import Team
+
+with lazily():
+    from experiments import costs
 
 _ALL_METHODS = "deep_svdd,soft_boundary,dcae,ocsvm,kde,isolation_forest"
 

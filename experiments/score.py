@@ -23,11 +23,15 @@ import numpy as np
 import numpy.typing as npt
 from absl import flags
 
-from deepsvdd_jax import calibration, checkpoints, datasets, detectors
+from deepsvdd_jax import calibration, checkpoints, datasets
 from deepsvdd_jax.checkpoints import Model
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
 from experiments import environment, results
+from experiments.lazy import lazily
+
+with lazily():
+    from deepsvdd_jax import detectors
 
 COLUMNS = ("name", "score", "p_value", "anomalous")
 _ROWS_AT_ONCE = 4096

@@ -1,5 +1,7 @@
 """Scores the shallow baselines of a sweep: features, methods, several cores."""
 
+from __future__ import annotations
+
 import collections
 import dataclasses
 import os
@@ -12,12 +14,17 @@ import numpy as np
 import numpy.typing as npt
 from absl import flags
 
-from deepsvdd_jax import baselines, preprocessing
+from deepsvdd_jax import preprocessing
 from deepsvdd_jax.configs import ConfigError, PreprocessingConfig, RunConfig
 from deepsvdd_jax.datasets import OneClassSplit
 from deepsvdd_jax.knn import KNNConfig
-from experiments import deep, environment, processes, results
+from experiments import environment, processes, results
+from experiments.lazy import lazily
 from experiments.results import RunName
+
+with lazily():
+    from deepsvdd_jax import baselines
+    from experiments import deep
 
 if TYPE_CHECKING:
     from experiments.plans import Sweep
@@ -49,7 +56,7 @@ class ShallowConfig:
     svm_nu: float = 0.1
     svm_gamma: float | None = None
     kde_bandwidths: tuple[float, ...] | None = None
-    neighbors: "NeighborsConfig | None" = None
+    neighbors: NeighborsConfig | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +147,7 @@ def _floats(name: str, parts: list[str] | None) -> tuple[float, ...] | None:
         raise ConfigError(f"{name} is {','.join(parts)!r}; give numbers, as 0.5,1,2") from None
 
 
-def wanted_runs(sweep: "Sweep") -> list[RunName]:
+def wanted_runs(sweep: Sweep) -> list[RunName]:
     """Returns the runs of the baselines; what does not depend on a seed runs for the first only."""
     return [
         RunName(method, label, seed)
@@ -151,7 +158,7 @@ def wanted_runs(sweep: "Sweep") -> list[RunName]:
     ]
 
 
-def _is_random(method: str, sweep: "Sweep") -> bool:
+def _is_random(method: str, sweep: Sweep) -> bool:
     drawn = bool(sweep.split.outlier_fraction or sweep.split.validation_fraction)
     by_selection = method == "ocsvm" and sweep.shallow.selection == "paper"
     return method == "isolation_forest" or by_selection or drawn
@@ -173,7 +180,7 @@ def method_config(method: str, config: ShallowConfig) -> baselines.BaselineConfi
 
 
 def score_missing(
-    sweep: "Sweep",
+    sweep: Sweep,
     own: Collection[RunName],
     rows: dict[RunName, results.Row],
     stop_if_asked: Callable[[], None],
@@ -198,7 +205,7 @@ def score_missing(
             stop_if_asked()
 
 
-def describe_costs(sweep: "Sweep", missing: list[RunName]) -> list[str]:
+def describe_costs(sweep: Sweep, missing: list[RunName]) -> list[str]:
     """Returns a line for each method of the missing runs: what one of them will cost."""
     split = sweep.splits[sweep.classes[0], sweep.seeds[0]]
     features = int(np.prod(sweep.dataset.x_train.shape[1:]))
@@ -216,7 +223,7 @@ def describe_costs(sweep: "Sweep", missing: list[RunName]) -> list[str]:
 
 
 def _score(
-    sweep: "Sweep", name: RunName
+    sweep: Sweep, name: RunName
 ) -> tuple[RunName, dict[str, Any], dict[str, npt.NDArray[Any]] | None]:
     split = sweep.splits[name.normal_class, name.seed]
     started = time.perf_counter()
@@ -246,7 +253,7 @@ def _score(
 
 
 def method_features(
-    sweep: "Sweep", method: str, split: OneClassSplit
+    sweep: Sweep, method: str, split: OneClassSplit
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
     """Returns a baseline's features of the training and the test images, `[n, features]`.
 

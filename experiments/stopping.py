@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from absl import flags
-from scipy import stats
 
 from deepsvdd_jax import plots
 from deepsvdd_jax.configs import ConfigError
@@ -253,6 +252,8 @@ def read_traces(folder: Path, method: str) -> dict[int, Trace]:
 def _read_trace(folder: Path, rows: Mapping[RunName, Row], method: str, label: int) -> Trace | None:
     names = [name for name in sorted(rows) if name[:2] == (method, label) and rows[name]["auroc"]]
     scores = [results.read_scores(folder, name) for name in names]
+    from scipy import stats
+
     if len(names) < 2 or any(len(one.get("pass_epochs", ())) < 2 for one in scores):
         return None
     # A recipe with a stopping rule of its own ends some seeds before others.

@@ -14,19 +14,13 @@ from typing import Any
 
 from absl import flags
 
-from experiments import (
-    environment,
-    flights,
-    plans,
-    processes,
-    results,
-    settings,
-    shallow,
-    stages,
-    tables,
-)
+from experiments import environment, plans, processes, results, settings, shallow, tables
+from experiments.lazy import lazily
 from experiments.plans import METHODS, Sweep
 from experiments.results import RunName
+
+with lazily():
+    from experiments import flights, stages
 
 
 def define_flags() -> None:

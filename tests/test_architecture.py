@@ -58,7 +58,7 @@ ROOMS: dict[str, set[str]] = {
         "calibration",
         "configs",
     },
-    "exports": {"detectors", "scoring", "training", "networks", "checkpoints"},
+    "exports": {"detectors", "scoring", "training", "networks", "checkpoints", "configs"},
     "estimator": {"detectors", "calibration", "checkpoints", "presets", "configs"},
 }
 WITHOUT_JAX = {

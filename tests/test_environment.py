@@ -37,14 +37,16 @@ def test_a_reader_that_ends_early_is_one_line(letters: int, flags: list[str]) ->
     assert "ended before all of it was printed" in done.stderr and done.stderr.count("\n") == 1
 
 
-def on_platform(name: str, gpu: tuple[str, ...], before: str = "") -> subprocess.CompletedProcess:
-    """Starts a command in a process of its own, for which a GPU is called by other names, and which
+def on_platform(
+    name: str, kinds: tuple[str, ...], before: str = "", variable: str = ""
+) -> subprocess.CompletedProcess:
+    """Starts a command in a process of its own, for which a platform has other kinds, and which
     prints the platform that it computes on."""
     script = (
         "import jax\n"
         f"{before}\n"
         "from experiments import environment\n"
-        f"environment.PLATFORMS[{name!r}] = {gpu!r}\n"
+        f"environment.PLATFORMS[{name!r}] = {kinds!r}\n"
         "def main():\n"
         f"    environment.use_platform({name!r}, '')\n"
         "    print(jax.devices()[0].platform)\n"
@@ -57,11 +59,16 @@ def on_platform(name: str, gpu: tuple[str, ...], before: str = "") -> subprocess
         timeout=120,
         check=False,
         cwd=ROOT,
-        env=dict(os.environ, JAX_PLATFORMS=""),
+        env=dict(os.environ, JAX_PLATFORMS=variable),
     )
 
 
 MISSING = "not-installed"
+
+# A driver that shows no device.
+HIDDEN = (
+    "from jax._src import hardware_utils\nhardware_utils.has_visible_nvidia_gpu = lambda: False"
+)
 
 
 def test_jax_refuses_a_list_of_platforms_one_of_which_is_not_installed() -> None:
@@ -95,12 +102,16 @@ def test_a_platform_that_is_not_installed_is_one_line_that_says_how_to_install_i
 
 def test_cuda_without_a_device_is_the_same_line() -> None:
     """jax fails an assertion of its own where the driver shows no GPU."""
-    hidden = (
-        "from jax._src import hardware_utils\nhardware_utils.has_visible_nvidia_gpu = lambda: False"
-    )
-    done = on_platform("gpu", ("cuda", MISSING), hidden)
+    done = on_platform("gpu", ("cuda", MISSING), HIDDEN)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "'jax[cuda13]'" in done.stderr
+
+
+@pytest.mark.parametrize("variable", [MISSING, f"cpu,{MISSING}", "cuda"])
+def test_an_environment_that_names_what_is_not_there_is_one_line(variable: str) -> None:
+    done = on_platform("auto", (), HIDDEN, variable)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"JAX_PLATFORMS={variable}" in done.stderr
 
 
 @pytest.mark.parametrize(("given", "level"), [(None, "2"), ("0", "0")])

@@ -13,12 +13,12 @@ import pytest
 
 from deepsvdd_jax import datasets
 from deepsvdd_jax.datasets import Dataset
-from experiments import adversarial, gtsrb_adversarial, report, sweep_report
+from experiments import adversarial, adversarial_configs, gtsrb_adversarial, report, sweep_report
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
 
-STOP = adversarial.STOP_CLASS
+STOP = adversarial_configs.STOP_CLASS
 SHORT = (
     *("--methods=deep_svdd,isolation_forest", "--seeds=2", "--epochs=1", "--milestones=1"),
     *("--pretrain_epochs=1", "--pretrain_milestones=1", "--classifier_epochs=3"),
