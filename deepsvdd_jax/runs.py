@@ -612,11 +612,28 @@ def place(mesh: Mesh, per_run: Any) -> Any:
 
 
 def compile_programs(
-    config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run
-) -> None:
+    config: RunConfig,
+    network: Network,
+    mesh: Mesh,
+    shared: Shared,
+    runs: Run,
+    on_compiled: Callable[[int, int], None] | None = None,
+) -> int:
     """Compiles all that a program of runs will call, at the same time, each call in a thread: the
-    compiler works on one core. Nothing but time depends on it, so it may be left out."""
+    compiler works on one core. Nothing but time depends on it, so it may be left out.
+
+    Args:
+      config, network, mesh, shared, runs: as of `begin_runs`; of the last two the shapes, types and
+        places are enough.
+      on_compiled: called about once a second with how many programs are compiled, and of how many.
+
+    Returns:
+      The bytes that the largest of the programs needs on a device: arguments, results, temporaries.
+    """
     no_epochs = (np.int32(0), np.int32(0))
+    phases = PHASES[config.pretraining is None :]
+    tell = on_compiled or (lambda done, total: None)
+    tell(0, 2 * len(phases) + 1)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         under_way = []
 
@@ -624,22 +641,54 @@ def compile_programs(
             # Traced and lowered here: what a caller has set in jax for this thread takes part.
             under_way.append(pool.submit(call.lower().compile))
 
-        begin = compiled(begin_run, mesh, config, network).trace((shared,), (runs,))
+        ends = _config_of_ends(config)
+        begin = compiled(begin_run, mesh, ends, network).trace((shared,), (runs,))
         state, _ = _placed_shapes(mesh, begin.out_info)
         once = [begin]
         # The epochs first: all have to wait for the longest.
-        for phase in PHASES[config.pretraining is None :]:
+        for phase in phases:
             advance = compiled(run_epochs, mesh, config, network, phase, MOST_EPOCHS_PER_CALL)
             start_compiling(advance.trace((shared, *no_epochs), (runs, state)))
             if phase == "pretraining":
                 switch = compiled(end_pretraining, mesh, config, network)
                 once.append(switch.trace((shared,), (runs, state)))
                 state = _placed_shapes(mesh, once[-1].out_info)
-        once.append(compiled(end_run, mesh, config, network).trace((shared,), (runs, state)))
+        once.append(compiled(end_run, mesh, ends, network).trace((shared,), (runs, state)))
         for call in once:
             start_compiling(call)
-        for one in under_way:
-            one.result()
+        missing = set(under_way)
+        while missing:
+            _, missing = concurrent.futures.wait(missing, timeout=1.0)
+            tell(len(under_way) - len(missing), len(under_way))
+        return max(_bytes_needed(one.result()) for one in under_way)
+
+
+def _config_of_ends(config: RunConfig) -> RunConfig:
+    """Returns the configuration for which the programs of the first state and of the end are
+    compiled: neither looks at how the radius of a soft boundary moves in between, so that one-class
+    and soft boundary share them."""
+    objective = config.training.objective
+    if objective.kind != "soft-boundary" or objective.radius_rule == "gradient":
+        return config
+    default = ObjectiveConfig()
+    plain = dataclasses.replace(
+        objective,
+        kind="one-class",
+        radius_rule=default.radius_rule,
+        warm_up_epochs=default.warm_up_epochs,
+        radius_every=default.radius_every,
+        # What a dual center rule solves for is solved for between epochs.
+        center_rule="fixed" if objective.center_rule == "dual" else objective.center_rule,
+    )
+    training_phase = dataclasses.replace(config.training, objective=plain)
+    return dataclasses.replace(config, training=training_phase)
+
+
+def _bytes_needed(program: jax.stages.Compiled) -> int:
+    usage: Any = program.memory_analysis()
+    if usage is None:
+        return 0
+    return usage.argument_size_in_bytes + usage.output_size_in_bytes + usage.temp_size_in_bytes
 
 
 def _placed_shapes(mesh: Mesh, shapes: Any) -> Any:
@@ -654,7 +703,7 @@ def begin_runs(
     config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run
 ) -> Progress:
     """Starts the runs of a program: weights, center, untrained scores."""
-    begin = compiled(begin_run, mesh, config, network)
+    begin = compiled(begin_run, mesh, _config_of_ends(config), network)
     state, untrained = begin((shared,), (runs,))
     phase = "training" if config.pretraining is None else "pretraining"
     return Progress(phase, 0, state, untrained, {})
@@ -754,7 +803,8 @@ def end_runs(
     config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run, progress: Progress
 ) -> Outcome:
     """Scores the runs of a program that is over."""
-    return compiled(end_run, mesh, config, network)((shared,), (runs, progress.state))
+    end = compiled(end_run, mesh, _config_of_ends(config), network)
+    return end((shared,), (runs, progress.state))
 
 
 class Engine(NamedTuple):
@@ -762,6 +812,7 @@ class Engine(NamedTuple):
 
     Attributes:
       share: `(mesh, images, test_images) -> shared`, as `share`.
+      compile: as `compile_programs`; may be left out.
       begin: as `begin_runs`.
       advance: as `continue_runs`.
       evaluate: as `evaluate_runs`.
@@ -769,18 +820,14 @@ class Engine(NamedTuple):
     """
 
     share: Callable[..., Any]
+    compile: Callable[..., int]
     begin: Callable[..., Progress]
     advance: Callable[..., Progress]
     evaluate: Callable[..., tuple[Array, Array]]
     end: Callable[..., Outcome]
 
 
-def _compile_and_begin(*parts: Any) -> Progress:
-    compile_programs(*parts)
-    return begin_runs(*parts)
-
-
-IN_MEMORY = Engine(share, _compile_and_begin, continue_runs, evaluate_runs, end_runs)
+IN_MEMORY = Engine(share, compile_programs, begin_runs, continue_runs, evaluate_runs, end_runs)
 
 
 # --- in one call --------------------------------------------------------------------------------
@@ -893,6 +940,7 @@ def train_runs(
     check_data_devices(config, mesh.shape[training.DATA_AXIS])
     config = _of_program(config)
     parts = (config, network, mesh, engine.share(mesh, pool, test_pool), place(mesh, runs))
+    engine.compile(*parts)
     progress = engine.begin(*parts)
     while not is_over(config, progress):
         progress = engine.advance(*parts, progress, epochs_per_call)
@@ -928,47 +976,14 @@ def _of_program(config: RunConfig) -> RunConfig:
 _MEMORY_SHARE = 0.8
 
 
-def widest_program(
-    config: RunConfig, network: Network, shared: Shared, longest: int, memory: int
-) -> int:
-    """Returns how many runs fit into one device's memory, from the compiled program itself.
+def widest_program(needed: int, pools: int, width: int, memory: int) -> int:
+    """Returns how many runs a device, at least one, has the memory for.
 
     Args:
-      config: static.
-      network: static.
-      shared: pools, arrays or their shapes.
-      longest: most images of a run.
+      needed: bytes of a program on a device, as `compile_programs` returns them, which has
+      width: runs on that device, and
+      pools: bytes of what these share.
       memory: bytes of the device.
     """
-    one, two = (_program_bytes(config, network, shared, longest, width) for width in (1, 2))
-    per_run = max(two - one, 1)
-    return max(1, 1 + int((_MEMORY_SHARE * memory - one) // per_run))
-
-
-def _program_bytes(
-    config: RunConfig, network: Network, shared: Shared, longest: int, width: int
-) -> int:
-    """Returns the bytes of a vmapped epoch program's arguments, results and temporaries."""
-    ones = (1,) * len(network.image_shape)
-    settings = phase_settings(config)
-
-    def example(key: Array) -> Run:
-        data = RunData(
-            jnp.zeros((longest,), jnp.int32), jnp.int32(longest), jnp.zeros(ones), jnp.ones(ones)
-        )
-        return Run(key, data, *settings, {})
-
-    def both(shared: Shared, keys: Array) -> Any:
-        def one(key: Array) -> Any:
-            run = example(key)
-            state, _ = begin_run(config, network, shared, run)
-            phase = "training" if config.pretraining is None else "pretraining"
-            return run_epochs(
-                config, network, phase, 1, shared, jnp.int32(0), jnp.int32(1), run, state
-            )
-
-        return jax.vmap(one)(keys)
-
-    keys = jax.random.split(jax.random.key(0), width)
-    usage: Any = jax.jit(both).lower(shared, keys).compile().memory_analysis()
-    return usage.argument_size_in_bytes + usage.output_size_in_bytes + usage.temp_size_in_bytes
+    a_run = max((needed - pools) / width, 1.0)
+    return max(1, int((_MEMORY_SHARE * memory - pools) // a_run))

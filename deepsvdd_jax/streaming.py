@@ -61,7 +61,13 @@ def engine(budget: int) -> Engine:
     ) -> HostPools:
         return HostPools(images, test_images, chunk_bytes)
 
-    return Engine(share, begin_runs, continue_runs, evaluate_runs, end_runs)
+    return Engine(share, _compile_nothing, begin_runs, continue_runs, evaluate_runs, end_runs)
+
+
+def _compile_nothing(*parts: Any) -> int:
+    """Each of a chunk's programs is compiled at its first call; together they need no more than
+    the budget and what the runs hold."""
+    return 0
 
 
 def choose_engine(budget: int | None, *pools: npt.NDArray[np.generic]) -> Engine:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -15,8 +14,9 @@ from deepsvdd_jax import initialization, metrics, preprocessing, runs, streaming
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 from deepsvdd_jax.networks import Network, build_network
-from deepsvdd_jax.runs import Engine, Outcome, Progress, Run, Shared
+from deepsvdd_jax.runs import Engine, Outcome, Progress, Run
 from experiments import environment, flights, pretraining
+from experiments.ahead import Ahead
 from experiments.flights import Flight, Left
 from experiments.pretraining import Pretrained
 from experiments.results import RunName
@@ -55,6 +55,7 @@ class Schedule(NamedTuple):
         that a sweep that is taken up again runs the program that it left.
       data_devices: over how many devices the batches of a run are split.
       memory_budget: bytes of images on a device, above which they are streamed; None chooses.
+      ahead: compiles what trains after these runs; None compiles nothing ahead.
     """
 
     runs_per_program: int | None
@@ -63,6 +64,7 @@ class Schedule(NamedTuple):
     longest: int
     data_devices: int = 1
     memory_budget: int | None = None
+    ahead: Ahead | None = None
 
 
 class Watch(NamedTuple):
@@ -73,12 +75,15 @@ class Watch(NamedTuple):
       epochs: called with a number of run-epochs that are done or skipped.
       chunk: called with a program under way between two chunks of epochs.
       over: called with the names of a program's runs when all of them are finished.
+      compiled: called about once a second while programs are compiled, with how many are done and
+        of how many.
     """
 
     finished: Callable[["Finished"], None]
     epochs: Callable[[int], None]
     chunk: Callable[[Flight], None]
     over: Callable[[tuple[RunName, ...]], None]
+    compiled: Callable[[int, int], None] = lambda done, total: None
 
 
 class Finished(NamedTuple):
@@ -167,7 +172,7 @@ def _train_group(
     watch: Watch,
     lefts: Sequence[Left],
 ) -> None:
-    width, mesh = choose_width(config, network, group, schedule)
+    width, mesh = choose_width(schedule)
     engine = _engine(group, schedule)
     shared = engine.share(mesh, group.images, group.test_images)
     at_once = runs.places_for_runs(mesh)
@@ -185,34 +190,50 @@ def _train_group(
             program = _Program(config, network, engine, mesh, shared, placed, part, group)
             flight = None if left is None else _take_up(program, left)
             _train_program(program, schedule, watch, flight)
-        except jax.errors.JaxRuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-            width = _narrower(width, at_once)
-            # What was taken up starts anew in narrower programs.
-            rest = part + rest if left is not None else rest
+        except (jax.errors.JaxRuntimeError, _TooWide) as error:
+            width = _narrower(error, full, at_once)
+            if left is not None and len(part) <= width:
+                to_take_up.insert(0, left)
+            else:
+                # What was taken up starts anew in narrower programs.
+                rest = part + rest if left is not None else rest
             continue
         if left is None:
             rest = rest[len(part) :]
+
+
+class _TooWide(RuntimeError):
+    """A program of more runs than a device has the memory for; so many a device would do."""
+
+    def __init__(self, runs_per_device: int) -> None:
+        super().__init__(f"{runs_per_device} runs a device fit its memory")
+        self.runs_per_device = runs_per_device
 
 
 def _is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
-def _narrower(width: int, at_once: int) -> int:
-    """Returns half a program's width, a multiple of the runs that train at once; says so on
-    stderr."""
-    half = width // 2 // at_once * at_once
-    if half < 1:
+def _narrower(error: jax.errors.JaxRuntimeError | _TooWide, width: int, at_once: int) -> int:
+    """Returns the width of the programs after one that did not fit, a multiple of the runs that
+    train at once; says so on stderr."""
+    if isinstance(error, _TooWide):
+        programs = math.ceil(width / (error.runs_per_device * at_once))
+        narrower = math.ceil(width / programs / at_once) * at_once
+    elif _is_out_of_memory(error):
+        narrower = width // 2 // at_once * at_once
+    else:
+        raise error
+    if narrower < 1:
         raise environment.Failure(
             "out of device memory with one run a device; lower --batch_size or take a smaller "
             "--network"
         )
     print(
-        f"out of device memory with {width} runs in a program; {half} from here on", file=sys.stderr
+        f"out of device memory with {width} runs in a program; {narrower} from here on",
+        file=sys.stderr,
     )
-    return half
+    return narrower
 
 
 def _groups(config: RunConfig, dataset: Dataset, jobs: list[Job]) -> Iterator[_Group]:
@@ -271,21 +292,18 @@ def _stack(
     return runs.stack_runs(stacked + [empty] * (width - len(stacked)))
 
 
-def choose_width(
-    config: RunConfig, network: Network, group: _Group, schedule: Schedule
-) -> tuple[int, jax.sharding.Mesh]:
+def choose_width(schedule: Schedule) -> tuple[int, jax.sharding.Mesh]:
     """Returns how many runs a program has, a multiple of those that train at once, and the mesh of
-    its devices."""
+    its devices. On an accelerator that tells its memory that is all of them, see `_compile`."""
     split = schedule.data_devices
     devices = jax.local_devices()
     places = len(devices) // split
     if schedule.runs_per_program is not None:
         wanted = schedule.runs_per_program
-    elif jax.default_backend() == "cpu":
+    elif streaming.device_memory() is None:
         wanted = min(CPU_RUNS_PER_PROGRAM, schedule.wanted)
     else:
-        fits = _width_by_memory(config, network, group, schedule)
-        wanted = min(schedule.wanted, CPU_RUNS_PER_PROGRAM if fits is None else fits * places)
+        wanted = schedule.wanted
     at_once = min(places, wanted)
     mesh = runs.make_mesh(devices[: at_once * split], split)
     return math.ceil(wanted / at_once) * at_once, mesh
@@ -295,20 +313,24 @@ def _engine(group: _Group, schedule: Schedule) -> Engine:
     return streaming.choose_engine(schedule.memory_budget, group.images, group.test_images)
 
 
-def _width_by_memory(
-    config: RunConfig, network: Network, group: _Group, schedule: Schedule
-) -> int | None:
-    """Returns how many runs fit one device, or None where it does not tell its memory."""
-    limit = streaming.device_memory()
-    if limit is None:
-        return None
-    pools = (group.images, group.test_images)
-    if _engine(group, schedule) is not runs.IN_MEMORY:
-        # What is streamed has its share of the memory, however large the pools are.
-        pools = (group.images[:1], group.test_images[:1])
-        limit -= streaming.budget_in_bytes(schedule.memory_budget) or 0
-    shapes: list[Any] = [jax.ShapeDtypeStruct(pool.shape, jnp.float32) for pool in pools]
-    return max(1, runs.widest_program(config, network, Shared(*shapes), schedule.longest, limit))
+def _compile(program: _Program, schedule: Schedule, watch: Watch) -> None:
+    """Compiles a program.
+
+    Raises:
+      _TooWide: it needs more memory than its device has, and was not asked for in this width.
+    """
+    needed = program.engine.compile(*program.parts, watch.compiled)
+    memory = streaming.device_memory()
+    if memory is not None and needed and schedule.runs_per_program is None:
+        width = len(program.stacked.data.count) // runs.places_for_runs(program.mesh)
+        pools = sum(leaf.nbytes for leaf in jax.tree.leaves(program.shared))
+        fits = runs.widest_program(needed, pools, width, memory)
+        if fits < width:
+            raise _TooWide(fits)
+    if schedule.ahead is not None and program.engine is runs.IN_MEMORY:
+        schedule.ahead.start(
+            *choose_width(schedule), program.network, program.shared, program.stacked
+        )
 
 
 def _take_up(program: _Program, left: Left) -> Flight | None:
@@ -334,6 +356,7 @@ def _train_program(
     config, jobs = program.config, program.jobs
     parts = program.parts
     started = time.perf_counter()
+    _compile(program, schedule, watch)
     if flight is None:
         names = tuple(job.name for job in jobs)
         flight = Flight(names, _begun(program), {}, 0.0)

@@ -7,6 +7,7 @@ import platform as host
 import signal
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -271,6 +272,29 @@ def progress_bar(what: str, total: int, unit: str) -> tqdm:
         disable=total == 0,
         smoothing=0.1,
     )
+
+
+def show_compilation(bar: tqdm) -> Callable[[int, int], None]:
+    """Returns what shows on a bar how many programs are compiled, and of how many: called again and
+    again until all are. The bar's clock, and so its estimate, stands still meanwhile."""
+    begun = shown = 0.0
+
+    def show(done: int, total: int) -> None:
+        nonlocal begun, shown
+        now = time.time()
+        begun = begun or now
+        if done < total:
+            if not bar.disable and now - max(shown, begun) >= bar.mininterval:
+                shown = now
+                bar.set_postfix_str(f"compiling, {done} of {total} programs, {now - begun:.0f} s")
+            return
+        if not bar.disable:
+            bar.start_t += now - begun
+            bar.last_print_t += now - begun
+            bar.set_postfix_str("", refresh=False)
+        begun = shown = 0.0
+
+    return show
 
 
 def describe() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from deepsvdd_jax import runs
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.datasets import OneClassSplit
 from deepsvdd_jax.networks import build_network
-from experiments import deep, environment, flights, pretraining, processes, results
+from experiments import ahead, deep, environment, flights, pretraining, processes, results
 from experiments.plans import Sweep
 from experiments.pretraining import Pretrained
 from experiments.results import RunName
@@ -27,6 +27,8 @@ class Stage(NamedTuple):
       missing: those that are not finished.
       start_of: returns the autoencoder that a run starts from, or None.
       write: takes what a run left when it ended.
+      following: configuration of the runs that train next, without a pretraining, and whether they
+        start from an autoencoder; None where nothing trains next.
     """
 
     label: str
@@ -35,6 +37,7 @@ class Stage(NamedTuple):
     missing: set[RunName]
     start_of: Callable[[RunName], Pretrained | None]
     write: Callable[[deep.Finished], None]
+    following: tuple[RunConfig, bool] | None = None
 
 
 def train_deep(
@@ -49,8 +52,9 @@ def train_deep(
     methods = dict.fromkeys(("dcae", *sweep.configs))
     lefts = keeper.left(RunName(method, *problem) for method in methods for problem in problems)
     under_way = {name for left in lefts for name in left.names}
+    started = None
     for stage in _stages(sweep, problems, rows, under_way):
-        _train_stage(sweep, stage, keeper, lefts, stop_if_asked)
+        started = _train_stage(sweep, stage, keeper, lefts, stop_if_asked, started)
 
 
 def _train_stage(
@@ -59,7 +63,9 @@ def _train_stage(
     keeper: flights.Keeper,
     lefts: list[flights.Left],
     stop_if_asked: Callable[[], None],
-) -> None:
+    started: ahead.Ahead | None,
+) -> ahead.Ahead | None:
+    """Trains a stage, whose programs `started` compiles; returns what compiles the next stage's."""
     lefts = [left for left in lefts if _goes_on(left, stage)]
     under_way = {name for left in lefts for name in left.names}
     jobs = [
@@ -75,12 +81,19 @@ def _train_stage(
         max(deep.image_count(split) for split in sweep.splits.values()),
         sweep.data_devices,
         sweep.memory_budget,
+        ahead.Ahead(*stage.following) if stage.following and ahead.pays() else None,
     )
     with environment.progress_bar(
         stage.label, len(jobs) * stage.config.training.epochs, "epoch"
     ) as bar:
-        watch = deep.Watch(stage.write, bar.update, _saver(keeper, stop_if_asked), keeper.drop)
+        compiled = environment.show_compilation(bar)
+        if started is not None:
+            started.wait(compiled)
+        watch = deep.Watch(
+            stage.write, bar.update, _saver(keeper, stop_if_asked), keeper.drop, compiled
+        )
         deep.train_jobs(stage.config, sweep.dataset, jobs, schedule, watch, lefts)
+    return schedule.ahead
 
 
 def _stages(
@@ -92,16 +105,30 @@ def _stages(
     """Yields what is to be trained in turn: the autoencoders first, which the methods share, then
     each method."""
     autoencoder = _autoencoder_of(sweep.configs)
+    methods = {method: config for method, config in sweep.configs.items() if method != "dcae"}
     if autoencoder is not None:
-        yield _autoencoder_stage(sweep, problems, rows, under_way, autoencoder)
-    for method, config in sweep.configs.items():
-        if method == "dcae":
-            continue
+        stage = _autoencoder_stage(sweep, problems, rows, under_way, autoencoder)
+        yield stage._replace(following=_following(methods, None))
+    for method, config in methods.items():
         wanted = _splits_of(sweep, problems, method)
         missing = {name for name in wanted if name not in rows}
         start_of = functools.partial(_start_of, sweep, autoencoder if config.pretraining else None)
         alone = dataclasses.replace(config, pretraining=None)
-        yield Stage(method, alone, wanted, missing, start_of, _writer(sweep, rows, config))
+        write, following = _writer(sweep, rows, config), _following(methods, method)
+        yield Stage(method, alone, wanted, missing, start_of, write, following)
+
+
+def _following(
+    methods: Mapping[str, RunConfig], present: str | None
+) -> tuple[RunConfig, bool] | None:
+    """Returns what a stage says of the method after the present one, the first where that is None;
+    None after the last."""
+    names = list(methods)
+    rest = names if present is None else names[names.index(present) + 1 :]
+    if not rest:
+        return None
+    config = methods[rest[0]]
+    return dataclasses.replace(config, pretraining=None), config.pretraining is not None
 
 
 def _autoencoder_of(run_configs: Mapping[str, RunConfig]) -> RunConfig | None:

@@ -1,11 +1,16 @@
 """How a command starts on its platform, and how it ends."""
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+from tqdm import tqdm
+
+from experiments import environment
 
 ROOT = Path(__file__).parents[1]
 
@@ -135,3 +140,48 @@ def test_warnings_of_the_compiler_stay_out_of_the_bar_unless_asked_for(
         env=variables,
     )
     assert done.stdout == f"{level}\n"
+
+
+def test_a_bar_says_what_is_compiled_and_its_clock_stands_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    for clock in ("time.time", "tqdm.std.time"):
+        monkeypatch.setattr(clock, lambda: now)
+    written = io.StringIO()
+    bar = tqdm(total=10, desc="dcae", file=written, mininterval=0.5)
+    show = environment.show_compilation(bar)
+    show(0, 4)
+    now += 35
+    show(2, 4)
+    assert "compiling, 2 of 4 programs, 35 s" in written.getvalue()
+    now += 25
+    show(4, 4)
+    now += 2
+    bar.update(1)
+    bar.refresh()
+    line = written.getvalue().rpartition("\r")[2]
+    # Two seconds an epoch, nine are left: the minute of the compiler is no part of it.
+    assert "compiling" not in line and "00:02<00:18" in line
+    bar.close()
+
+
+def test_a_silent_bar_compiles_silently() -> None:
+    written = io.StringIO()
+    show = environment.show_compilation(tqdm(total=0, disable=True, file=written))
+    show(0, 3)
+    show(3, 3)
+    assert not written.getvalue()
+
+
+def test_what_is_compiled_is_kept_on_every_platform(tmp_path: Path) -> None:
+    """In the same folder XLA keeps what its autotuner found on a GPU."""
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        environment.use_platform("auto", str(tmp_path))
+        folder = Path(jax.config.jax_compilation_cache_dir)
+        assert folder.is_dir() and folder.parent == tmp_path
+        assert "autotune" in jax.config.jax_persistent_cache_enable_xla_caches
+        assert jax.config.jax_persistent_cache_min_compile_time_secs < 1
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from deepsvdd_jax import checkpoints
+from deepsvdd_jax import checkpoints, runs, streaming
 from experiments import deep, environment, flights, results, sweep
 
 Command = Callable[..., int]
@@ -220,6 +221,60 @@ def test_too_little_device_memory_halves_the_program(
     ours = content(out)
     del ours["config.json"]
     assert ours == {name: value for name, value in whole.items() if name != "config.json"}
+
+
+def test_a_program_that_would_not_fit_is_made_narrower_before_it_runs(
+    calling: Calling,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As on an accelerator: all runs in a program, as many times as the memory makes it."""
+    widths = []
+    train = runs.continue_runs
+
+    def train_watched(*parts: Any) -> Any:
+        widths.append(len(parts[4].key))
+        return train(*parts)
+
+    monkeypatch.setattr(runs, "IN_MEMORY", runs.IN_MEMORY._replace(advance=train_watched))
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    monkeypatch.setattr(streaming, "device_memory", lambda: 2**40)
+    # Four of five runs fit: two programs of three waste less than one of four and one of one.
+    monkeypatch.setattr(runs, "widest_program", lambda needed, pools, width, memory: min(width, 4))
+    monkeypatch.setattr(deep, "SECONDS_PER_CALL", 1e3)
+    arguments = ("--normal_classes=0", "--seeds=5", "--epochs=1", "--milestones=")
+    with calling(sweep) as call:
+        assert call(*arguments, f"--out={tmp_path / 'out'}") == 0
+        assert widths == [3, 3]
+        error = capsys.readouterr().err
+        assert "out of device memory with 5 runs in a program; 3 from here on" in error
+        # Who asks for a width gets it.
+        assert call(*arguments, f"--out={tmp_path / 'wide'}", "--runs_per_program=5") == 0
+    assert widths == [3, 3, 5]
+
+
+def test_a_program_under_way_goes_on_in_its_width_though_a_wider_one_does_not_fit(
+    calling: Calling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = []
+    train = runs.continue_runs
+
+    def train_watched(*parts: Any) -> Any:
+        epochs.append((len(parts[4].key), parts[5].epoch))
+        return train(*parts)
+
+    monkeypatch.setattr(runs, "IN_MEMORY", runs.IN_MEMORY._replace(advance=train_watched))
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    monkeypatch.setattr(streaming, "device_memory", lambda: 2**40)
+    monkeypatch.setattr(runs, "widest_program", lambda needed, pools, width, memory: min(width, 2))
+    arguments = ("--normal_classes=0", "--seeds=4", "--epochs=2", "--milestones=")
+    with calling(sweep) as call:
+        with monkeypatch.context() as patch:
+            stop_at(patch, 1)
+            assert call(*arguments, f"--out={tmp_path}") == 1
+        assert call(*arguments, f"--out={tmp_path}") == 0
+    assert epochs == [(2, 0), (2, 1), (2, 0), (2, 1)]
 
 
 def test_not_even_one_run_a_device_is_one_line(

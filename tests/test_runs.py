@@ -1,6 +1,7 @@
 """Runs: a run's figures are its own, whatever shares its program."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -124,8 +125,13 @@ def test_a_program_that_was_compiled_ahead_compiles_no_more(
     made = [Run(jax.random.key(seed), data, *runs.phase_settings(config), {}) for seed in range(2)]
     parts = (config, network, mesh, runs.share(mesh, images, images[:5]))
     parts += (runs.place(mesh, runs.stack_runs(made)),)
-    runs.compile_programs(*parts)
-    assert len(compilations) >= (5 if pretrained else 3)
+    told: list[tuple[int, int]] = []
+    needed = runs.compile_programs(*parts, on_compiled=lambda *counts: told.append(counts))
+    count = 5 if pretrained else 3
+    assert told[0] == (0, count) and told[-1] == (count, count)
+    # Of 25 images or so of three float32 values, and of the runs' own.
+    assert needed > 25 * 3 * 4
+    assert len(compilations) >= count
     compilations.clear()
     progress = runs.begin_runs(*parts)
     while not runs.is_over(config, progress):
@@ -133,6 +139,45 @@ def test_a_program_that_was_compiled_ahead_compiles_no_more(
     runs.end_runs(*parts, progress)
     assert progress.history.keys() == ({"pretraining"} if pretrained else set()) | {"training"}
     assert not compilations
+
+
+@pytest.mark.parametrize("rule", ["quantile", "block-coordinate", "gradient"])
+def test_one_class_and_soft_boundary_share_what_does_not_move_the_radius(rule: Any) -> None:
+    """Equal text is an equal program; `gradient` has the radius in its first state."""
+
+    def programs(kind: Any) -> list[str]:
+        objective = ObjectiveConfig(kind=kind, radius_rule=rule, warm_up_epochs=3)
+        config = dataclasses.replace(
+            CONFIG, training=dataclasses.replace(PHASE, objective=objective)
+        )
+        static = (config, build_network(NETWORK, SHAPE))
+        begin, end = (
+            jax.jit(functools.partial(function, *static))
+            for function in (runs.begin_run, runs.end_run)
+        )
+        pools = runs.Shared(*2 * [jnp.ones((4, *SHAPE))])
+        state, _ = jax.eval_shape(begin, pools, make_run(0))
+        started = begin.lower(pools, make_run(0)).as_text()
+        return [started, end.lower(pools, make_run(0), state).as_text()]
+
+    one, soft = programs("one-class"), programs("soft-boundary")
+    assert (one == soft) == (rule != "gradient")
+
+
+def test_one_class_and_soft_boundary_are_compiled_once_where_they_are_equal(
+    compilations: list[float],
+) -> None:
+    def train_briefly(kind: Any) -> None:
+        phase = dataclasses.replace(PHASE, epochs=1, objective=ObjectiveConfig(kind=kind))
+        config = RunConfig(network=NetworkConfig("mlp", (), (3,), rep_dim=2), training=phase)
+        keys = jax.vmap(jax.random.key)(np.arange(1))
+        runs.train_runs(keys, config, np.ones((20, 3), np.float32))
+
+    train_briefly("one-class")
+    compilations.clear()
+    train_briefly("soft-boundary")
+    # The epochs alone; a fold of keys or the like may be among them only if it is new.
+    assert len(compilations) == 1
 
 
 @pytest.mark.parametrize("function", [runs.begin_run, runs.run_epochs, runs.end_run])
@@ -423,13 +468,7 @@ def test_train_runs_finds_obvious_anomalies() -> None:
     assert [step.epoch for step in seen] == [20] and progress.epoch == 20
 
 
-def test_widest_program_grows_with_memory_and_is_at_least_one() -> None:
-    dense = NetworkConfig("dense", stages=(), hidden=(5,), rep_dim=3)
-    config = dataclasses.replace(CONFIG, network=dense)
-    pools = [jax.ShapeDtypeStruct((count, 64), jnp.float32) for count in (90, 30)]
-    shared: Any = runs.Shared(*pools)
-    little, much = (
-        runs.widest_program(config, build_network(dense, (64,)), shared, 45, memory)
-        for memory in (1, 2**30)
-    )
-    assert little == 1 and much > 10
+def test_widest_program_leaves_a_fifth_of_the_memory_and_has_at_least_one_run() -> None:
+    # 10 bytes of images; what is left of 210 are 20 a run. 0.8 * 1000 - 10 is enough for 39.
+    assert runs.widest_program(needed=210, pools=10, width=10, memory=1000) == 39
+    assert runs.widest_program(needed=210, pools=10, width=10, memory=20) == 1

@@ -1,0 +1,90 @@
+"""The next method's programs, compiled while the present one trains on an accelerator."""
+
+import concurrent.futures
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as Spec
+
+from deepsvdd_jax import runs
+from deepsvdd_jax.configs import RunConfig
+from deepsvdd_jax.networks import Network, Params, build_network
+from deepsvdd_jax.runs import Run
+
+
+def pays() -> bool:
+    """Whether the processor is idle while runs train: not where it trains them itself."""
+    return jax.default_backend() != "cpu"
+
+
+class Ahead:
+    """Compiles programs of one configuration in a thread.
+
+    Args:
+      config: of the runs, without a pretraining.
+      from_autoencoder: whether each of them starts from an autoencoder.
+    """
+
+    def __init__(self, config: RunConfig, from_autoencoder: bool) -> None:
+        self._config, self._from_autoencoder = config, from_autoencoder
+        self._pool = concurrent.futures.ThreadPoolExecutor(1)
+        self._work: concurrent.futures.Future[int] | None = None
+        self._told = (0, 1)
+
+    def start(self, width: int, mesh: Mesh, network: Network, shared: Any, present: Run) -> None:
+        """Starts compiling, with the first call only.
+
+        Args:
+          width: runs of a program to come.
+          mesh: its devices.
+          network: of the runs that train at present.
+          shared: their pools of images, on the devices.
+          present: these runs themselves; the ones to come are on images of the same shapes.
+        """
+        if self._work is not None:
+            return
+        network = build_network(self._config.network, network.image_shape)
+        members = _shapes_of_runs(self._weights(network, present), width, mesh, present)
+        everywhere = NamedSharding(mesh, Spec())
+        pools = jax.tree.map(
+            lambda pool: jax.ShapeDtypeStruct(pool.shape, pool.dtype, sharding=everywhere), shared
+        )
+        parts = (self._config, network, mesh, pools, members, self._tell)
+        self._work = self._pool.submit(runs.compile_programs, *parts)
+
+    def _weights(self, network: Network, present: Run) -> Params:
+        """Returns the shapes of what replaces drawn weights, of one run."""
+        if not self._from_autoencoder:
+            return jax.tree.map(lambda leaf: _shape(leaf.shape[1:], leaf), present.weights)
+        reconstructs = self._config.training_reconstructs
+        params, statistics = jax.eval_shape(
+            lambda key: network.init(key, reconstructs), jax.random.key(0)
+        )
+        return {**params, "statistics": statistics}
+
+    def _tell(self, done: int, total: int) -> None:
+        self._told = (done, total)
+
+    def wait(self, told: Callable[[int, int], None]) -> None:
+        """Waits for what was started, telling about once a second how many programs are done and of
+        how many. What failed is left to the one who needs these programs."""
+        if self._work is not None:
+            while concurrent.futures.wait([self._work], timeout=1.0).not_done:
+                told(*self._told)
+        self._pool.shutdown()
+
+
+def _shapes_of_runs(weights: Params, width: int, mesh: Mesh, present: Run) -> Run:
+    """Returns the shapes of stacked runs that are as the present ones but for width and weights."""
+    placed = NamedSharding(mesh, Spec("run"))
+    one = jax.tree.map(lambda leaf: _shape(leaf.shape[1:], leaf), present)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape), leaf.dtype, sharding=placed),
+        one._replace(weights=weights),
+    )
+
+
+def _shape(shape: tuple[int, ...], like: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, like.dtype)

@@ -1,0 +1,92 @@
+"""Programs compiled ahead are the ones that the next method calls."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.monitoring
+import numpy as np
+import pytest
+
+from deepsvdd_jax import runs, training
+from deepsvdd_jax.configs import NetworkConfig, ObjectiveConfig, PhaseConfig, RunConfig
+from deepsvdd_jax.networks import build_network
+from experiments import pretraining
+from experiments.ahead import Ahead
+from experiments.pretraining import Pretrained
+
+NETWORK = NetworkConfig("mlp", stages=(), hidden=(3,), rep_dim=2)
+PHASE = PhaseConfig(epochs=2, batch_size=8)
+AUTOENCODER = RunConfig(
+    network=NETWORK,
+    training=dataclasses.replace(PHASE, objective=ObjectiveConfig(kind="reconstruction")),
+)
+ONE_CLASS = RunConfig(network=NETWORK, training=PHASE)
+IMAGES = np.random.RandomState(0).rand(20, 5).astype(np.float32)
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[float]]:
+    """Seconds of every compilation from here on."""
+    seconds: list[float] = []
+
+    def note(event: str, duration: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seconds.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    yield seconds
+    jax.monitoring.unregister_event_duration_listener(note)
+
+
+def make_runs(config: RunConfig, mesh: jax.sharding.Mesh, width: int, weights: Any) -> runs.Run:
+    data = training.run_data(np.arange(20), 20, np.zeros(1), np.ones(1))
+    settings = runs.phase_settings(config)
+    members = [runs.Run(jax.random.key(seed), data, *settings, weights) for seed in range(width)]
+    return runs.place(mesh, runs.stack_runs(members))
+
+
+@pytest.mark.parametrize("from_autoencoder", [True, False])
+def test_the_next_method_compiles_nothing(
+    from_autoencoder: bool, compilations: list[float]
+) -> None:
+    # Other sizes than in any other test, or the programs would be there already.
+    config = dataclasses.replace(
+        ONE_CLASS, network=dataclasses.replace(NETWORK, hidden=(3 + from_autoencoder,))
+    )
+    network, mesh = build_network(config.network, (5,)), runs.make_mesh(jax.devices()[:2])
+    shared = runs.share(mesh, IMAGES, IMAGES[:7])
+    present = make_runs(AUTOENCODER, mesh, 2, {})
+    params, statistics = network.init(jax.random.key(0), True)
+    start = Pretrained(params, statistics, 0, {})
+    weights = pretraining.starting_weights(config, start) if from_autoencoder else {}
+    parts = (config, network, mesh, shared, make_runs(config, mesh, 4, weights))
+
+    ahead = Ahead(config, from_autoencoder)
+    ahead.start(4, mesh, network, shared, present)
+    ahead.start(8, mesh, network, shared, present)
+    told: list[tuple[int, int]] = []
+    ahead.wait(lambda *counts: told.append(counts))
+    assert all(done <= total == 3 for done, total in told)
+
+    compilations.clear()
+    progress = runs.begin_runs(*parts)
+    while not runs.is_over(config, progress):
+        progress = runs.continue_runs(*parts, progress, 1)
+    runs.end_runs(*parts, progress)
+    assert not compilations
+
+
+def test_what_fails_ahead_is_left_to_the_method_itself() -> None:
+    network, mesh = build_network(NETWORK, (5,)), runs.make_mesh(jax.devices()[:1])
+    shared = runs.share(mesh, IMAGES, IMAGES[:7])
+    present = make_runs(AUTOENCODER, mesh, 2, {})
+    ahead = Ahead(ONE_CLASS, from_autoencoder=False)
+    # Three runs cannot be spread over half a device.
+    ahead.start(3, mesh, network, shared._replace(images=shared.images[:0, :2]), present)
+    ahead.wait(lambda done, total: None)
+
+
+def test_nothing_that_was_started_is_nothing_to_wait_for() -> None:
+    Ahead(ONE_CLASS, from_autoencoder=False).wait(lambda done, total: pytest.fail("told"))
