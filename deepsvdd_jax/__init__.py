@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from deepsvdd_jax.scoring import anomaly_scores
     from deepsvdd_jax.training import Batch, Hyperparameters, RunData, TrainState, train_step
 
+__version__ = "0.1.0"
+
 # Where each name is defined. A module is loaded when a name of it is first used: that of the
 # settings, for one, then takes neither jax nor scikit-learn.
 _HOMES = {
@@ -106,6 +108,7 @@ __all__ = [
     "RunData",
     "SplitConfig",
     "TrainState",
+    "__version__",
     "anomaly_scores",
     "build_network",
     "conformal_p_values",

@@ -17,6 +17,7 @@ from typing import Any
 from absl import app, flags
 from tqdm import tqdm
 
+from deepsvdd_jax import __version__
 from deepsvdd_jax.checkpoints import ModelError
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
@@ -28,7 +29,9 @@ with lazily():
 
 _HELP = frozenset(("--help", "-help", "--helpfull", "-helpfull", "-h", "-?"))
 
-PACKAGES = ("deepsvdd_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+_VERSION = frozenset(("--version", "-version"))
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 
 # What jax calls each platform, in the order in which they are tried: jax refuses a list one of
 # whose entries is not installed.
@@ -139,13 +142,22 @@ def stop_signals() -> Iterator[Callable[[], None]]:
 
 def parse_flags(arguments: list[str]) -> list[str]:
     """Parses the command line; leaves with exit code 2 and one line if it is wrong, and with 0
-    after an explanation of every flag where `--help` asks for it."""
+    after an explanation of every flag where `--help` asks for it, or after `--version`."""
     if _HELP.intersection(arguments[1:]):
         sys.exit(exit_code(lambda: print(explain_flags(arguments[0])), []))
+    if _VERSION.intersection(arguments[1:]):
+        sys.exit(exit_code(lambda: print(explain_version()), []))
     try:
         return flags.FLAGS(arguments)
     except flags.Error as error:
         sys.exit(_explain(2, error))
+
+
+def explain_version() -> str:
+    """Returns the versions of this package, of jax and of Python, in one line."""
+    versions = _versions()
+    names = {"deepsvdd_jax": "deepsvdd_jax", "jax": "jax", "python": "Python"}
+    return ", ".join(f"{shown} {versions[name]}" for name, shown in names.items())
 
 
 def explain_flags(program: str) -> str:
@@ -297,19 +309,23 @@ def show_compilation(bar: tqdm) -> Callable[[int, int], None]:
     return show
 
 
-def describe() -> dict[str, Any]:
-    """Returns the versions of the packages and the devices, for `config.json`."""
-    import jax
-
-    versions = {"python": host.python_version()}
+def _versions() -> dict[str, str]:
+    versions = {"python": host.python_version(), "deepsvdd_jax": __version__}
     for name in PACKAGES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
+    return versions
+
+
+def describe() -> dict[str, Any]:
+    """Returns the versions of the packages and the devices, for `config.json`."""
+    import jax
+
     device = jax.local_devices()[0]
     return {
-        "versions": versions,
+        "versions": _versions(),
         "device": {
             "platform": device.platform,
             "kind": device.device_kind,

@@ -1,15 +1,19 @@
 """How a command starts on its platform, and how it ends."""
 
+import configparser
 import io
 import os
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import jax
 import pytest
 from tqdm import tqdm
 
+import deepsvdd_jax as svdd
 from experiments import environment
 
 ROOT = Path(__file__).parents[1]
@@ -185,3 +189,26 @@ def test_what_is_compiled_is_kept_on_every_platform(tmp_path: Path) -> None:
         assert jax.config.jax_persistent_cache_min_compile_time_secs < 1
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.mark.parametrize("command", ["sweep", "fit", "report"])
+def test_every_command_tells_its_version(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"experiments.{command}", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"deepsvdd_jax {svdd.__version__}, jax {metadata.version('jax')}")
+
+
+def test_the_version_is_that_of_the_metadata() -> None:
+    """What pip tells is read from the package by setuptools, and names an author."""
+    configuration = configparser.ConfigParser()
+    configuration.read(ROOT / "setup.cfg")
+    assert configuration["metadata"]["version"] == "attr: deepsvdd_jax.__version__"
+    assert configuration["metadata"]["author"] in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", svdd.__version__)
