@@ -24,7 +24,7 @@ from deepsvdd_jax.datasets.arrays import parse_npy
 from deepsvdd_jax.datasets.cifar import parse_cifar_names, parse_cifar_records
 from deepsvdd_jax.datasets.gtsrb import parse_gtsrb_annotations
 from deepsvdd_jax.datasets.idx import parse_idx, read_idx
-from deepsvdd_jax.datasets.images import decode_image
+from deepsvdd_jax.datasets.images import decode_image, formats_of
 from deepsvdd_jax.runs import Progress
 from deepsvdd_jax.training import EpochInfo
 from experiments import (
@@ -204,6 +204,9 @@ _IMAGE_MODES = {
     "tiff": ("RGB", "L", "F", "I;16", "CMYK", "1"),
     "ppm": ("RGB", "L", "1"),
     "webp": ("RGB", "RGBA"),
+    **{"jpeg2000": ("RGB", "L", "RGBA"), "tga": ("RGB", "L", "P"), "pcx": ("RGB", "L", "P", "1")},
+    **{"sgi": ("RGB", "L"), "ico": ("RGBA",), "dds": ("RGB", "RGBA", "L")},
+    **{"msp": ("1",), "xbm": ("1",)},
 }
 
 
@@ -219,6 +222,11 @@ def _image_samples(name: str) -> Samples:
         image.save(stream, name)
         found.append(stream.getvalue())
     return tuple(found)
+
+
+def _decode(name: str, data: bytes, folder: Path) -> object:
+    ending = {"jpeg2000": "jp2"}.get(name, name)
+    return decode_image(data, "source", (8, 8), 3, formats_of(f"a.{ending}"))
 
 
 # --- models and programs under way --------------------------------------------------------------
@@ -440,7 +448,7 @@ _ALL = (
         Parser(
             name,
             functools.partial(_image_samples, name),
-            lambda data, folder: decode_image(data, "source", (8, 8), 3),
+            functools.partial(_decode, name),
         )
         for name in _IMAGE_MODES
     ),

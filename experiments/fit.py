@@ -3,8 +3,10 @@
     python -m experiments.fit --data_dir=good_parts --image_size=64,64 --model=parts.model
     python -m experiments.fit --dataset=csv --data_dir=normal.csv --model=sensor.model
 
-`--data_dir` is a folder of images (all of them normal, or with `train/` and `test/`), an npz or csv
-file, or what `--dataset` says; of labelled data `--normal_class` is trained on. The seeds are
+`--data_dir` is a folder of images, an npz or csv file, or what `--dataset` says. Of a folder with
+`good/` (`normal/`, `ok/`) beside other folders only those images are trained on, the others are to
+test on, as with `train/` and `test/<class>/`; masks in `masks/` or `ground_truth/` are no images.
+Of other labelled data `--normal_class` is trained on. The seeds are
 members of one ensemble. A part of the data is held out, so that the threshold keeps the false-alarm
 rate that was asked for. Where images come in near-duplicates (frames of one video, photos of one
 traffic sign), `--groups` holds out all of a kind together: `--groups='.*_'` for names as
@@ -26,7 +28,7 @@ from absl import flags
 from deepsvdd_jax import calibration, checkpoints, datasets, metrics
 from deepsvdd_jax.checkpoints import Model
 from deepsvdd_jax.configs import ConfigError, DataConfig, DetectorConfig
-from deepsvdd_jax.datasets import DataError, Dataset
+from deepsvdd_jax.datasets import DataError, Dataset, Layout, folder
 from experiments import environment, plans, settings
 from experiments.lazy import lazily
 
@@ -58,10 +60,11 @@ def define_flags() -> None:
     settings.define_run_flags()
     environment.define_flags()
     flags.DEFINE_string("model", None, "folder to write the model to")
-    flags.DEFINE_integer(
+    flags.DEFINE_string(
         "normal_class",
         None,
-        "class that is normal, of labelled data (default: the one named good or normal, else 0)",
+        "class that is normal, of labelled data: its number or name (default: the one named good, "
+        "normal or ok; else 0, and all images of a folder whose names tell nothing apart)",
     )
     flags.DEFINE_bool(
         "skip_unreadable", False, "leave out image files that cannot be read, and list them"
@@ -116,29 +119,27 @@ def main() -> None:
 
 
 def load_normal(
-    config: DataConfig, normal_class: int | None, skip_unreadable: bool = False
+    config: DataConfig, normal_class: str | None, skip_unreadable: bool = False
 ) -> NormalData:
     """Loads what a scorer is trained on (touches files).
 
     Args:
       config: where it is.
-      normal_class: of labelled data; None takes the class named good or normal, else 0.
-      skip_unreadable: of a plain folder: leave out files that cannot be read.
+      normal_class: of labelled data, its number or name; None takes the class whose name says so,
+        else 0, or all of a folder whose names tell nothing apart.
+      skip_unreadable: of a folder: leave out files that cannot be read.
+
     Raises:
       DataError: no such data, or no such class.
     """
     if config.name == "folder" and config.data_dir is not None:
-        root = Path(config.data_dir).expanduser()
-        if root.is_dir() and not (root / "train").is_dir():
-            return _plain_folder(root, config, skip_unreadable)
+        return _load_folder(config, normal_class, skip_unreadable)
     if skip_unreadable:
-        raise ConfigError("--skip_unreadable is for a plain folder of images")
+        raise ConfigError("--skip_unreadable is for a folder of images")
     dataset = datasets.load(config)
-    if normal_class is None:
-        names = [name for name in datasets.NORMAL_NAMES if name in dataset.class_names]
-        normal_class = dataset.class_names.index(names[0]) if names else 0
-    print(f"normal: class {normal_class}, {_name(dataset, normal_class)}", file=sys.stderr)
-    split = datasets.one_class_split(dataset, normal_class, require_test=False)
+    number = _class_number(dataset, normal_class)
+    print(f"normal: class {number}, {dataset.class_names[number]}", file=sys.stderr)
+    split = datasets.one_class_split(dataset, number, require_test=False)
     return NormalData(
         dataset.x_train[split.train_indices],
         dataset.x_test[split.test_indices],
@@ -150,23 +151,91 @@ def load_normal(
     )
 
 
-def _name(dataset: Dataset, label: int) -> str:
-    return dataset.class_names[label] if 0 <= label < len(dataset.class_names) else "unknown"
+def _class_number(dataset: Dataset, given: str | None) -> int:
+    names = dataset.class_names
+    if given is None:
+        return next((names.index(name) for name in datasets.NORMAL_NAMES if name in names), 0)
+    if given in names:
+        return names.index(given)
+    if not given.isdecimal() or int(given) >= len(names):
+        raise DataError(
+            f"{dataset.name}: normal_class is {given!r}; allowed are 0 to {len(names) - 1}, or a "
+            "class's name"
+        )
+    return int(given)
 
 
-def _plain_folder(root: Path, config: DataConfig, skip_unreadable: bool) -> NormalData:
-    paths = datasets.image_files(root)
-    if not paths:
-        raise DataError(f"{root}: no images in it; put the normal images there, or into train/")
-    parts = datasets.iter_images(
-        paths, config.image_size, config.channels, skip_unreadable=skip_unreadable
+def _load_folder(config: DataConfig, normal_class: str | None, skip_unreadable: bool) -> NormalData:
+    root = Path(str(config.data_dir)).expanduser()
+    layout = folder.read_layout(root)
+    folder.check_parts(layout, root)
+    layout = _with_normal(layout, normal_class, root)
+    tested = dict(layout.test)
+    tests = datasets.layout.sort_paths(path for paths in tested.values() for path in paths)
+    _tell_layout(layout)
+    folder.tell_left_out(layout)
+    images, names = _read(root, (*layout.normals, *tests), config, skip_unreadable)
+    normals = set(layout.normals)
+    count = sum(name in normals for name in names)
+    if not count:
+        raise DataError(f"{root}: none of its {len(normals)} normal images can be read")
+    good = set(layout.test_normals)
+    return NormalData(
+        images[:count],
+        images[count:],
+        np.array([name not in good for name in names[count:]], np.uint8),
+        names=tuple(folder.name_in_part(layout, name) for name in names[:count]),
     )
-    read = list(parts)
-    if not read:
+
+
+def _with_normal(layout: Layout, normal_class: str | None, root: Path) -> Layout:
+    if normal_class is not None:
+        return datasets.layout.choose(layout, normal_class, str(root))
+    if layout.normal is not None:
+        return layout
+    if layout.has_parts:
+        return datasets.layout.choose(layout, next(iter(layout.train)), str(root))
+    return datasets.layout.all_normal(layout, str(root))
+
+
+def _tell_layout(layout: Layout) -> None:
+    """Says how many images come from where."""
+    number = layout.classes.index(str(layout.normal))
+    normals = layout.normals
+    lines = [
+        f"normal: class {number}, {layout.normal}: {len(normals)} images: "
+        f"{folder.describe_places(normals)}"
+    ]
+    if layout.test:
+        tests = [path for paths in layout.test.values() for path in paths]
+        lines.append(f"to test on: {len(tests)} images: {folder.describe_places(tests)}")
+    if layout.known_defects:
+        others = [path for paths in layout.known_defects.values() for path in paths]
+        lines.append(f"not used: {len(others)} images: {folder.describe_places(others)}")
+    if layout.masks:
+        lines.append(f"masks: of {len(layout.masks)} images")
+    marked = [path for path in normals if path in layout.masks]
+    if marked:
+        lines.append(f"{len(marked)} of the normal images have a mask, as defects do: {marked[0]}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _read(
+    root: Path, paths: Sequence[str], config: DataConfig, skip_unreadable: bool
+) -> tuple[npt.NDArray[Any], list[str]]:
+    """Returns images and their paths below the folder."""
+    parts = list(
+        datasets.iter_images(
+            [root / path for path in paths],
+            config.image_size,
+            config.channels,
+            skip_unreadable=skip_unreadable,
+        )
+    )
+    if not parts:
         raise DataError(f"{root}: none of its {len(paths)} images can be read")
-    images = np.concatenate([batch for _, batch in read])
-    names = (Path(name).relative_to(root).as_posix() for part, _ in read for name in part)
-    return NormalData(images, images[:0], np.zeros(0, np.uint8), names=tuple(names))
+    names = [Path(name).relative_to(root).as_posix() for part, _ in parts for name in part]
+    return np.concatenate([images for _, images in parts]), names
 
 
 def group_labels(names: Sequence[str], pattern: str) -> npt.NDArray[np.str_]:

@@ -2,9 +2,10 @@
 
     python -m experiments.score --model=parts.model --data_dir=new_parts --out=scores.csv
 
-`--data_dir` is a folder of images, an npz file (array `x`, else `x_test`, else `x_train`) or a csv
-file. Images are read, resized as the training images were, and scored in batches: a folder may be
-larger than memory. Writes `name,score,p_value,anomalous`, one row a sample, in the order of names
+`--data_dir` is a folder of images, an image, an npz file (array `x`, else `x_test`, else `x_train`)
+or a csv file. Images are read, resized as the training images were, and scored in batches: a folder
+may be larger than memory. Of a folder with `train/` and `test/` the test part is scored; masks are
+not. Writes `name,score,p_value,anomalous`, one row a sample, in the order of names
 or rows: higher scores are more anomalous; a normal sample has a p-value of at most a with
 probability a; it is empty where no data were held out in training. The file appears when it is
 whole.
@@ -26,7 +27,9 @@ from absl import flags
 from deepsvdd_jax import calibration, checkpoints, datasets
 from deepsvdd_jax.checkpoints import Model
 from deepsvdd_jax.configs import ConfigError
-from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.datasets import DataError, folder
+from deepsvdd_jax.datasets.images import is_image_name
+from deepsvdd_jax.datasets.layout import images_to_score
 from experiments import environment, results
 from experiments.lazy import lazily
 
@@ -50,7 +53,7 @@ def define_flags() -> None:
     """Defines all flags of the command."""
     environment.define_flags()
     flags.DEFINE_string("model", None, "folder of a saved model")
-    flags.DEFINE_string("data_dir", None, "folder of images, npz file or csv file")
+    flags.DEFINE_string("data_dir", None, "folder of images, image, npz file or csv file")
     flags.DEFINE_string("out", "scores.csv", "file to write")
     flags.DEFINE_bool(
         "skip_unreadable", False, "leave out image files that cannot be read, and list them"
@@ -80,29 +83,41 @@ def open_source(path: Path, model: Model, skip_unreadable: bool) -> Source:
     Raises:
       DataError: nothing is there, or it does not suit the model.
     """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
     if path.is_dir():
         return _open_folder(path, model, skip_unreadable)
-    if path.suffix == ".npz":
+    endings = [ending.lower() for ending in path.suffixes]
+    if endings[-1:] == [".npz"]:
         samples = datasets.read_samples(path)
         return Source(len(samples), _rows(samples))
-    if ".csv" in path.suffixes:
+    if ".csv" in endings:
         return _open_csv(path, model)
-    raise DataError(f"{path}: no folder of images, npz file or csv file is there")
+    if is_image_name(path.name):
+        return _open_images(path.parent, [path], model, skip_unreadable)
+    raise DataError(f"{path}: by its ending no image, npz file or csv file")
 
 
 def _open_folder(path: Path, model: Model, skip_unreadable: bool) -> Source:
+    layout = folder.read_layout(path)
+    names, left_out = images_to_score(layout)
+    places = folder.describe_places(names)
+    masks = f"; masks: of {len(layout.masks)} images" if layout.masks else ""
+    print(f"{path}: {len(names)} images: {places}{masks}", file=sys.stderr)
+    folder.tell_left_out(layout._replace(left_out=left_out))
+    return _open_images(path, [path / name for name in names], model, skip_unreadable)
+
+
+def _open_images(root: Path, paths: list[Path], model: Model, skip_unreadable: bool) -> Source:
     if len(model.image_shape) != 3:
-        raise DataError(f"{path}: a folder of images, but the model was trained on a table")
-    paths = datasets.image_files(path)
-    if not paths:
-        raise DataError(f"{path}: no images in it")
+        raise DataError(f"{paths[0]}: an image, but the model was trained on a table")
     made_alike = model.summary.get("data", {})
     height, width, _ = model.image_shape
     size = (height, width) if made_alike.get("image_size") else None
     batches = datasets.iter_images(
         paths, size, made_alike.get("channels"), skip_unreadable=skip_unreadable
     )
-    return Source(len(paths), _checked(batches, path, model))
+    return Source(len(paths), _checked(batches, root, model))
 
 
 def _checked(batches: Batches, root: Path, model: Model) -> Batches:

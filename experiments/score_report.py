@@ -11,7 +11,7 @@ import numpy as np
 
 from deepsvdd_jax import plots, reports
 from deepsvdd_jax.datasets import DataError
-from deepsvdd_jax.datasets.images import SUFFIXES, read_image, resize_image
+from deepsvdd_jax.datasets.images import is_image_name, read_image, resize_image
 from deepsvdd_jax.reports import Html, Picture, Section
 from experiments.sweep_report import Page
 
@@ -147,7 +147,7 @@ def _facts(row: ScoredRow) -> dict[str, str]:
 
 
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES
+    return is_image_name(name)
 
 
 def _thumbnail(root: Path, name: str) -> Picture | None:

@@ -9,9 +9,11 @@ from deepsvdd_jax.configs import DataConfig
 from deepsvdd_jax.datasets.arrays import load_npz, read_samples
 from deepsvdd_jax.datasets.dataset import DataError, Dataset, Loader, one_line
 from deepsvdd_jax.datasets.digits import load_digits
-from deepsvdd_jax.datasets.folder import NORMAL_NAMES, load_folder
+from deepsvdd_jax.datasets.files import FoundImages, describe_left_out, find_images, image_files
+from deepsvdd_jax.datasets.folder import load_folder, read_layout
 from deepsvdd_jax.datasets.gtsrb import load_gtsrb
-from deepsvdd_jax.datasets.images import image_files, iter_images
+from deepsvdd_jax.datasets.images import iter_images
+from deepsvdd_jax.datasets.layout import NORMAL_NAMES, Layout, LeftOut
 from deepsvdd_jax.datasets.splits import OneClassSplit, one_class_split
 from deepsvdd_jax.datasets.standard import load_cifar10, load_idx
 from deepsvdd_jax.datasets.tables import load_csv, read_csv
@@ -21,12 +23,18 @@ __all__ = [
     "NORMAL_NAMES",
     "DataError",
     "Dataset",
+    "FoundImages",
+    "Layout",
+    "LeftOut",
     "Loader",
     "OneClassSplit",
+    "describe_left_out",
+    "find_images",
     "image_files",
     "iter_images",
     "load",
     "one_class_split",
+    "read_layout",
     "read_csv",
     "read_samples",
 ]

@@ -20,6 +20,15 @@ class DataError(ValueError):
         super().__init__(" ".join(message.splitlines()))
 
 
+def printable(name: str) -> str:
+    """Returns a file name with line breaks, other control characters and bytes that are no text
+    written as escapes."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in name
+    )
+
+
 class Dataset(NamedTuple):
     """A labelled data set in memory, in the order of its files.
 

@@ -1,26 +1,32 @@
-"""A folder of one's own images: `train/` and `test/`."""
+"""A folder of one's own images; what it may look like is in `layout`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets.dataset import DataError, Dataset
-from deepsvdd_jax.datasets.images import image_files, iter_images
+from deepsvdd_jax.datasets.dataset import DataError, Dataset, every_fifth, printable
+from deepsvdd_jax.datasets.files import describe_left_out, find_images
+from deepsvdd_jax.datasets.images import iter_images
+from deepsvdd_jax.datasets.layout import DIRECT, NORMAL_NAMES, Layout, sort_paths, understand
 
-NORMAL_NAMES = ("normal", "good")
+_SHOWN_FOLDERS = 5
+_logger = logging.getLogger(__name__)
 
 
 def load_folder(config: DataConfig) -> Dataset:
-    """Loads images from `<data_dir>/train` and `<data_dir>/test` (touches files).
+    """Loads the images below `data_dir` with their classes (touches files); see `layout`.
 
-    Either the training images lie directly in `train/`: they are class 0, 'normal', as are the
-    images of `test/normal/` and `test/good/`; every other folder of `test/` is a class of its own,
-    1, 2, ... in sorted order. Or they lie in `train/<class>/`: then the classes are the sorted
-    names of the folders of `train/` and `test/`. Without `test/` the test set is empty.
+    The images directly in `train/` are class 0, 'normal', as are those of `test/normal/`,
+    `test/good/` and `test/ok/`; every other folder of `test/` is a class of its own, 1, 2, ... in
+    sorted order. Where `train/` holds class folders, or there is no `train/`, the classes are the
+    sorted names of all class folders. Without a test part every fifth image of a class is a test
+    image (`dataset.every_fifth`), and all of the defects beside `good/` are.
 
     Args:
       config: `image_size` and `channels` convert all images; where they are None all images must
@@ -28,76 +34,163 @@ def load_folder(config: DataConfig) -> Dataset:
 
     Returns:
       uint8 images `[n, height, width, channels]`, sorted by path, and their file names relative to
-      `train/` and `test/`.
+      `train/` and `test/`, or to the folder.
 
     Raises:
-      DataError: missing or empty folders, a damaged image, images of different shapes.
+      DataError: missing or empty folders, images without a class, a damaged image, images of
+        different shapes.
     """
     if config.data_dir is None:
-        raise DataError("folder: --data_dir is not given; it must hold train/ and test/")
+        raise DataError("folder: --data_dir is not given; it must name a folder of images")
     root = Path(config.data_dir)
-    train, test = root / "train", root / "test"
-    if not train.is_dir():
-        raise DataError(f"{train}: no such folder; put the training images there")
-    direct = image_files(train, recursive=False)
-    train_folders = _subfolders(train)
-    if direct and train_folders:
-        raise DataError(
-            f"{train}: holds images ({direct[0].name}, ...) and class folders"
-            f" ({train_folders[0].name}, ...); use one or the other"
-        )
-    test_folders = _test_folders(test)
-    if direct:
-        train_files = [(path, 0) for path in direct]
-        names = _one_class_names(test_folders)
-    else:
-        names = tuple(sorted({path.name for path in (*train_folders, *test_folders)}))
-        train_files = _labelled_files(train_folders, names)
-    if not train_files:
-        raise DataError(f"{train}: no images in it or in its class folders")
-    test_files = _labelled_files(test_folders, names)
-
-    paths = [path for path, _ in (*train_files, *test_files)]
+    layout = read_layout(root)
+    _check_classes(layout, root)
+    tell_left_out(layout)
+    train, test = _labelled(layout)
+    paths = [root / path for path, _ in (*train, *test)]
     images = np.concatenate(
         [batch for _, batch in iter_images(paths, config.image_size, config.channels)]
     )
-    count = len(train_files)
+    count = len(train)
+    test_names = tuple(name_in_part(layout, path) for path, _ in test)
+    _tell_repeated(images[:count], images[count:], test_names)
     return Dataset(
         name=config.name,
         x_train=images[:count],
-        y_train=np.array([label for _, label in train_files], np.int64),
+        y_train=np.array([label for _, label in train], np.int64),
         x_test=images[count:],
-        y_test=np.array([label for _, label in test_files], np.int64),
-        class_names=names,
-        test_names=tuple(path.relative_to(test).as_posix() for path, _ in test_files),
-        train_names=tuple(path.relative_to(train).as_posix() for path, _ in train_files),
+        y_test=np.array([label for _, label in test], np.int64),
+        class_names=layout.classes,
+        test_names=test_names,
+        train_names=tuple(name_in_part(layout, path) for path, _ in train),
     )
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+def read_layout(root: Path) -> Layout:
+    """Finds and sorts the images below a folder (touches files).
+
+    Raises:
+      DataError: no folder, or one without images, or see `layout.understand` and `check_parts`.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: {_no_folder(root)}")
+    found = find_images(root)
+    if not found.images:
+        tail = f"; {describe_left_out(found.left_out)}" if found.left_out else ""
+        raise DataError(f"{root}: no images in it{tail}")
+    layout = understand(found.images, str(root))
+    return layout._replace(left_out=(*found.left_out, *layout.left_out))
 
 
-def _test_folders(test: Path) -> list[Path]:
-    """Lists the class folders of `test/`, none if it is not there."""
-    if not test.is_dir():
-        return []
-    stray = image_files(test, recursive=False)
-    if stray:
+def check_parts(layout: Layout, root: Path) -> None:
+    """Refuses images whose class the folder does not tell.
+
+    Raises:
+      DataError: images directly in `test/`, or beside class folders in `train/`.
+    """
+    if not layout.has_parts:
+        return
+    if DIRECT in layout.train:
+        first, others = layout.train[DIRECT][0], [name for name in layout.train if name != DIRECT]
         raise DataError(
-            f"{stray[0]}: a test image without a class; put it into test/normal/ or test/<class>/"
+            f"{root}: the training part holds images ({first}, ...) and class folders"
+            f" ({others[0]}, ...); use one or the other"
         )
-    return _subfolders(test)
+    if DIRECT in layout.test:
+        raise DataError(
+            f"{root}: {layout.test[DIRECT][0]}: a test image without a class; put it into"
+            " test/normal/ or test/<class>/"
+        )
 
 
-def _one_class_names(test_folders: Sequence[Path]) -> tuple[str, ...]:
-    others = (path.name for path in test_folders if path.name not in NORMAL_NAMES)
-    return (NORMAL_NAMES[0], *others)
+def tell_left_out(layout: Layout) -> None:
+    """Logs one line on what is left out, nothing where there is nothing."""
+    if layout.left_out:
+        _logger.warning("%s", describe_left_out(layout.left_out))
 
 
-def _labelled_files(folders: Sequence[Path], names: Sequence[str]) -> list[tuple[Path, int]]:
-    """Lists the images of class folders; a folder whose name is no class holds class 0."""
-    labels = {name: label for label, name in enumerate(names)}
-    return [
-        (path, labels.get(folder.name, 0)) for folder in folders for path in image_files(folder)
+def name_in_part(layout: Layout, path: str) -> str:
+    """Returns an image's path below `train/` or `test/`, where the folder has these."""
+    parts = PurePosixPath(path).parts
+    places = [i for i, part in enumerate(parts[:-1]) if part.lower() in ("train", "test")]
+    if not (layout.has_parts and places):
+        return path
+    return "/".join(parts[places[0] + 1 :])
+
+
+def describe_places(paths: Iterable[str]) -> str:
+    """Returns where images lie and how many: `good (476), defects/crack (57)`."""
+    counts: dict[str, int] = {}
+    for path in paths:
+        place = str(PurePosixPath(path).parent)
+        counts[place] = counts.get(place, 0) + 1
+    most = sorted(counts.items(), key=lambda item: -item[1])
+    shown = [
+        f"{'the folder itself' if place == '.' else printable(place)} ({count})"
+        for place, count in most[:_SHOWN_FOLDERS]
     ]
+    if len(most) > _SHOWN_FOLDERS:
+        shown.append(f"{len(most) - _SHOWN_FOLDERS} more folders")
+    return ", ".join(shown)
+
+
+def _no_folder(path: Path) -> str:
+    if not path.exists():
+        return "no such folder"
+    endings = [ending.lower() for ending in path.suffixes]
+    for name in ("csv", "npz"):
+        if f".{name}" in endings:
+            return f"a file, not a folder of images; add --dataset={name}"
+    return "a file, not a folder of images"
+
+
+def _check_classes(layout: Layout, root: Path) -> None:
+    check_parts(layout, root)
+    if layout.has_parts:
+        return
+    if DIRECT in layout.train:
+        raise DataError(
+            f"{root}: {layout.train[DIRECT][0]}: an image without a class, beside class folders"
+        )
+    if len(layout.classes) < 2:
+        raise DataError(
+            f"{root}: nothing tells its images apart; expected train/ and test/<class>/,"
+            f" {NORMAL_NAMES[1]}/ beside folders of defects, or a folder for each class"
+        )
+
+
+def _labelled(layout: Layout) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Returns training and test images with the numbers of their classes, sorted by path."""
+    numbers = {name: number for number, name in enumerate(layout.classes)}
+    train = _with_numbers(layout.train.items(), numbers)
+    test = _with_numbers(layout.test.items(), numbers)
+    if layout.has_parts:
+        return train, test
+    kept, held_out = every_fifth(np.array([label for _, label in train]))
+    test = sorted((*test, *(train[i] for i in held_out)), key=lambda item: item[0].split("/"))
+    return [train[i] for i in kept], test
+
+
+def _with_numbers(
+    part: Iterable[tuple[str, Sequence[str]]], numbers: dict[str, int]
+) -> list[tuple[str, int]]:
+    labels = {path: numbers[name] for name, paths in part for path in paths}
+    return [(path, labels[path]) for path in sort_paths(labels)]
+
+
+def _tell_repeated(train: np.ndarray, test: np.ndarray, test_names: Sequence[str]) -> None:
+    """Logs one line where test images are training images too."""
+    seen = {_digest(image) for image in train}
+    names = [name for name, image in zip(test_names, test, strict=True) if _digest(image) in seen]
+    if names:
+        _logger.warning(
+            "%d of %d test images are training images too (%s%s): figures are too good",
+            len(names),
+            len(test),
+            printable(names[0]),
+            ", ..." if len(names) > 1 else "",
+        )
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()

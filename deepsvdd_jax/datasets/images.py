@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import warnings
@@ -17,12 +18,38 @@ from deepsvdd_jax.datasets.dataset import DataError, one_line
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".webp")
-)
+# Told by their first bytes, whatever the file's name is.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "PPM", "WEBP")
+# These run another program, unpack without a bound, or have no decoder in Pillow.
+_NOT_READ = frozenset(("EPS", "FITS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "XVTHUMB"))
 _GRAY_MODES = ("1", "L", "LA", "La")
 _logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def _endings() -> dict[str, str]:
+    """Returns the format of every ending that is read: all that Pillow decodes by itself."""
+    from PIL import Image
+
+    Image.init()
+    known = {**Image.registered_extensions(), ".mpo": "JPEG"}
+    return {
+        ending: name
+        for ending, name in known.items()
+        if name in Image.OPEN and name not in _NOT_READ
+    }
+
+
+def is_image_name(name: str) -> bool:
+    """Says whether a file is an image that is read, by the ending of its name."""
+    return Path(name).suffix.lower() in _endings()
+
+
+def formats_of(name: str) -> tuple[str, ...]:
+    """Returns the formats that a file of this name may have: a few that their first bytes tell
+    for certain, and the one that its ending names."""
+    named = _endings().get(Path(name).suffix.lower())
+    return _FORMATS if named is None or named in _FORMATS else (*_FORMATS, named)
 
 
 def decode_image(
@@ -30,6 +57,7 @@ def decode_image(
     source: str,
     size: tuple[int, int] | None = None,
     channels: int | None = None,
+    formats: tuple[str, ...] = _FORMATS,
 ) -> np.ndarray:
     """Decodes one image file and resizes it.
 
@@ -42,6 +70,7 @@ def decode_image(
       source: its name, for messages.
       size: (height, width) to resize to; None keeps the size.
       channels: 1 converts to gray, 3 to RGB; None keeps gray gray and makes all else RGB.
+      formats: Pillow's names of the formats that it may have, see `formats_of`.
 
     Returns:
       uint8 `[height, width, channels]`.
@@ -55,7 +84,7 @@ def decode_image(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=formats) as image:
                 image.load()
                 array = _to_array(image, source, channels)
     except DataError:
@@ -94,29 +123,7 @@ def read_image(
     path: Path, size: tuple[int, int] | None = None, channels: int | None = None
 ) -> np.ndarray:
     """Reads one image file (touches files); see `decode_image`."""
-    return decode_image(read_file(path), str(path), size, channels)
-
-
-def image_files(folder: str | Path, recursive: bool = True) -> list[Path]:
-    """Lists the image files of a folder by their suffix (touches files).
-
-    Files and folders whose names start with a dot are left out.
-
-    Args:
-      folder: the folder.
-      recursive: whether to look into subfolders.
-
-    Returns:
-      Sorted paths; empty if there are none.
-
-    Raises:
-      DataError: not a folder.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise DataError(f"{root}: not a folder of images")
-    paths = root.rglob("*") if recursive else root.iterdir()
-    return sorted(path for path in paths if _is_image(path, root))
+    return decode_image(read_file(path), str(path), size, channels, formats_of(path.name))
 
 
 def iter_images(
@@ -167,11 +174,6 @@ def iter_images(
             names, batch = [], []
     if batch:
         yield names, np.stack(batch)
-
-
-def _is_image(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
 
 
 def _shape_words(shape: tuple[int, ...]) -> str:

@@ -181,9 +181,14 @@ def test_the_first_differing_shape_is_named(tmp_path, shape, word, refuses):
 def test_folder_refusals(tmp_path, refuses):
     config = DataConfig("folder", str(tmp_path))
     refuses(["--data_dir"], load, DataConfig("folder"))
-    refuses(["train", "no such folder"], load, config)
+    refuses(["no images"], load, config)
+    refuses(["/none: no such folder"], load, DataConfig("folder", f"{tmp_path}/none"))
+    (tmp_path / "t.CSV").write_text("a\n1\n")
+    refuses(
+        ["t.CSV", "not a folder", "--dataset=csv"], load, DataConfig("folder", f"{tmp_path}/t.CSV")
+    )
     (tmp_path / "train").mkdir()
-    refuses(["train", "no images"], load, config)
+    refuses(["no images", "1 file left out", "t.CSV"], load, config)
     save(tmp_path / "train/a.png")
     save(tmp_path / "test/stray.png")
     refuses(["stray.png", "without a class"], load, config)
