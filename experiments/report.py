@@ -35,6 +35,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("normal_classes", "all", "`all`, or the classes to show as 0,3,8")
     flags.DEFINE_string("scores", None, "scores of new data: name,score,p_value,anomalous")
+    flags.DEFINE_bool(
+        "follow_names",
+        False,
+        "with --scores: show images outside of --data_dir too, where names lead there by .., from "
+        "the root or over links",
+    )
     flags.DEFINE_integer("top", 64, "with --scores: how many anomalies to show", lower_bound=1)
 
 
@@ -46,9 +52,8 @@ def main() -> None:
     check_matplotlib()
     folder = Path(values.out).expanduser()
     if values.scores is not None:
-        page = score_report.build_page(
-            score_report.read_scores(Path(values.scores).expanduser()), values.data_dir, values.top
-        )
+        rows = score_report.read_scores(Path(values.scores).expanduser())
+        page = score_report.build_page(rows, values.data_dir, values.top, values.follow_names)
     else:
         environment.use_platform(values.platform, values.compilation_cache)
         classes = _classes(values.normal_classes)

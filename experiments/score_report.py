@@ -72,20 +72,24 @@ def _number(where: str, column: str, cell: str) -> float:
     return value
 
 
-def build_page(rows: Sequence[ScoredRow], data_dir: str | None, top: int) -> Page:
+def build_page(
+    rows: Sequence[ScoredRow], data_dir: str | None, top: int, follow_names: bool = False
+) -> Page:
     """Returns the page of the `top` highest scores (touches files: reads their images).
 
     Args:
       rows: in any order.
       data_dir: folder that relative names start from; None takes the working folder.
       top: how many to show.
+      follow_names: show images outside of that folder too, where names lead there by `..`, from the
+        root, or over links.
     """
     ranked = sorted(rows, key=lambda row: -row.score)[:top]
     called = sum(row.anomalous for row in rows)
     files: dict[str, bytes] = {}
     sections = [
         Section("Scores", "scores", [_histogram(rows, files)]),
-        Section("Ranked anomalies", "ranked", _ranked(ranked, data_dir, called)),
+        Section("Ranked anomalies", "ranked", _ranked(ranked, data_dir, called, follow_names)),
         Section("Table", "table", [_table(ranked)]),
     ]
     shown = {
@@ -116,7 +120,9 @@ _HISTOGRAM_CAPTION = (
 )
 
 
-def _ranked(ranked: Sequence[ScoredRow], data_dir: str | None, called: int) -> list[Html]:
+def _ranked(
+    ranked: Sequence[ScoredRow], data_dir: str | None, called: int, follow_names: bool
+) -> list[Html]:
     text = reports.paragraph(
         f"The {len(ranked)} highest scores, the highest first; framed: called anomalous. "
         f"{called} rows were called anomalous in all."
@@ -124,13 +130,21 @@ def _ranked(ranked: Sequence[ScoredRow], data_dir: str | None, called: int) -> l
     if not any(_is_image(row.name) for row in ranked):
         return [text, reports.paragraph("The names are not those of image files: see the table.")]
     root = Path(data_dir).expanduser() if data_dir is not None else Path()
-    pictures = [_thumbnail(root, row.name) for row in ranked]
+    outside = [not follow_names and leads_outside(root, row.name) for row in ranked]
+    pictures = [
+        None if out else _thumbnail(root, row.name)
+        for row, out in zip(ranked, outside, strict=True)
+    ]
     cards = [
         (picture, {f"{place}.": row.name, **_facts(row)}, row.anomalous)
         for place, (row, picture) in enumerate(zip(ranked, pictures, strict=True), 1)
     ]
     blocks = [text]
-    lost = sum(picture is None for picture in pictures)
+    if any(outside):
+        reason = f"{sum(outside)} of {len(ranked)} names lead out of {root}. To show these images:"
+        command = "python -m experiments.report --scores=FILE --data_dir=FOLDER --follow_names"
+        blocks.append(reports.missing(reason, f"{command} --out=DIR"))
+    lost = sum(picture is None for picture in pictures) - sum(outside)
     if lost:
         reason = f"{lost} of {len(ranked)} images cannot be read in {root}. With the right folder:"
         command = "python -m experiments.report --scores=FILE --data_dir=FOLDER --out=DIR"
@@ -150,14 +164,27 @@ def _is_image(name: str) -> bool:
     return is_image_name(name)
 
 
+def leads_outside(root: Path, name: str) -> bool:
+    """Says whether a name leads out of a folder: by `..`, from the root, or over links (touches
+    files)."""
+    try:
+        return not (root / name).resolve().is_relative_to(root.resolve())
+    except (OSError, ValueError, RuntimeError):
+        # A name that is none, or links in a circle: no file, wherever.
+        return False
+
+
 def _thumbnail(root: Path, name: str) -> Picture | None:
     """Returns a small picture of an image file (touches files), None where it cannot be read."""
     from PIL import Image
 
     try:
-        image = read_image(root / name)
+        # Reading from a pipe or a device might never end.
+        image = read_image(root / name) if (root / name).is_file() else None
     except (DataError, OSError, ValueError):
         # ValueError: a name with a null character.
+        return None
+    if image is None:
         return None
     height, width = image.shape[:2]
     shrink = max(height, width) / _IMAGE_SIDE

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -334,9 +335,9 @@ def test_hostile_names_are_harmless(scored: Path) -> None:
     assert html.escape(HOSTILE) in page
 
 
-def test_large_images_become_small_and_absolute_names_are_found(scored: Path) -> None:
+def test_large_images_become_small_and_absolute_names_are_found_if_asked(scored: Path) -> None:
     rows = score_report.read_scores(scored / "scores.csv")
-    found = score_report.build_page(rows, str(scored / "images"), 64)
+    found = score_report.build_page(rows, str(scored / "images"), 64, follow_names=True)
     assert "absolute.png" in found.html and found.html.count("<img ") == 1 + 3
     widths = sorted(
         int(width) for width in re.findall(r'<img class="photo".*?width="(\d+)"', found.html)
@@ -448,3 +449,28 @@ def test_phones_get_the_narrow_variant(scored: Path, tmp_path: Path) -> None:
     page = scored / "out" / "report.html"
     wide, narrow = (looked_at(page, width, tmp_path)["widths"][0] for width in (1280, 390))
     assert narrow < wide
+
+
+def test_names_lead_to_no_file_outside_of_the_folder(tmp_path: Path, reporting: Call) -> None:
+    inside, outside = tmp_path / "in" / "images", tmp_path / "in" / "private"
+    for folder in (inside / "sub", outside):
+        folder.mkdir(parents=True)
+    for value, path in enumerate((inside / "own.png", outside / "secret.png")):
+        Image.new("L", (4, 4), 50 + 100 * value).save(path)
+    (inside / "link.png").symlink_to(outside / "secret.png")
+    (inside / "door").symlink_to(outside)
+    (inside / "loop.png").symlink_to("loop.png")
+    os.mkfifo(inside / "pipe.png")
+    names = ("../private/secret.png", str(outside / "secret.png"), "link.png", "door/secret.png")
+    names += ("sub/../../private/secret.png", "sub/../own.png", "loop.png", "pipe.png", "own.png")
+    rows = [(name, place, "", 0) for place, name in enumerate(names)]
+    path = write_scores(tmp_path / "scores.csv", rows)
+    given = (f"--scores={path}", f"--data_dir={inside}", f"--out={tmp_path / 'out'}")
+    assert reporting(*given) == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count('<img class="photo"') == 2
+    assert f"5 of 9 names lead out of {inside}" in page and "--follow_names" in page
+    assert "2 of 9 images cannot be read" in page
+    assert reporting(*given, "--follow_names") == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count('<img class="photo"') == 7
