@@ -25,6 +25,7 @@ from deepsvdd_jax.datasets.cifar import parse_cifar_names, parse_cifar_records
 from deepsvdd_jax.datasets.gtsrb import parse_gtsrb_annotations
 from deepsvdd_jax.datasets.idx import parse_idx, read_idx
 from deepsvdd_jax.datasets.images import decode_image, formats_of
+from deepsvdd_jax.datasets.tables import Columns, parse_table
 from deepsvdd_jax.runs import Progress
 from deepsvdd_jax.training import EpochInfo
 from experiments import (
@@ -194,6 +195,11 @@ def _in_npz(member: bytes) -> bytes:
 
 def _csv_samples() -> Samples:
     return b'a,"b",label\n1,2.5,0\n3,4,1\n', b"x\r\n1\r\n-2e3\r\n", b'\xef\xbb\xbf"a\nb",c\n1,2\n'
+
+
+def _parse_columns(data: bytes, folder: Path) -> object:
+    columns = Columns("Class", ("note",), "id", required=("id",))
+    return parse_table(data.decode("utf-8", "replace"), "source", columns)
 
 
 _IMAGE_MODES = {
@@ -444,6 +450,11 @@ _ALL = (
     Parser("npy", _npy_samples, _of_bytes(parse_npy)),
     Parser("npz", _npy_samples, _of_dataset("npz", "a.npz"), pack=_in_npz),
     Parser("csv", _csv_samples, _of_dataset("csv", "a.csv")),
+    Parser(
+        "csv-columns",
+        lambda: (b'id,Class,note,x\nA-1,0,"b, c",1\nA-2,3,,-2.5\n', b"x,id,y\n1,,2\n"),
+        _parse_columns,
+    ),
     *(
         Parser(
             name,

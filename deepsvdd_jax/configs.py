@@ -79,6 +79,9 @@ class DataConfig:
       image_size: `(height, width)` that folder and GTSRB images are resized to; None keeps them.
       channels: 1 or 3 for folder images; None keeps what is found.
       prepare: let TFDS download and prepare what is not there.
+      label_column: of a csv file, the column of its classes; None takes `label` where it is.
+      ignore_columns: of a csv file, columns that are not looked at.
+      id_column: of a csv file, the column that names its rows.
     """
 
     name: str = "digits"
@@ -86,9 +89,13 @@ class DataConfig:
     image_size: tuple[int, int] | None = None
     channels: int | None = None
     prepare: bool = False
+    label_column: str | None = None
+    ignore_columns: tuple[str, ...] | None = None
+    id_column: str | None = None
 
     def __post_init__(self) -> None:
         _check_choice("dataset", self.name, DATASETS)
+        self._check_columns()
         if self.data_dir is not None and "\0" in self.data_dir:
             raise ConfigError(f"data_dir is {self.data_dir!r}; no path holds a null character")
         if self.channels not in (None, 1, 3):
@@ -97,6 +104,20 @@ class DataConfig:
             len(self.image_size) != 2 or any(side < 1 for side in self.image_size)
         ):
             raise ConfigError(f"image_size is {self.image_size}; give height,width, both positive")
+
+    def _check_columns(self) -> None:
+        given = {
+            "label_column": () if self.label_column is None else (self.label_column,),
+            "id_column": () if self.id_column is None else (self.id_column,),
+            "ignore_columns": self.ignore_columns or (),
+        }
+        for name, columns in given.items():
+            if columns and self.name != "csv":
+                raise ConfigError(f"{name} is for csv files; dataset is {self.name}")
+            for other in ("id_column", "ignore_columns"):
+                twice = set(columns) & set(given[other]) if other != name else set()
+                if twice:
+                    raise ConfigError(f"{min(twice)!r} is in both {name} and {other}")
 
 
 @dataclasses.dataclass(frozen=True)

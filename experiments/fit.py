@@ -44,7 +44,7 @@ class NormalData(NamedTuple):
       test_images: `[m, ...]`, empty without a test part.
       test_labels: `[m]`, 1 = anomalous.
       feature_names: columns of a table.
-      names: of the images, `[n]`, where they are files.
+      names: of the images or rows, `[n]`, where they have some.
     """
 
     images: npt.NDArray[Any]
@@ -144,7 +144,7 @@ def load_normal(
         dataset.x_train[split.train_indices],
         dataset.x_test[split.test_indices],
         split.test_labels,
-        _feature_names(config, dataset),
+        dataset.feature_names,
         tuple(dataset.train_names[index] for index in split.train_indices)
         if dataset.train_names
         else (),
@@ -249,19 +249,14 @@ def group_labels(names: Sequence[str], pattern: str) -> npt.NDArray[np.str_]:
     except re.error as error:
         raise ConfigError(f"groups is {pattern!r}, no regular expression: {error}") from None
     if not names:
-        raise ConfigError("groups is for images that are files; these data have no file names")
+        raise ConfigError(
+            "groups is for image files and for rows with --id_column; these data have no names"
+        )
     found = [expression.match(name) for name in names]
     if None in found:
         name = names[found.index(None)]
         raise ConfigError(f"groups is {pattern!r}, which does not match {name!r}")
     return np.array([match.group() for match in found if match is not None])
-
-
-def _feature_names(config: DataConfig, dataset: Dataset) -> tuple[str, ...]:
-    if config.name != "csv" or config.data_dir is None:
-        return ()
-    path = Path(config.data_dir).expanduser()
-    return datasets.read_csv(path / "train.csv" if path.is_dir() else path)[1]
 
 
 def detector_config(values: flags.FlagValues, data: NormalData) -> DetectorConfig:
@@ -286,7 +281,7 @@ def _epochs(config: DetectorConfig) -> int:
 
 
 def _summary(config: DetectorConfig, data: DataConfig, model: Model) -> dict[str, Any]:
-    """Returns the alarm rate that was asked for, and how images are made alike before scoring."""
+    """Returns the alarm rate that was asked for, and how new data are read as these were."""
     conformal = config.threshold_rule == "conformal"
     return {
         "alarm_rate": config.alarm_rate if conformal else None,
@@ -296,6 +291,9 @@ def _summary(config: DetectorConfig, data: DataConfig, model: Model) -> dict[str
             if data.image_size or data.name == "gtsrb"
             else None,
             "channels": data.channels,
+            "label_column": data.label_column,
+            "ignore_columns": list(data.ignore_columns or ()),
+            "id_column": data.id_column,
         },
     }
 

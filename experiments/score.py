@@ -5,10 +5,11 @@
 `--data_dir` is a folder of images, an image, an npz file (array `x`, else `x_test`, else `x_train`)
 or a csv file. Images are read, resized as the training images were, and scored in batches: a folder
 may be larger than memory. Of a folder with `train/` and `test/` the test part is scored; masks are
-not. Writes `name,score,p_value,anomalous`, one row a sample, in the order of names
-or rows: higher scores are more anomalous; a normal sample has a p-value of at most a with
-probability a; it is empty where no data were held out in training. The file appears when it is
-whole.
+not. Columns of a table are found by the names that the model was trained on. Writes
+`name,score,p_value,anomalous`, one row a sample, in the order of names or rows, whose name is that
+of `--id_column` or else their number: higher scores are more anomalous; a normal sample has a
+p-value of at most a with probability a; it is empty where no data were held out in training. The
+file appears when it is whole.
 """
 
 import csv
@@ -16,7 +17,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +28,12 @@ from absl import flags
 from deepsvdd_jax import calibration, checkpoints, datasets
 from deepsvdd_jax.checkpoints import Model
 from deepsvdd_jax.configs import ConfigError
-from deepsvdd_jax.datasets import DataError, folder
+from deepsvdd_jax.datasets import Columns, DataError, folder
+from deepsvdd_jax.datasets.dataset import printable
 from deepsvdd_jax.datasets.images import is_image_name
 from deepsvdd_jax.datasets.layout import images_to_score
-from experiments import environment, results
+from deepsvdd_jax.datasets.tables import LABEL
+from experiments import environment, results, settings
 from experiments.lazy import lazily
 
 with lazily():
@@ -54,6 +57,7 @@ def define_flags() -> None:
     environment.define_flags()
     flags.DEFINE_string("model", None, "folder of a saved model")
     flags.DEFINE_string("data_dir", None, "folder of images, image, npz file or csv file")
+    settings.define_column_flags()
     flags.DEFINE_string("out", "scores.csv", "file to write")
     flags.DEFINE_bool(
         "skip_unreadable", False, "leave out image files that cannot be read, and list them"
@@ -68,7 +72,9 @@ def main() -> None:
         if not values[name].value:
             raise ConfigError(f"--{name} is not given")
     model = checkpoints.load_model(Path(values.model).expanduser())
-    source = open_source(Path(values.data_dir).expanduser(), model, values.skip_unreadable)
+    path = Path(values.data_dir).expanduser()
+    columns = table_columns(values, model)
+    source = open_source(path, model, values.skip_unreadable, columns)
     scored, alarms = write_scores(Path(values.out).expanduser(), model, source)
     skipped = source.total - scored
     print(
@@ -77,22 +83,45 @@ def main() -> None:
     )
 
 
-def open_source(path: Path, model: Model, skip_unreadable: bool) -> Source:
+def table_columns(values: flags.FlagValues, model: Model) -> Columns:
+    """Returns what the columns of a csv file are, by the flags or else as in training."""
+    trained = model.summary.get("data", {})
+    label = values.label_column or trained.get("label_column") or LABEL
+    ignored = values.ignore_columns or trained.get("ignore_columns") or ()
+    given = (values.label_column, values.id_column, *(values.ignore_columns or ()))
+    return Columns(
+        ignored=(label, *ignored),
+        identifier=values.id_column or trained.get("id_column"),
+        features=model.feature_names or None,
+        required=tuple(name for name in given if name is not None),
+    )
+
+
+def open_source(path: Path, model: Model, skip_unreadable: bool, columns: Columns) -> Source:
     """Finds the samples of a path (touches files).
+
+    Args:
+      path: a folder or file.
+      model: that will score them.
+      skip_unreadable: leave out images that cannot be read.
+      columns: of a csv file.
 
     Raises:
       DataError: nothing is there, or it does not suit the model.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
+    endings = [ending.lower() for ending in path.suffixes]
+    is_table = path.is_file() and ".csv" in endings and endings[-1:] != [".npz"]
+    if columns.required and not is_table:
+        raise ConfigError(f"{path}: no csv file, so that it has no column {columns.required[0]!r}")
     if path.is_dir():
         return _open_folder(path, model, skip_unreadable)
-    endings = [ending.lower() for ending in path.suffixes]
     if endings[-1:] == [".npz"]:
         samples = datasets.read_samples(path)
         return Source(len(samples), _rows(samples))
-    if ".csv" in endings:
-        return _open_csv(path, model)
+    if is_table:
+        return _open_csv(path, model, columns)
     if is_image_name(path.name):
         return _open_images(path.parent, [path], model, skip_unreadable)
     raise DataError(f"{path}: by its ending no image, npz file or csv file")
@@ -130,20 +159,22 @@ def _checked(batches: Batches, root: Path, model: Model) -> Batches:
         yield [Path(name).relative_to(root).as_posix() for name in names], images
 
 
-def _open_csv(path: Path, model: Model) -> Source:
-    rows, names, _ = datasets.read_csv(path)
-    if model.feature_names and names != model.feature_names:
-        raise DataError(
-            f"{path}: columns {', '.join(names)}; the model was trained on "
-            f"{', '.join(model.feature_names)}"
-        )
-    return Source(len(rows), _rows(rows))
+def _open_csv(path: Path, model: Model, columns: Columns) -> Source:
+    table = datasets.read_table(path, columns)
+    if len(model.image_shape) != 1:
+        raise DataError(f"{path}: a table, but the model was trained on images")
+    if table.unused:
+        shown = ", ".join(map(printable, table.unused[:10]))
+        print(f"{path}: columns that the model was not trained on: {shown}", file=sys.stderr)
+    if columns.identifier and not table.identifiers:
+        print(f"{path}: no column {columns.identifier!r}; rows are numbered", file=sys.stderr)
+    return Source(len(table.features), _rows(table.features, table.identifiers))
 
 
-def _rows(samples: npt.NDArray[Any]) -> Batches:
+def _rows(samples: npt.NDArray[Any], names: Sequence[str] = ()) -> Batches:
     for start in range(0, len(samples), _ROWS_AT_ONCE):
-        part = samples[start : start + _ROWS_AT_ONCE]
-        yield [str(row) for row in range(start, start + len(part))], part
+        rows = range(start, min(start + _ROWS_AT_ONCE, len(samples)))
+        yield [names[row] if names else str(row) for row in rows], samples[rows.start : rows.stop]
 
 
 def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:

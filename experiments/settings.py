@@ -135,7 +135,17 @@ def define_data_flags(default: str = "digits") -> None:
         "image_size", None, "height,width that folder and GTSRB images are resized to"
     )
     flags.DEFINE_integer("channels", None, "1 or 3: convert the images of a folder")
+    define_column_flags()
     flags.DEFINE_bool("prepare", False, "let TensorFlow Datasets download and prepare the data")
+
+
+def define_column_flags() -> None:
+    """Defines the flags that say what the columns of a csv file are."""
+    flags.DEFINE_string(
+        "label_column", None, "column of a csv file with its classes (default: label, if there)"
+    )
+    flags.DEFINE_list("ignore_columns", None, "columns of a csv file that are not looked at")
+    flags.DEFINE_string("id_column", None, "column of a csv file that names its rows")
 
 
 def define_split_flags() -> None:
@@ -157,6 +167,9 @@ def data_config(values: flags.FlagValues) -> DataConfig:
         image_size=typing.cast(Any, size),
         channels=values.channels,
         prepare=values.prepare,
+        label_column=values.label_column,
+        ignore_columns=tuple(values.ignore_columns) if values.ignore_columns else None,
+        id_column=values.id_column,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_images_of_a_group_are_held_out_together(
         assert expected in capsys.readouterr().err
     table = ("--dataset=digits", "--groups=a", "--false_alarm_rate=0.2")
     assert commands.fit(*table, f"--model={tmp_path / 'm'}") == 2
-    assert "these data have no file names" in capsys.readouterr().err
+    assert "these data have no names" in capsys.readouterr().err
 
 
 def test_scoring_batches_do_not_matter(
@@ -168,6 +169,85 @@ def test_tables_are_fitted_and_scored(commands: SimpleNamespace, tmp_path: Path)
     assert [row["name"] for row in rows] == [str(number) for number in range(7)]
     assert [row["anomalous"] for row in rows[5:]] == ["1", "1"]
     assert checkpoints.load_model(path).feature_names == ("flow", "heat", "noise")
+
+
+def write_table(path: Path, columns: dict[str, list[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def test_columns_of_a_table_keep_their_roles(
+    commands: SimpleNamespace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    random = np.random.RandomState(0)
+    a, b = random.randn(80).tolist(), random.randn(80).tolist()
+    parts = [f"A-{number}" for number in range(80)]
+    table = {"part": parts, "Class": [0] * 70 + [1] * 10, "a": a, "note": ["x,y"] * 80, "b": b}
+    write_table(tmp_path / "train.csv", table)
+    model, out = tmp_path / "model", tmp_path / "scores.csv"
+    roles = ("--label_column=Class", "--ignore_columns=note", "--id_column=part")
+    data = ("--dataset=csv", f"--data_dir={tmp_path / 'train.csv'}", f"--model={model}")
+    assert commands.fit(*data, *roles, *RATE, *QUICK) == 0
+    loaded = checkpoints.load_model(model)
+    assert loaded.feature_names == ("a", "b")
+    # 70 normals, every fifth of which is to test on.
+    assert loaded.summary["train_samples"] + loaded.summary["calibration_samples"] == 56
+    assert "features" not in caplog.text
+
+    # Other order, other columns, a class that is text: the features are found by their names.
+    new = {"b": b[:9], "extra": ["?"] * 9, "a": a[:9], "Class": ["bad"] * 9, "part": parts[9:18]}
+    write_table(tmp_path / "new.csv", new)
+    given = (f"--model={model}", f"--data_dir={tmp_path / 'new.csv'}", f"--out={out}")
+    capsys.readouterr()
+    assert commands.score(*given) == 0
+    assert "not trained on: extra" in capsys.readouterr().err
+    rows = read(out)
+    assert [row["name"] for row in rows] == parts[9:18]
+    expected = detectors.score_images(loaded, np.column_stack([a[:9], b[:9]]).astype(np.float32))
+    np.testing.assert_allclose([float(row["score"]) for row in rows], expected, rtol=1e-6)
+
+    assert commands.score(*given, "--id_column=extra") == 0
+    assert {row["name"] for row in read(out)} == {"?"}
+    write_table(tmp_path / "new.csv", {"a": a[:9], "b": b[:9]})
+    capsys.readouterr()
+    assert commands.score(*given) == 0
+    assert "no column 'part'; rows are numbered" in capsys.readouterr().err
+    assert [row["name"] for row in read(out)] == [str(number) for number in range(9)]
+    write_table(tmp_path / "new.csv", {"a": a[:9]})
+    for flags_, words in (
+        ((), "'b' is missing; there are a"),
+        (("--id_column=nowhere",), "'nowhere' is missing"),
+    ):
+        assert commands.score(*given, *flags_) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_flags_of_columns_are_for_csv_files(
+    commands: SimpleNamespace,
+    parts: Path,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images = f"--data_dir={parts / 'good'}"
+    for flag in ("--label_column=a", "--ignore_columns=a", "--id_column=a"):
+        assert commands.fit(images, flag, f"--model={tmp_path / 'm'}", *QUICK) == 2
+        assert f"{flag[2:-2]} is for csv files" in capsys.readouterr().err
+        out = f"--out={tmp_path / 'out'}"
+        assert commands.score(f"--model={model}", images, flag, out) == 2
+        assert "no csv file" in capsys.readouterr().err
+    table = ("--dataset=csv", f"--data_dir={tmp_path / 't.csv'}", f"--model={tmp_path / 'm'}")
+    assert commands.fit(*table, "--label_column=a", "--id_column=a", *QUICK) == 2
+    assert "'a' is in both label_column and id_column" in capsys.readouterr().err
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    out = f"--out={tmp_path / 'out'}"
+    assert commands.score(f"--model={model}", f"--data_dir={tmp_path / 't.csv'}", out) == 2
+    assert "t.csv: a table, but the model was trained on images" in capsys.readouterr().err
 
 
 def test_labelled_data_are_fitted_on_one_class_and_tried(

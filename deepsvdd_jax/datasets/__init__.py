@@ -16,11 +16,12 @@ from deepsvdd_jax.datasets.images import iter_images
 from deepsvdd_jax.datasets.layout import NORMAL_NAMES, Layout, LeftOut
 from deepsvdd_jax.datasets.splits import OneClassSplit, one_class_split
 from deepsvdd_jax.datasets.standard import load_cifar10, load_idx
-from deepsvdd_jax.datasets.tables import load_csv, read_csv
+from deepsvdd_jax.datasets.tables import Columns, Table, load_csv, read_csv, read_table
 
 __all__ = [
     "LOADERS",
     "NORMAL_NAMES",
+    "Columns",
     "DataError",
     "Dataset",
     "FoundImages",
@@ -28,6 +29,7 @@ __all__ = [
     "LeftOut",
     "Loader",
     "OneClassSplit",
+    "Table",
     "describe_left_out",
     "find_images",
     "image_files",
@@ -37,6 +39,7 @@ __all__ = [
     "read_layout",
     "read_csv",
     "read_samples",
+    "read_table",
 ]
 
 LOADERS: dict[str, Loader] = {

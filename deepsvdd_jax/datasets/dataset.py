@@ -40,8 +40,9 @@ class Dataset(NamedTuple):
       x_test: like `x_train`; empty where the source has no test part.
       y_test: int64, indices into `class_names`.
       class_names: one name a class.
-      test_names: file names of the test images where the source has them, else empty.
-      train_names: file names of the training images where the source has them, else empty.
+      test_names: names of the test images or rows where the source has them, else empty.
+      train_names: names of the training images or rows where the source has them, else empty.
+      feature_names: columns of a table where the source names them, else empty.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...]
     test_names: tuple[str, ...] = ()
     train_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
 
 
 Loader = Callable[[DataConfig], Dataset]

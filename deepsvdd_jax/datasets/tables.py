@@ -5,9 +5,11 @@ from __future__ import annotations
 import array
 import csv
 import io
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,38 +22,99 @@ from deepsvdd_jax.datasets.dataset import (
     every_fifth,
     labelled_dataset,
     one_line,
+    printable,
 )
 
 LABEL = "label"
 MAX_CSV_CHARACTERS = 2 << 30
 _MAX_LINE = 1 << 24
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+_NO_FEATURES = frozenset(
+    (
+        *("label", "labels", "class", "classes", "target", "targets", "outcome", "y", "outlier"),
+        *("anomaly", "anomalous", "is_anomaly", "is_outlier", "defect", "id", "ids", "uuid"),
+        *("index", "idx", "row", "serial", "serial_number", "unnamed: 0", "time", "timestamp"),
+        *("date", "datetime", "unix_time"),
+    )
+)
+_logger = logging.getLogger(__name__)
 
 
-def parse_csv(text: str, source: str) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
+class Columns(NamedTuple):
+    """What the columns of a table are.
+
+    Attributes:
+      label: column of the classes, 0 = normal; None takes the one named 'label', where it is.
+      ignored: columns that are not looked at.
+      identifier: column of the rows' names, any text.
+      features: columns of the features, in this order; None takes all others, in the file's order.
+      required: those of the columns above that must be there.
+    """
+
+    label: str | None = None
+    ignored: tuple[str, ...] = ()
+    identifier: str | None = None
+    features: tuple[str, ...] | None = None
+    required: tuple[str, ...] = ()
+
+
+_ANY = Columns()
+
+
+class Table(NamedTuple):
+    """A table of numbers.
+
+    Attributes:
+      features: float32 `[n, features]`.
+      names: of the features.
+      labels: int64 `[n]`, None without a column of labels.
+      identifiers: `[n]`, empty without a column of them.
+      unused: columns that are neither features nor have another role.
+    """
+
+    features: np.ndarray
+    names: tuple[str, ...]
+    labels: np.ndarray | None
+    identifiers: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def parse_table(text: str, source: str, columns: Columns = _ANY) -> Table:
     """Parses a comma-separated table with a header.
 
     Args:
       text: the whole file.
       source: its name, for messages.
-
-    Returns:
-      Features, float32 `[n, features]`; their column names; and the column `label`, int64 `[n]`, or
-      None without such a column.
+      columns: what its columns are.
 
     Raises:
-      DataError: no header, a column named twice, no rows, or a value that is missing, no finite
-        number, or no class label, named by its line (the header is line 1) and column.
+      DataError: no header, a column named twice or missing, no rows, or a value that is missing, no
+        finite number, or no class label, named by its line (the header is line 1) and column.
     """
-    return _parse_lines(io.StringIO(text, newline=""), source)
+    return _parse_lines(io.StringIO(text, newline=""), source, columns)
 
 
-def read_csv(path: str | Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
-    """Reads a csv file in UTF-8, gzip or not, line by line (touches files); see `parse_csv`."""
+def read_table(path: str | Path, columns: Columns = _ANY) -> Table:
+    """Reads a csv file in UTF-8, gzip or not, line by line (touches files); see `parse_table`."""
     source = str(path)
     with data_errors(source), open_plain_or_gzip(Path(path)) as stream:
         text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
-        return _parse_lines(_bounded_lines(text, source), source)
+        return _parse_lines(_bounded_lines(text, source), source, columns)
+
+
+def read_csv(path: str | Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
+    """Reads features, their names and the column `label`, if there is one (touches files); see
+    `read_table`."""
+    table = read_table(path)
+    return table.features, table.names, table.labels
+
+
+def columns_of(config: DataConfig) -> Columns:
+    """Returns what the columns of a configured table are; all that are named must be there."""
+    ignored = config.ignore_columns or ()
+    named = (config.label_column, config.id_column, *ignored)
+    required = tuple(name for name in named if name is not None)
+    return Columns(config.label_column, ignored, config.id_column, None, required)
 
 
 def _bounded_lines(text: io.TextIOBase, source: str) -> Iterator[str]:
@@ -67,16 +130,25 @@ def _bounded_lines(text: io.TextIOBase, source: str) -> Iterator[str]:
         yield line
 
 
-def _parse_lines(
-    lines: Iterable[str], source: str
-) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
+def _parse_lines(lines: Iterable[str], source: str, columns: Columns) -> Table:
     reader = csv.reader(lines, strict=True)
-    numbers = array.array("d")
+    numbers, labels, identifiers = array.array("d"), array.array("q"), []
     try:
-        columns = _parse_header(next(reader, []), source)
+        header = _parse_header(next(reader, []), source)
+        roles = _roles(header, columns, source)
         for row in reader:
-            if row:
-                numbers.extend(_parse_row(row, columns, f"{source}: line {reader.line_num}"))
+            if not row:
+                continue
+            where = f"{source}: line {reader.line_num}"
+            if len(row) != len(header):
+                raise DataError(
+                    f"{where}: {len(row)} values, but the header names {len(header)} columns"
+                )
+            numbers.extend(_value(row[i], header[i], where) for i in roles.features)
+            if roles.label is not None:
+                labels.append(_label(row[roles.label], header[roles.label], where))
+            if roles.identifier is not None:
+                identifiers.append(row[roles.identifier])
     except csv.Error as error:
         raise DataError(f"{source}: line {reader.line_num}: {one_line(error)}") from error
     except UnicodeDecodeError as error:
@@ -85,28 +157,33 @@ def _parse_lines(
         ) from error
     if not numbers:
         raise DataError(f"{source}: no rows below the header")
-    values = np.frombuffer(numbers).reshape(-1, len(columns))
-    if LABEL not in columns:
-        return values.astype(np.float32), tuple(columns), None
-    position = columns.index(LABEL)
-    features = np.delete(values, position, axis=1).astype(np.float32)
-    names = (*columns[:position], *columns[position + 1 :])
-    return features, names, values[:, position].astype(np.int64)
+    return Table(
+        np.frombuffer(numbers).reshape(-1, len(roles.features)).astype(np.float32),
+        tuple(header[i] for i in roles.features),
+        None if roles.label is None else np.array(labels, np.int64),
+        tuple(identifiers),
+        tuple(header[i] for i in roles.unused),
+    )
 
 
 def load_csv(config: DataConfig) -> Dataset:
     """Loads a csv file, or a folder with `train.csv` and `test.csv` (touches files).
 
-    A single file with a column `label` is split: every fifth row of a class is a test row
+    A single file with a column of labels is split: every fifth row of a class is a test row
     (`dataset.every_fifth`); without that column all its rows are normal training rows and the test
     set is empty. In a folder `test.csv` needs the column (it may be left out as a whole); where
     `train.csv` has none its rows are normal, and a test label counts as anomalous unless it is 0.
+    Its other columns are those of `train.csv`, in any order.
+
+    Args:
+      config: `label_column` is `label` where it is None; `ignore_columns` are not looked at, and
+        `id_column` names the rows.
 
     Returns:
       float32 rows `[n, features]`.
 
     Raises:
-      DataError: as `parse_csv`; files that are missing or whose columns differ.
+      DataError: as `parse_table`; files that are missing or whose columns differ.
     """
     if config.data_dir is None:
         raise DataError(
@@ -118,73 +195,133 @@ def load_csv(config: DataConfig) -> Dataset:
 
 
 def _load_whole(path: Path, config: DataConfig) -> Dataset:
-    features, _, labels = read_csv(path)
+    table = read_table(path, columns_of(config))
+    _warn_of_features(path, table)
+    features, labels = table.features, table.labels
     if labels is None:
-        return labelled_dataset(config.name, features, None, None, None)
+        dataset = labelled_dataset(config.name, features, None, None, None)
+        return dataset._replace(train_names=table.identifiers, feature_names=table.names)
     train, test = every_fifth(labels)
-    return labelled_dataset(
+    dataset = labelled_dataset(
         config.name, features[train], labels[train], features[test], labels[test]
+    )
+    named = bool(table.identifiers)
+    return dataset._replace(
+        feature_names=table.names,
+        train_names=tuple(table.identifiers[i] for i in train) if named else (),
+        test_names=tuple(table.identifiers[i] for i in test) if named else (),
     )
 
 
 def _load_parts(root: Path, config: DataConfig) -> Dataset:
-    x_train, train_columns, y_train = read_csv(root / "train.csv")
-    test = root / "test.csv"
-    if not test.is_file():
-        return labelled_dataset(config.name, x_train, y_train, None, None)
-    x_test, test_columns, y_test = read_csv(test)
-    if y_test is None:
-        raise DataError(f"{test}: the column {LABEL} is missing; 0 = normal, 1 = anomalous")
-    if test_columns != train_columns:
-        raise DataError(f"{test}: {_difference(test_columns, train_columns)}")
-    return labelled_dataset(config.name, x_train, y_train, x_test, y_test)
-
-
-def _difference(columns: Sequence[str], expected: Sequence[str]) -> str:
-    if len(columns) != len(expected):
-        return f"{len(columns)} feature columns, but train.csv has {len(expected)}"
-    position = next(i for i, (a, b) in enumerate(zip(columns, expected, strict=True)) if a != b)
-    return (
-        f"feature column {position + 1} is {columns[position]!r}, but {expected[position]!r} in"
-        " train.csv; names and order must agree"
+    columns = columns_of(config)
+    needed = tuple(name for name in columns.required if name != columns.label)
+    train = read_table(root / "train.csv", columns._replace(required=needed))
+    _warn_of_features(root / "train.csv", train)
+    path = root / "test.csv"
+    if not path.is_file():
+        dataset = labelled_dataset(config.name, train.features, train.labels, None, None)
+        return dataset._replace(train_names=train.identifiers, feature_names=train.names)
+    label = columns.label or LABEL
+    columns = columns._replace(required=(*needed, label), features=train.names)
+    test = read_table(path, columns)
+    if test.unused:
+        raise DataError(f"{path}: the column {test.unused[0]!r} is not in train.csv")
+    dataset = labelled_dataset(
+        config.name, train.features, train.labels, test.features, test.labels
     )
+    return dataset._replace(
+        train_names=train.identifiers, test_names=test.identifiers, feature_names=train.names
+    )
+
+
+def _warn_of_features(path: Path, table: Table) -> None:
+    """Logs one line on features that are named as labels, identifiers or times are."""
+    suspects = [name for name in table.names if name.lower() in _NO_FEATURES]
+    if suspects:
+        _logger.warning(
+            "%s: %s taken as %s; if not meant so: --label_column, --id_column, --ignore_columns",
+            path,
+            ", ".join(map(printable, suspects)),
+            "features" if len(suspects) > 1 else "a feature",
+        )
+
+
+class _Roles(NamedTuple):
+    """Positions of columns in a file."""
+
+    features: tuple[int, ...]
+    label: int | None
+    identifier: int | None
+    unused: tuple[int, ...]
+
+
+def _roles(header: Sequence[str], columns: Columns, source: str) -> _Roles:
+    positions = {name: position for position, name in enumerate(header)}
+    for name in (*columns.required, *(columns.features or ())):
+        if name not in positions:
+            shown = ", ".join(header[:20]) + (", ..." if len(header) > 20 else "")
+            raise DataError(f"{source}: the column {name!r} is missing; there are {shown}")
+    label = positions.get(LABEL if columns.label is None else columns.label)
+    if label is not None and header[label] in columns.ignored:
+        label = None
+    identifier = None if columns.identifier is None else positions.get(columns.identifier)
+    taken = {label, identifier, *(positions.get(name) for name in columns.ignored)}
+    others = tuple(position for position in range(len(header)) if position not in taken)
+    if columns.features is None:
+        features = others
+    else:
+        features = tuple(positions[name] for name in columns.features)
+    if not features:
+        raise DataError(f"{source}: no columns beside {', '.join(map(repr, header))}")
+    unused = tuple(position for position in others if position not in set(features))
+    return _Roles(features, label, identifier, unused)
 
 
 def _parse_header(row: Sequence[str], source: str) -> list[str]:
     columns = [name.strip() for name in row]
-    if not columns or "" in columns:
+    if not columns:
         raise DataError(f"{source}: line 1 must be a header that names every column")
+    if "" in columns:
+        raise DataError(
+            f"{source}: line 1 must be a header that names every column; column"
+            f" {columns.index('') + 1} has no name (pandas writes its index so: index=False)"
+        )
     if len(columns) == 1 and (";" in columns[0] or "\t" in columns[0]):
-        raise DataError(f"{source}: columns must be separated by commas")
+        raise DataError(
+            f"{source}: columns must be separated by commas, and numbers be written with a point"
+        )
     if all(_number(name) is not None for name in columns):
         raise DataError(f"{source}: line 1 holds numbers, expected a header with column names")
     repeated = next((name for name in columns if columns.count(name) > 1), None)
     if repeated is not None:
         raise DataError(f"{source}: the column {repeated!r} appears twice in the header")
-    if columns == [LABEL]:
-        raise DataError(f"{source}: no columns beside {LABEL!r}")
     return columns
-
-
-def _parse_row(row: Sequence[str], columns: Sequence[str], source: str) -> list[float]:
-    if len(row) != len(columns):
-        raise DataError(f"{source}: {len(row)} values, but the header names {len(columns)} columns")
-    return [_value(text, column, source) for text, column in zip(row, columns, strict=True)]
 
 
 def _value(text: str, column: str, source: str) -> float:
     value = _number(text)
     if value is None:
-        found = f"{text.strip()[:40]!r} is not a number" if text.strip() else "the value is missing"
-        raise DataError(f"{source}, column {column!r}: {found}")
+        raise DataError(
+            f"{source}, column {column!r}: {text.strip()[:40]!r} is not a number;"
+            " --ignore_columns or --id_column leaves a column out"
+            if text.strip()
+            else f"{source}, column {column!r}: the value is missing"
+        )
     if not math.isfinite(value) or abs(value) > _FLOAT32_MAX:
         raise DataError(f"{source}, column {column!r}: {value} is not a finite float32 number")
-    if column == LABEL and not (0 <= value < MAX_CLASSES and value == int(value)):
+    return value
+
+
+def _label(text: str, column: str, source: str) -> int:
+    value = _number(text)
+    if value is None or not (0 <= value < MAX_CLASSES and value == int(value)):
+        found = repr(text.strip()[:40]) if text.strip() else "the value is missing"
         raise DataError(
-            f"{source}, column {column!r}: {value}, expected whole numbers from 0 (normal) up to"
+            f"{source}, column {column!r}: {found}, expected whole numbers from 0 (normal) up to"
             f" {MAX_CLASSES - 1}"
         )
-    return value
+    return int(value)
 
 
 def _number(text: str) -> float | None:
