@@ -28,6 +28,9 @@ _JSON = "model.json"
 _OURS = re.compile(r"arrays-[0-9a-f]{12}\.npz|\.(arrays-[0-9a-f]{12}\.npz|model\.json)-\d+-\d+")
 
 
+# A file system takes names of 255 bytes; that of a draft is longer than that of its file.
+_LONGEST_NAME = 200
+
 # What values can raise that are read from outside and are not what they should be.
 DAMAGES = (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError)
 
@@ -322,4 +325,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def draft_of(path: Path) -> Path:
     """Returns a hidden name beside a path that no other process or thread writes to."""
-    return path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    name = path.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+    return path.with_name(f".{name}-{os.getpid()}-{threading.get_ident()}")

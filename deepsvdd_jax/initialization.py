@@ -1,7 +1,7 @@
 """Weights that a run starts from instead of drawing them: host steps between compiled programs."""
 
 import math
-from pathlib import Path
+import os
 from typing import Any
 
 import jax
@@ -38,7 +38,7 @@ def initial_weights(
     """
     check_start(config, tuple(images.shape[1:]))
     if config.initial_model is not None:
-        return _model_weights(config, load_model(Path(config.initial_model).expanduser()))
+        return _model_weights(config, load_model(os.path.expanduser(config.initial_model)))
     if config.first_layer == "dictionary":
         network = config.network
         kernel = dictionary_kernel(images, network.kernel_size, network.stages[0][0], seed)
@@ -56,7 +56,7 @@ def check_start(config: RunConfig, image_shape: tuple[int, ...]) -> None:
     """
     network = config.network
     if config.initial_model is not None:
-        _check_model(config, load_model(Path(config.initial_model).expanduser()), image_shape)
+        _check_model(config, load_model(os.path.expanduser(config.initial_model)), image_shape)
     elif config.first_layer == "dictionary" and (
         network.is_dense or min(image_shape[:2]) < network.kernel_size
     ):

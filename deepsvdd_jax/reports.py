@@ -171,10 +171,7 @@ def page(title: str, lead: str, top: Sequence[Html], sections: Sequence[Section]
         for section in sections
     )
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"{HEAD}<title>{text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<header><h1>{text(title)}</h1><p>{text(lead)}</p></header>\n"
         f'<nav aria-label="Contents"><p>Contents</p><ol>{contents}</ol></nav>\n'
         f"<main>\n{joined(top)}\n{body}\n</main>\n</body>\n</html>\n"
@@ -218,6 +215,13 @@ def _is_numeric(cells: Sequence[Any]) -> bool:
     filled = [str(cell) for cell in cells if str(cell)]
     return bool(filled) and all(cell[0].isdigit() or cell[0] in "-−(±" for cell in filled)
 
+
+# How every page begins.
+HEAD = (
+    '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    '<meta name="color-scheme" content="light dark">\n'
+)
 
 _STYLE = """
 :root {

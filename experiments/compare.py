@@ -21,7 +21,7 @@ from absl import flags
 
 from deepsvdd_jax import configs
 from deepsvdd_jax.configs import ConfigError
-from experiments import environment, publish, results, tables
+from experiments import environment, paths, publish, results, tables
 from experiments.publish import Published
 from experiments.results import ResultsError, Row, RunName
 
@@ -71,20 +71,18 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, prints the table and what differs, writes both if asked to."""
     values = flags.FLAGS
-    folders = [Path(name).expanduser() for name in values.out]
+    folders = [paths.to_read("out", name) for name in values.out]
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < max(2, len(names)):
         raise ConfigError(
             "out must be two folders or more, separated by commas, of different names"
         )
-    if values.to:
-        publish.check_target(folders, Path(values.to).expanduser(), _MARKS)
+    to = None if values.to is None else paths.folder_to_write("to", values.to, _MARKS, folders)
     sweeps = read_sweeps(folders)
     lines, differing = comparison(sweeps), setting_lines(sweeps)
     print(tables.aligned(lines))
     print("\n" + tables.aligned(differing))
-    if values.to:
-        to = Path(values.to).expanduser()
+    if to is not None:
         results.write_table(to / "comparison.csv", lines)
         results.write_table(to / "classes.csv", class_lines(sweeps))
         results.write_table(to / "runs.csv", run_lines(sweeps))

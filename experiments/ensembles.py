@@ -20,7 +20,7 @@ from absl import flags
 from deepsvdd_jax import metrics, plots
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.plots import Curve, Layout
-from experiments import environment, report, results, tables
+from experiments import environment, paths, report, results, tables
 from experiments.results import Row, RunName
 
 if TYPE_CHECKING:
@@ -314,11 +314,14 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, compares ensembles, writes and prints the tables."""
     values = flags.FLAGS
-    if not values.out:
+    if values.out is None:
         raise ConfigError("out is not given; it is a sweep's folder")
     report.check_matplotlib()
-    folder = Path(values.out).expanduser()
-    to = Path(values.to).expanduser() if values.to else folder / "ensembles"
+    folder = paths.to_read("out", values.out)
+    default = str(folder / "ensembles")
+    to = paths.folder_to_write(
+        "to", default if values.to is None else values.to, ("seeds.csv",), [folder]
+    )
     _, rows = results.read_folder(folder)
     members = read_members(folder, rows, tuple(values.methods) if values.methods else None)
     if not members:

@@ -2,6 +2,7 @@
 one way in which every command ends."""
 
 import contextlib
+import errno
 import os
 import platform as host
 import signal
@@ -21,6 +22,7 @@ from deepsvdd_jax import __version__
 from deepsvdd_jax.checkpoints import ModelError
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
+from experiments import paths
 from experiments.lazy import lazily
 from experiments.results import ResultsError, WriteError
 
@@ -32,6 +34,14 @@ _HELP = frozenset(("--help", "-help", "--helpfull", "-helpfull", "-h", "-?"))
 _VERSION = frozenset(("--version", "-version"))
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+
+# Why a path that was given cannot be used; any other failure of a file is none of the user's.
+_MISTAKES = frozenset(
+    {
+        *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
+        *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    }
+)
 
 # What jax calls each platform, in the order in which they are tried: jax refuses a list one of
 # whose entries is not installed.
@@ -63,9 +73,22 @@ def define_flags() -> None:
     flags.DEFINE_enum("platform", "auto", ["auto", "cpu", "gpu", "tpu"], "where to compute")
     flags.DEFINE_string(
         "compilation_cache",
-        str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "deepsvdd_jax"),
+        default_cache(),
         "folder that keeps compiled programs for the next call; empty = none",
     )
+
+
+def default_cache() -> str:
+    """Returns the folder that keeps compiled programs, in the user's cache; empty without a home.
+
+    A relative or empty `XDG_CACHE_HOME` counts as none, as its specification has it: the working
+    folder is no cache.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):
+        return os.path.join(base, "deepsvdd_jax")
+    has_home = os.environ.get("HOME") != "" and os.path.isabs(os.path.expanduser("~"))
+    return "~/.cache/deepsvdd_jax" if has_home else ""
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -100,6 +123,8 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
         return _explain(1, "what reads the output ended before all of it was printed")
     except KeyboardInterrupt:
         return _explain(1, "interrupted; the same command goes on where it was saved last")
+    except OSError as error:
+        return _explain(2 if error.errno in _MISTAKES else 1, _file_error(error))
     except detectors.TrainingError as error:
         return _explain(1, error)
     return 0
@@ -168,6 +193,11 @@ def explain_flags(program: str) -> str:
                 flags.FLAGS.register_key_flag_for_module(program, flag)
     about = sys.modules["__main__"].__doc__ or ""
     return f"{about}\n{flags.FLAGS.module_help(program)}"
+
+
+def _file_error(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason
 
 
 def _discard_output() -> None:
@@ -241,10 +271,11 @@ def _cores() -> int:
 
 def _keep_compiled_programs(cache: str) -> None:
     # A program compiled for one processor must not be run on another that shares the home folder.
-    folder = Path(cache).expanduser() / f"{host.machine()}-{_processor()}"
+    folder = paths.of_flag("compilation_cache", cache) / f"{host.machine()}-{_processor()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except OSError as error:
+        print(f"compiled programs are not kept: {folder}: {error.strerror}", file=sys.stderr)
         return
     import jax
 

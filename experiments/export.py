@@ -9,11 +9,15 @@ from absl import flags
 
 from deepsvdd_jax import checkpoints
 from deepsvdd_jax.configs import EXPORT_PLATFORMS, ConfigError
-from experiments import environment, results
+from experiments import environment, paths, results
 from experiments.lazy import lazily
 
 with lazily():
     from deepsvdd_jax import exports
+
+
+# What every program in StableHLO holds.
+_MARK = b"StableHLO_v"
 
 
 def define_flags() -> None:
@@ -27,23 +31,30 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, exports, says what the file takes and gives."""
     values = flags.FLAGS
-    environment.use_platform(values.platform, values.compilation_cache)
-    if not values.model:
+    if values.model is None:
         raise ConfigError("--model is not given; it names the folder of a saved model")
     unknown = [name for name in values.platforms if name not in EXPORT_PLATFORMS]
     if unknown or not values.platforms:
         raise ConfigError(f"platforms is {values.platforms}; any of {','.join(EXPORT_PLATFORMS)}")
-    model = checkpoints.load_model(Path(values.model).expanduser())
+    folder = paths.to_read("model", values.model)
+    out = paths.file_to_write("out", values.out, "exported scorer", is_export, [folder])
+    environment.use_platform(values.platform, values.compilation_cache)
+    model = checkpoints.load_model(folder)
     try:
         data = exports.export_model(model, tuple(values.platforms))
     except ImportError as error:
         raise ConfigError(str(error)) from None
-    results.write_bytes(Path(values.out).expanduser(), data)
+    results.write_bytes(out, data)
     shape = ", ".join(map(str, model.image_shape))
     print(
         f"{values.out}: {len(data) / 1e6:.2f} MB for {', '.join(values.platforms)}; float32 "
         f"[n, {shape}] to scores [n]; anomalous above {model.threshold:.6g}"
     )
+
+
+def is_export(path: Path) -> bool:
+    """Returns whether a file is an exported scorer (touches files)."""
+    return _MARK in path.read_bytes()
 
 
 if __name__ == "__main__":

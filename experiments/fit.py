@@ -29,7 +29,7 @@ from deepsvdd_jax import calibration, checkpoints, datasets, metrics
 from deepsvdd_jax.checkpoints import Model
 from deepsvdd_jax.configs import ConfigError, DataConfig, DetectorConfig
 from deepsvdd_jax.datasets import DataError, Dataset, Layout, folder
-from experiments import environment, plans, settings
+from experiments import environment, paths, plans, settings
 from experiments.lazy import lazily
 
 with lazily():
@@ -93,16 +93,16 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, trains, saves the model, says what it does on held-out and test data."""
     values = flags.FLAGS
-    environment.use_platform(values.platform, values.compilation_cache)
-    if not values.model:
+    if values.model is None:
         raise ConfigError("--model is not given; it names the folder to write the model to")
-    target = Path(values.model).expanduser()
+    # Before any work: a model that cannot be written would be lost.
+    target = paths.folder_to_write("model", values.model)
+    checkpoints.check_target(target)
     data_config = settings.data_config(values)
+    environment.use_platform(values.platform, values.compilation_cache)
     data = load_normal(data_config, values.normal_class, values.skip_unreadable)
     config = detector_config(values, data)
     groups = None if values.groups is None else group_labels(data.names, values.groups)
-    # Before the training: a model that cannot be written would be lost.
-    checkpoints.check_target(target)
     with environment.progress_bar("fit", _epochs(config), "epoch") as bar:
         model, _ = detectors.fit_detector(
             config,

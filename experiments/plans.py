@@ -9,7 +9,7 @@ from absl import flags
 from deepsvdd_jax import configs, datasets, presets
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
-from experiments import environment, processes, settings, shallow
+from experiments import environment, paths, processes, results, settings, shallow
 from experiments.lazy import lazily
 from experiments.processes import ALONE, Team
 from experiments.results import RunName
@@ -50,6 +50,7 @@ def plan(values: flags.FlagValues) -> Sweep:
       ConfigError, DataError: what is wrong and what is allowed.
     """
     # What is cheap to check is checked before data are read.
+    out_folder(values, values.dataset)
     _methods(values.methods)
     settings.seed_list(values.seeds)
     data = settings.data_config(values)
@@ -111,8 +112,20 @@ def plan_on(
         None if values.memory_budget is None else streaming.parse_bytes(values.memory_budget),
         values.evaluate_every,
         values.save_models,
-        Path(values.out or f"results/{dataset.name}-{values.preset}").expanduser(),
+        out_folder(values, dataset.name),
     )
+
+
+def out_folder(values: flags.FlagValues, dataset: str) -> Path:
+    """Returns the folder of a sweep, which is not written to yet.
+
+    Raises:
+      ConfigError, ResultsError: no sweep can be written there.
+    """
+    default = f"results/{dataset}-{values.preset}"
+    folder = paths.folder_to_write("out", default if values.out is None else values.out)
+    results.check_usable(folder)
+    return folder
 
 
 def _check_dcae(values: flags.FlagValues, base: RunConfig, methods: tuple[str, ...]) -> None:

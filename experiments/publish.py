@@ -20,7 +20,7 @@ from absl import flags
 
 from deepsvdd_jax import plots
 from deepsvdd_jax.configs import ConfigError
-from experiments import ensembles, environment, report, results, tables
+from experiments import ensembles, environment, paths, report, results, tables
 from experiments.lazy import lazily
 from experiments.results import ResultsError, Row, RunName
 
@@ -62,14 +62,14 @@ def main() -> None:
     if bool(values.out) == bool(values.join):
         given = "both are given" if values.out else "neither is given"
         raise ConfigError(f"give --out, a sweep's folder, or --join, published ones; {given}")
-    if not values.to and not values.markdown:
+    if values.to is None and not values.markdown:
         raise ConfigError("give --to=results/published/NAME, a folder to write into, or --markdown")
-    sources = [Path(name).expanduser() for name in values.join or [values.out]]
+    flag = "join" if values.join else "out"
+    sources = [paths.to_read(flag, name) for name in values.join or [values.out]]
+    to = None if values.to is None else paths.folder_to_write("to", values.to, MARKS, sources)
     kept = joined([read_published(part) for part in sources]) if values.join else kept_of(*sources)
-    if values.to:
+    if to is not None:
         report.check_matplotlib()
-        to = Path(values.to).expanduser()
-        check_target(sources, to)
         _write(kept, to)
         if values.out:
             _write_gains(sources[0], kept.rows, to)
@@ -121,27 +121,6 @@ def _write_gains(folder: Path, rows: Mapping[RunName, Row], to: Path) -> None:
     if members:
         drawn = ensembles.gain_figure(ensembles.gains_of_all(members), plots.WIDE)
         results.write_bytes(to / "seeds.png", plots.png_bytes(drawn))
-
-
-def check_target(sources: Sequence[Path], to: Path, marks: Sequence[str] = MARKS) -> None:
-    """Refuses a folder to write into that holds anything but what was published there.
-
-    Args:
-      sources: folders that are read.
-      to: the folder to write into.
-      marks: files that a folder has if the command wrote it, together in no other.
-
-    Raises:
-      ConfigError: it is one of the folders that are read.
-      ResultsError: it is a file, or holds other things.
-    """
-    for source in sources:
-        if to.resolve() == source.resolve():
-            raise ConfigError(f"to is a folder that is read, {to}; give another one")
-    if to.exists() and not to.is_dir():
-        raise ResultsError(f"{to} is no folder; give another --to")
-    if to.exists() and any(to.iterdir()) and not has_marks(to, marks):
-        raise ResultsError(f"{to} is not empty and was not published to; give another --to")
 
 
 def has_marks(folder: Path, marks: Sequence[str] = MARKS) -> bool:

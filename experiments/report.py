@@ -10,13 +10,15 @@ needs no network and no script.
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
+from deepsvdd_jax import reports
 from deepsvdd_jax.configs import ConfigError
-from experiments import environment, results, settings
+from experiments import environment, paths, results, settings
 from experiments.lazy import lazily
 
 with lazily():
@@ -24,6 +26,10 @@ with lazily():
 
 if TYPE_CHECKING:
     from experiments.sweep_report import Page
+
+
+_PAGE = "report.html"
+_PICTURES = "report"
 
 
 def define_flags() -> None:
@@ -47,18 +53,40 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, builds the page and writes it."""
     values = flags.FLAGS
-    if not values.out:
+    if values.out is None:
         raise ConfigError("out is not given; it is a sweep's folder, or with --scores a new one")
     check_matplotlib()
-    folder = Path(values.out).expanduser()
+    folder = paths.folder_to_write("out", values.out)
+    check_pages(folder)
+    if values.data_dir is not None:
+        paths.to_read("data_dir", values.data_dir)
     if values.scores is not None:
-        rows = score_report.read_scores(Path(values.scores).expanduser())
+        rows = score_report.read_scores(paths.to_read("scores", values.scores))
         page = score_report.build_page(rows, values.data_dir, values.top, values.follow_names)
     else:
         environment.use_platform(values.platform, values.compilation_cache)
         classes = _classes(values.normal_classes)
         page = sweep_report.build_page(sweep_report.read_sweep(folder, values.data_dir, classes))
     print(write_page(folder, page))
+
+
+def check_pages(folder: Path) -> None:
+    """Refuses a folder whose page, or whose folder of pictures, is none of ours (touches files).
+
+    Raises:
+      ConfigError: says which of them it is.
+    """
+    page, pictures = folder / _PAGE, folder / _PICTURES
+    if page.is_file() and not page.is_symlink():
+        with page.open("rb") as file:
+            is_ours = file.read(len(reports.HEAD)) == reports.HEAD.encode()
+    else:
+        is_ours = not os.path.lexists(page) and not os.path.lexists(pictures)
+    if not is_ours:
+        raise ConfigError(
+            f"--out={folder} holds {_PAGE} or {_PICTURES}/ that this command did not write; give "
+            "another --out"
+        )
 
 
 def check_matplotlib() -> None:
@@ -70,8 +98,8 @@ def check_matplotlib() -> None:
 def write_page(folder: Path, page: Page) -> Path:
     """Writes the pictures, then the page (touches files); returns where the page is."""
     for name, png in page.pictures.items():
-        results.write_bytes(folder / "report" / name, png)
-    path = folder / "report.html"
+        results.write_bytes(folder / _PICTURES / name, png)
+    path = folder / _PAGE
     results.write_text(path, page.html)
     return path
 

@@ -156,13 +156,22 @@ def is_held(folder: Path, process: int, processes: int) -> bool:
     return False
 
 
-def _acquire(folder: Path, process: int, processes: int) -> FileLock:
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [path.name for path in folder.iterdir()]
+def check_usable(folder: Path) -> None:
+    """Refuses a folder that holds anything but a sweep (touches files).
+
+    Raises:
+      ResultsError: says what it holds.
+    """
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
     if "config.json" not in names and any(name[0] != "." for name in names):
         raise ResultsError(f"{folder} is not empty and holds no sweep; give another --out")
     if HARDWARE in names:
         raise ResultsError(f"{folder} holds published tables; give another --out")
+
+
+def _acquire(folder: Path, process: int, processes: int) -> FileLock:
+    folder.mkdir(parents=True, exist_ok=True)
+    check_usable(folder)
     lock = FileLock(folder / _LOCK.format(process, processes))
     try:
         lock.acquire(timeout=_GLANCE_SECONDS, poll_interval=_GLANCE_SECONDS / 20)

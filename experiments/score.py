@@ -33,7 +33,7 @@ from deepsvdd_jax.datasets.dataset import printable
 from deepsvdd_jax.datasets.images import is_image_name
 from deepsvdd_jax.datasets.layout import images_to_score
 from deepsvdd_jax.datasets.tables import LABEL
-from experiments import environment, results, settings
+from experiments import environment, paths, results, settings
 from experiments.lazy import lazily
 
 with lazily():
@@ -67,20 +67,31 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, scores, writes the file, says how many are anomalous."""
     values = flags.FLAGS
-    environment.use_platform(values.platform, values.compilation_cache)
     for name in ("model", "data_dir"):
-        if not values[name].value:
+        if values[name].value is None:
             raise ConfigError(f"--{name} is not given")
-    model = checkpoints.load_model(Path(values.model).expanduser())
-    path = Path(values.data_dir).expanduser()
-    columns = table_columns(values, model)
-    source = open_source(path, model, values.skip_unreadable, columns)
-    scored, alarms = write_scores(Path(values.out).expanduser(), model, source)
+    saved = paths.to_read("model", values.model)
+    data = paths.to_read("data_dir", values.data_dir)
+    read = [saved] if data.is_dir() else [saved, data]
+    out = paths.file_to_write("out", values.out, "table of scores", is_scores, read)
+    environment.use_platform(values.platform, values.compilation_cache)
+    model = checkpoints.load_model(saved)
+    source = open_source(data, model, values.skip_unreadable, table_columns(values, model))
+    scored, alarms = write_scores(out, model, source)
     skipped = source.total - scored
     print(
         f"{values.out}: {scored} samples, {alarms} anomalous (score above {model.threshold:.6g})"
         + (f", {skipped} unreadable files left out" if skipped else "")
     )
+
+
+def is_scores(path: Path) -> bool:
+    """Returns whether a file is a table of scores (touches files)."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return set(COLUMNS) <= set(next(csv.reader(file), ()))
+    except csv.Error:
+        return False
 
 
 def table_columns(values: flags.FlagValues, model: Model) -> Columns:

@@ -13,6 +13,7 @@ from absl import flags
 from deepsvdd_jax import configs, presets
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset
+from experiments import paths
 
 # Flag, where its setting lives in a `RunConfig`, and what it does. The type follows from there.
 _SETTINGS: tuple[tuple[str, str, str], ...] = (
@@ -158,6 +159,8 @@ def define_split_flags() -> None:
 
 def data_config(values: flags.FlagValues) -> DataConfig:
     """Builds the data configuration from parsed flags."""
+    if values.data_dir is not None:
+        paths.to_read("data_dir", values.data_dir)
     size = _integers("image_size", values.image_size)
     if size is not None and len(size) == 1:
         size = size * 2
@@ -225,7 +228,7 @@ def _base_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int,
         return presets.preset(values.preset, dataset, image_shape)
     if values["preset"].present:
         raise ConfigError("give --preset or --config, not both")
-    return read_config(Path(values.config).expanduser())
+    return read_config(paths.to_read("config", values.config))
 
 
 def read_config(path: Path) -> RunConfig:

@@ -22,7 +22,7 @@ from absl import flags
 from deepsvdd_jax import plots
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.plots import Curve
-from experiments import environment, report, results, tables
+from experiments import environment, paths, report, results, tables
 from experiments.results import ResultsError, Row, RunName
 
 Array = npt.NDArray[np.floating]
@@ -299,20 +299,25 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, judges the rules, writes and prints the table."""
     values = flags.FLAGS
-    if not values.out:
+    if values.out is None:
         raise ConfigError("out is not given; it is a sweep's folder")
     report.check_matplotlib()
-    folder = Path(values.out).expanduser()
-    to = Path(values.to).expanduser() if values.to else folder / "stopping"
+    folder = paths.to_read("out", values.out)
+    default = str(folder / "stopping")
+    to = paths.folder_to_write(
+        "to", default if values.to is None else values.to, ("rules.csv",), [folder]
+    )
+    chosen_on = values.choose_on
+    others = None if chosen_on is None else paths.to_read("choose_on", chosen_on)
     traces = read_traces(folder, values.method)
     marked = None
-    if values.choose_on:
-        other = read_traces(Path(values.choose_on).expanduser(), values.method)
+    if others is not None:
+        other = read_traces(others, values.method)
         marked = best_rule(judge_all(other))
     lines = rule_table(judge_all(traces), marked)
     print(tables.aligned(lines))
     if marked is not None:
-        print(f"* the best of {values.choose_on}")
+        print(f"* the best of {chosen_on}")
     results.write_table(to / "rules.csv", lines)
     panels = {
         f"class {label}": [Curve(trace.seen.epochs, 100 * values) for values in trace.aurocs]

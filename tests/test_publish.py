@@ -140,7 +140,7 @@ def test_wrong_folders_are_one_line(
         ((f"--out={swept}",), "--to=results/published/NAME"),
         ((f"--out={foreign}", "--markdown"), "holds no sweep"),
         ((f"--out={swept}", f"--to={swept}"), "a folder that is read"),
-        ((f"--out={swept}", f"--to={foreign}"), "was not published to"),
+        ((f"--out={swept}", f"--to={foreign}"), "was not written by this command"),
         ((f"--out={swept}", f"--to={foreign / 'thesis.txt'}"), "is no folder"),
     ):
         assert command(*arguments) == 2
