@@ -225,6 +225,11 @@ class NetworkConfig:
         """True for a network of dense layers only, which takes `[n, features]`."""
         return not self.stages
 
+    @property
+    def has_bias_terms(self) -> bool:
+        """Whether some layer adds a trained offset, with which the hypersphere can collapse."""
+        return self.bias or (self.batch_norm and self.affine)
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:

@@ -104,7 +104,9 @@ def fit_detector(
     _check_outcome(config, outcome)
     model = make_model(config.run, fitted, outcome.state, values.shape[1:], feature_names)
     history = {phase: info._asdict() for phase, info in progress.history.items()}
-    return _with_threshold(config, model, train, held_out, progress), history
+    model = _with_threshold(config, model, train, held_out, progress)
+    _warn_of_collapse(config, model, outcome.spread)
+    return model, history
 
 
 def held_out_count(calibration_fraction: float, count: int) -> int:
@@ -198,16 +200,31 @@ def _check_outcome(config: DetectorConfig, outcome: runs.Outcome) -> None:
     for code, reason in training.FAILURES.items():
         if np.any(failure == code):
             raise TrainingError(f"training failed for {_named(seeds[failure == code])}: {reason}")
+
+
+def _warn_of_collapse(config: DetectorConfig, model: Model, noise_spread: Array) -> None:
+    """Warns of members that map nearly every input to one point, or with bias terms every training
+    sample: noise may still be told from these, so that its spread does not show it."""
     if config.run.training.objective.kind == "reconstruction":
         return
-    collapsed = np.asarray(outcome.spread) < metrics.COLLAPSED_SPREAD
-    if np.any(collapsed):
-        warnings.warn(
-            f"{_named(seeds[collapsed])}: the hypersphere collapsed, nearly every input is mapped "
-            "to one point; use a network without bias, a lower learning rate or fewer epochs",
-            CollapseWarning,
-            stacklevel=3,
-        )
+    seeds, everything = np.array(config.seeds), np.asarray(noise_spread) < metrics.COLLAPSED_SPREAD
+    # A user's module may have biases.
+    has_bias_terms = getattr(config.run.network, "has_bias_terms", True)
+    training_set = ~everything & np.array(
+        [
+            has_bias_terms and metrics.is_collapsed_on_training(mean, center)
+            for mean, center in zip(model.train_means, model.center, strict=True)
+        ]
+    )
+    for collapsed, what in ((everything, "input"), (training_set, "training sample")):
+        if np.any(collapsed):
+            warnings.warn(
+                f"{_named(seeds[collapsed])}: the hypersphere collapsed, nearly every {what} is "
+                "mapped to one point; use a network without bias, a lower learning rate or fewer "
+                "epochs",
+                CollapseWarning,
+                stacklevel=3,
+            )
 
 
 def _named(seeds: npt.NDArray[np.integer]) -> str:

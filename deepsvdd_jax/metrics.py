@@ -272,6 +272,10 @@ def _scores_and_labels(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Fl
 # Spread of the representations of noise, relative to ||c||, below which a sphere has collapsed.
 COLLAPSED_SPREAD = 1e-3
 
+# Mean training distance d, relative to ||c||^2, below which a network with bias terms has brought
+# all training samples to within 1 % of ||c|| of the center.
+COLLAPSED_DISTANCE = 1e-4
+
 # Share of distinct scores below which a scorer tells nothing apart.
 _FEWEST_DISTINCT = 0.01
 
@@ -280,3 +284,14 @@ def is_collapsed(scores: npt.ArrayLike) -> bool:
     """Whether fewer than 1 % of the scores `[n]` differ: the network maps everything to a point."""
     values = np.asarray(scores)
     return len(np.unique(values)) < _FEWEST_DISTINCT * len(values)
+
+
+def is_collapsed_on_training(distances: npt.ArrayLike, center: npt.ArrayLike) -> bool:
+    """Whether training samples have all been brought to the center, squared distances `[n]` to a
+    center `[D]`.
+
+    To be asked of networks with bias terms, which need to know nothing of the samples for that:
+    the loss can vanish whatever they are.
+    """
+    scale = float(np.sum(np.square(np.asarray(center, np.float64))))
+    return float(np.mean(np.asarray(distances, np.float64))) < COLLAPSED_DISTANCE * scale

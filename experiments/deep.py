@@ -525,8 +525,15 @@ def _finish(
     untrained = untrained[job.split.test_indices]
     row["outside"] = float(outcome.outside[number])
     row["auroc_untrained"] = metrics.auroc(untrained, job.split.test_labels)
-    row["collapsed"] = metrics.is_collapsed(test) or bool(
-        objective != "reconstruction" and outcome.spread[number] < metrics.COLLAPSED_SPREAD
+    row["collapsed"] = metrics.is_collapsed(test) or (
+        objective != "reconstruction"
+        and (
+            bool(outcome.spread[number] < metrics.COLLAPSED_SPREAD)
+            or (
+                config.network.has_bias_terms
+                and metrics.is_collapsed_on_training(train, state.center)
+            )
+        )
     )
     scores = score_arrays(test - offset, test, job.split.test_labels, train)
     return finished._replace(scores=scores | _pass_arrays(flight.evaluations, number, job.split))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepsvdd_jax import checkpoints, detectors, metrics, preprocessing, runs, scoring
+from deepsvdd_jax import checkpoints, detectors, metrics, preprocessing, presets, runs, scoring
 from deepsvdd_jax.configs import (
     ConfigError,
     DetectorConfig,
@@ -290,6 +290,28 @@ def test_a_network_with_biases_collapses_where_one_without_does_not() -> None:
         distance = np.sqrt(model.train_means[0]) / np.linalg.norm(model.center[0])
         assert distance < 1e-2 if bias else distance > 5e-2
         assert all("seed 3" in text and "network without bias" in text for text in texts)
+
+
+def test_biases_that_bring_the_training_samples_to_the_center_are_told_of() -> None:
+    """Here noise is still told apart, so that its spread alone would say nothing."""
+    normal = np.random.RandomState(0).randn(200, 2)
+    recipe = presets.preset("auto", "array", (2,))
+    assert recipe.network.has_bias_terms
+    for epochs, message in ((50, None), (1000, "nearly every training sample is mapped")):
+        run = dataclasses.replace(
+            recipe, training=dataclasses.replace(recipe.training, epochs=epochs)
+        )
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", CollapseWarning)
+            model, history = detectors.fit_detector(DetectorConfig(run=run, seeds=(0,)), normal)
+        texts = [str(one.message) for one in told if one.category is CollapseWarning]
+        relative = model.train_means[0] / np.sum(np.square(model.center[0]))
+        if message is None:
+            assert not texts and relative > 1e-3
+        else:
+            assert history["training"]["loss"][0, -1] < 2e-4 and relative < 1e-4
+            (text,) = texts
+            assert text.startswith("seed 0: the hypersphere collapsed") and message in text
 
 
 def test_an_autoencoder_scores_by_its_error() -> None:

@@ -55,6 +55,24 @@ def test_default_network_tells_digits_apart_as_a_table() -> None:
     assert alarms <= alarm_interval(20, 78, 1 / 21).high
 
 
+@pytest.mark.parametrize(
+    ("samples", "given", "members"),
+    [
+        (TABLE, {}, 5),
+        (TABLE, {"n_seeds": 2}, 2),
+        (TABLE, {"objective": "soft-boundary"}, 1),
+        (ZEROS, {}, 1),
+    ],
+)
+def test_a_table_has_five_members_unless_told_otherwise(
+    samples: np.ndarray, given: dict[str, Any], members: int
+) -> None:
+    network = TINY if samples.ndim == 2 else SMALL_LENET
+    detector = DeepSVDD(epochs=1, network=network, random_state=3, **given).fit(samples)
+    assert len(detector.center_) == len(detector.radius_) == members
+    assert detector.model_.summary["seeds"] == list(range(3, 3 + members))
+
+
 def test_signs_and_offset(fitted: DeepSVDD) -> None:
     scores = fitted.score_samples(TABLE)
     np.testing.assert_array_equal(fitted.decision_function(TABLE), scores - fitted.offset_)

@@ -184,3 +184,11 @@ def test_roc_points_by_hand() -> None:
 def test_roc_points_need_both_labels() -> None:
     with pytest.raises(ValueError, match="both labels"):
         metrics.roc_points([0.1, 0.2], [1, 1])
+
+
+def test_training_samples_at_the_center_are_a_collapse() -> None:
+    center = np.array([3.0, 4.0])
+    # Of ||c|| = 5 a hundredth is 0.05, squared 0.0025.
+    assert metrics.is_collapsed_on_training([0.001, 0.0039], center)
+    assert not metrics.is_collapsed_on_training([0.001, 0.0041], center)
+    assert not metrics.is_collapsed_on_training([0.0], np.zeros(2))
