@@ -557,7 +557,7 @@ def map_runs(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     def local(shared: Any, per_run: Any) -> Any:
         one = functools.partial(function, shared)
         if jax.default_backend() == "cpu":
-            return jax.lax.map(one, per_run)
+            return _looped(one, per_run)
         return jax.vmap(one)(per_run)
 
     if mesh.size == 1:
@@ -571,6 +571,29 @@ def map_runs(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
         axis_names={"run"} if split else set(mesh.axis_names),
         check_vma=False,
     )
+
+
+def _looped(function: Callable[[Any], Any], per_run: Any) -> Any:
+    """Returns `function` over a leading axis of runs, one after the other, as `jax.lax.map` does.
+
+    The compiler must not see that there is one run only. It would drop the loop, fuse its body with
+    what is around it, and the last bits of a run would depend on how many runs its device has. So
+    the number of runs is hidden from it, and the arrays always have two rows or more.
+    """
+    count = jax.tree.leaves(per_run)[0].shape[0]
+    if count == 1:
+        per_run = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), per_run)
+    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], per_run))
+    rows = max(count, 2)
+    results = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), shapes)
+
+    def body(index: Array, results: Any) -> Any:
+        one = function(jax.tree.map(lambda leaf: leaf[index], per_run))
+        return jax.tree.map(lambda whole, part: whole.at[index].set(part), results, one)
+
+    hidden = jax.lax.optimization_barrier(np.int32(count))
+    results = jax.lax.fori_loop(0, hidden, body, results)
+    return jax.tree.map(lambda leaf: leaf[:count], results)
 
 
 @functools.lru_cache(maxsize=64)

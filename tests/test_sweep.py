@@ -105,6 +105,27 @@ def test_figures_do_not_depend_on_the_other_runs(
     np.testing.assert_allclose(together, lone, rtol=1e-5)
 
 
+def test_passes_on_the_way_have_the_same_bytes_in_programs_of_other_widths(
+    command: Call, tmp_path: Path
+) -> None:
+    recipe = ("--methods=dcae,deep_svdd", "--epochs=2", "--pretrain_epochs=2", "--milestones=")
+    problem = ("--normal_classes=0", "--seeds=4", "--evaluate_every=1", *recipe)
+    # With two devices: two runs a device, and one.
+    for width in (4, 2):
+        out = f"--out={tmp_path / str(width)}"
+        assert command(*problem, f"--runs_per_program={width}", out) == 0
+    for stem in [
+        f"{method}-class0-seed{seed}" for method in ("dcae", "deep_svdd") for seed in range(4)
+    ]:
+        four, two = (tmp_path / width / "history" / f"{stem}.csv" for width in ("4", "2"))
+        assert four.read_bytes() == two.read_bytes()
+        four, two = (tmp_path / width / "scores" / f"{stem}.npz" for width in ("4", "2"))
+        with np.load(four) as wide, np.load(two) as narrow:
+            assert "pass_distances" in wide.files
+            for name in wide.files:
+                assert wide[name].tobytes() == narrow[name].tobytes(), (stem, name)
+
+
 def test_a_sweep_that_is_streamed_has_the_same_rows(
     command: Call, swept: Path, tmp_path: Path
 ) -> None:
