@@ -82,6 +82,7 @@ class DataConfig:
       label_column: of a csv file, the column of its classes; None takes `label` where it is.
       ignore_columns: of a csv file, columns that are not looked at.
       id_column: of a csv file, the column that names its rows.
+      max_megapixels: folder images of more pixels are refused; None takes Pillow's bound, 89.
     """
 
     name: str = "digits"
@@ -92,6 +93,7 @@ class DataConfig:
     label_column: str | None = None
     ignore_columns: tuple[str, ...] | None = None
     id_column: str | None = None
+    max_megapixels: int | None = None
 
     def __post_init__(self) -> None:
         _check_choice("dataset", self.name, DATASETS)
@@ -104,6 +106,9 @@ class DataConfig:
             len(self.image_size) != 2 or any(side < 1 for side in self.image_size)
         ):
             raise ConfigError(f"image_size is {self.image_size}; give height,width, both positive")
+
+        if self.max_megapixels is not None and self.max_megapixels < 1:
+            raise ConfigError(f"max_megapixels is {self.max_megapixels}; it must be 1 or more")
 
     def _check_columns(self) -> None:
         given = {

@@ -230,6 +230,7 @@ def _read(
             config.image_size,
             config.channels,
             skip_unreadable=skip_unreadable,
+            megapixels=config.max_megapixels,
         )
     )
     if not parts:

@@ -47,6 +47,7 @@ def define_flags() -> None:
         "with --scores: show images outside of --data_dir too, where names lead there by .., from "
         "the root or over links",
     )
+    settings.define_pixel_flags()
     flags.DEFINE_integer("top", 64, "with --scores: how many anomalies to show", lower_bound=1)
 
 
@@ -62,7 +63,9 @@ def main() -> None:
         paths.to_read("data_dir", values.data_dir)
     if values.scores is not None:
         rows = score_report.read_scores(paths.to_read("scores", values.scores))
-        page = score_report.build_page(rows, values.data_dir, values.top, values.follow_names)
+        root = Path() if values.data_dir is None else paths.to_read("data_dir", values.data_dir)
+        images = score_report.Images(root, values.follow_names, values.max_megapixels)
+        page = score_report.build_page(rows, images, values.top)
     else:
         environment.use_platform(values.platform, values.compilation_cache)
         classes = _classes(values.normal_classes)

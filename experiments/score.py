@@ -45,6 +45,14 @@ _ROWS_AT_ONCE = 4096
 Batches = Iterator[tuple[list[str], npt.NDArray[Any]]]
 
 
+class Reading(NamedTuple):
+    """How image files are read: whether damaged ones are left out, and how many million pixels one
+    may have, None for the usual bound."""
+
+    skip_unreadable: bool = False
+    megapixels: int | None = None
+
+
 class Source(NamedTuple):
     """Samples to score: how many there are, and batches of names and samples."""
 
@@ -58,6 +66,7 @@ def define_flags() -> None:
     flags.DEFINE_string("model", None, "folder of a saved model")
     flags.DEFINE_string("data_dir", None, "folder of images, image, npz file or csv file")
     settings.define_column_flags()
+    settings.define_pixel_flags()
     flags.DEFINE_string("out", "scores.csv", "file to write")
     flags.DEFINE_bool(
         "skip_unreadable", False, "leave out image files that cannot be read, and list them"
@@ -76,7 +85,8 @@ def main() -> None:
     out = paths.file_to_write("out", values.out, "table of scores", is_scores, read)
     environment.use_platform(values.platform, values.compilation_cache)
     model = checkpoints.load_model(saved)
-    source = open_source(data, model, values.skip_unreadable, table_columns(values, model))
+    reading = Reading(values.skip_unreadable, values.max_megapixels)
+    source = open_source(data, model, reading, table_columns(values, model))
     scored, alarms = write_scores(out, model, source)
     skipped = source.total - scored
     print(
@@ -108,13 +118,13 @@ def table_columns(values: flags.FlagValues, model: Model) -> Columns:
     )
 
 
-def open_source(path: Path, model: Model, skip_unreadable: bool, columns: Columns) -> Source:
+def open_source(path: Path, model: Model, reading: Reading, columns: Columns) -> Source:
     """Finds the samples of a path (touches files).
 
     Args:
       path: a folder or file.
       model: that will score them.
-      skip_unreadable: leave out images that cannot be read.
+      reading: how image files are read.
       columns: of a csv file.
 
     Raises:
@@ -127,35 +137,39 @@ def open_source(path: Path, model: Model, skip_unreadable: bool, columns: Column
     if columns.required and not is_table:
         raise ConfigError(f"{path}: no csv file, so that it has no column {columns.required[0]!r}")
     if path.is_dir():
-        return _open_folder(path, model, skip_unreadable)
+        return _open_folder(path, model, reading)
     if endings[-1:] == [".npz"]:
         samples = datasets.read_samples(path)
         return Source(len(samples), _rows(samples))
     if is_table:
         return _open_csv(path, model, columns)
     if is_image_name(path.name):
-        return _open_images(path.parent, [path], model, skip_unreadable)
+        return _open_images(path.parent, [path], model, reading)
     raise DataError(f"{path}: by its ending no image, npz file or csv file")
 
 
-def _open_folder(path: Path, model: Model, skip_unreadable: bool) -> Source:
+def _open_folder(path: Path, model: Model, reading: Reading) -> Source:
     layout = folder.read_layout(path)
     names, left_out = images_to_score(layout)
     places = folder.describe_places(names)
     masks = f"; masks: of {len(layout.masks)} images" if layout.masks else ""
     print(f"{path}: {len(names)} images: {places}{masks}", file=sys.stderr)
     folder.tell_left_out(layout._replace(left_out=left_out))
-    return _open_images(path, [path / name for name in names], model, skip_unreadable)
+    return _open_images(path, [path / name for name in names], model, reading)
 
 
-def _open_images(root: Path, paths: list[Path], model: Model, skip_unreadable: bool) -> Source:
+def _open_images(root: Path, paths: list[Path], model: Model, reading: Reading) -> Source:
     if len(model.image_shape) != 3:
         raise DataError(f"{paths[0]}: an image, but the model was trained on a table")
     made_alike = model.summary.get("data", {})
     height, width, _ = model.image_shape
     size = (height, width) if made_alike.get("image_size") else None
     batches = datasets.iter_images(
-        paths, size, made_alike.get("channels"), skip_unreadable=skip_unreadable
+        paths,
+        size,
+        made_alike.get("channels"),
+        skip_unreadable=reading.skip_unreadable,
+        megapixels=reading.megapixels,
     )
     return Source(len(paths), _checked(batches, root, model))
 

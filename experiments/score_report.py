@@ -72,24 +72,35 @@ def _number(where: str, column: str, cell: str) -> float:
     return value
 
 
-def build_page(
-    rows: Sequence[ScoredRow], data_dir: str | None, top: int, follow_names: bool = False
-) -> Page:
+class Images(NamedTuple):
+    """Where the images of scored names are, and which of them are read.
+
+    Attributes:
+      root: folder that relative names start from.
+      follow_names: show images outside of that folder too, where names lead there by `..`, from the
+        root, or over links.
+      megapixels: images of more million pixels are not read, None for the usual bound.
+    """
+
+    root: Path = Path()
+    follow_names: bool = False
+    megapixels: int | None = None
+
+
+def build_page(rows: Sequence[ScoredRow], images: Images, top: int) -> Page:
     """Returns the page of the `top` highest scores (touches files: reads their images).
 
     Args:
       rows: in any order.
-      data_dir: folder that relative names start from; None takes the working folder.
+      images: where those of the names are.
       top: how many to show.
-      follow_names: show images outside of that folder too, where names lead there by `..`, from the
-        root, or over links.
     """
     ranked = sorted(rows, key=lambda row: -row.score)[:top]
     called = sum(row.anomalous for row in rows)
     files: dict[str, bytes] = {}
     sections = [
         Section("Scores", "scores", [_histogram(rows, files)]),
-        Section("Ranked anomalies", "ranked", _ranked(ranked, data_dir, called, follow_names)),
+        Section("Ranked anomalies", "ranked", _ranked(ranked, images, called)),
         Section("Table", "table", [_table(ranked)]),
     ]
     shown = {
@@ -120,19 +131,17 @@ _HISTOGRAM_CAPTION = (
 )
 
 
-def _ranked(
-    ranked: Sequence[ScoredRow], data_dir: str | None, called: int, follow_names: bool
-) -> list[Html]:
+def _ranked(ranked: Sequence[ScoredRow], images: Images, called: int) -> list[Html]:
     text = reports.paragraph(
         f"The {len(ranked)} highest scores, the highest first; framed: called anomalous. "
         f"{called} rows were called anomalous in all."
     )
     if not any(_is_image(row.name) for row in ranked):
         return [text, reports.paragraph("The names are not those of image files: see the table.")]
-    root = Path(data_dir).expanduser() if data_dir is not None else Path()
-    outside = [not follow_names and leads_outside(root, row.name) for row in ranked]
+    root = images.root
+    outside = [not images.follow_names and leads_outside(root, row.name) for row in ranked]
     pictures = [
-        None if out else _thumbnail(root, row.name)
+        None if out else _thumbnail(root, row.name, images.megapixels)
         for row, out in zip(ranked, outside, strict=True)
     ]
     cards = [
@@ -174,13 +183,14 @@ def leads_outside(root: Path, name: str) -> bool:
         return False
 
 
-def _thumbnail(root: Path, name: str) -> Picture | None:
+def _thumbnail(root: Path, name: str, megapixels: int | None) -> Picture | None:
     """Returns a small picture of an image file (touches files), None where it cannot be read."""
     from PIL import Image
 
     try:
         # Reading from a pipe or a device might never end.
-        image = read_image(root / name) if (root / name).is_file() else None
+        path = root / name
+        image = read_image(path, megapixels=megapixels) if path.is_file() else None
     except (DataError, OSError, ValueError):
         # ValueError: a name with a null character.
         return None

@@ -137,7 +137,19 @@ def define_data_flags(default: str = "digits") -> None:
     )
     flags.DEFINE_integer("channels", None, "1 or 3: convert the images of a folder")
     define_column_flags()
+    define_pixel_flags()
     flags.DEFINE_bool("prepare", False, "let TensorFlow Datasets download and prepare the data")
+
+
+def define_pixel_flags() -> None:
+    """Defines the flag that bounds the images of a folder."""
+    flags.DEFINE_integer(
+        "max_megapixels",
+        None,
+        "images of more pixels are refused; beyond 89 million, where Pillow suspects an attack, as "
+        "far as memory is free (default: 89)",
+        lower_bound=1,
+    )
 
 
 def define_column_flags() -> None:
@@ -173,6 +185,7 @@ def data_config(values: flags.FlagValues) -> DataConfig:
         label_column=values.label_column,
         ignore_columns=tuple(values.ignore_columns) if values.ignore_columns else None,
         id_column=values.id_column,
+        max_megapixels=values.max_megapixels,
     )
 
 

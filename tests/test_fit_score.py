@@ -306,7 +306,9 @@ def test_names_of_files_harm_neither_the_table_nor_the_report(
     found = [row["name"] for row in read(out)]
     assert set(found) - {"part000.png", r"\udcff.png"} == set(names)
     assert b"\r\n" not in out.read_bytes()
-    page = score_report.build_page(score_report.read_scores(out), str(folder), 64).html
+    page = score_report.build_page(
+        score_report.read_scores(out), score_report.Images(folder), 64
+    ).html
     assert page.count('<img class="photo"') == len(names) + 1
     assert "<script" not in page and "<img src=x" not in page
     for name in names:

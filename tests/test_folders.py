@@ -268,3 +268,30 @@ def test_masks_of_what_is_taken_for_normal_are_told(
     said = capsys.readouterr().err
     assert "1 of the normal images have a mask, as defects do: images/07.png" in said
     assert samples(tmp_path / "m") == 30
+
+
+def test_large_images_are_read_if_asked(
+    calling: Calling,
+    tiles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # Pillow refuses images of twice as many pixels; a tile has 100.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    data, model, out = f"--data_dir={tiles}", tmp_path / "m", tmp_path / "s.csv"
+    allowed = "--max_megapixels=1"
+    calls = {
+        fit: (data, f"--model={model}", *QUICK),
+        score: (data, f"--model={model}", f"--out={out}"),
+        sweep: (
+            *("--dataset=folder", data, f"--out={tmp_path / 'sweep'}", *QUICK[:4]),
+            "--milestones=1",
+        ),
+    }
+    for module, arguments in calls.items():
+        with calling(module) as command:
+            assert command(*arguments) == 2
+            message = capsys.readouterr().err.splitlines()[-1]
+            assert "too many pixels" in message and "--max_megapixels" in message
+            assert command(*arguments, allowed) == 0

@@ -337,7 +337,9 @@ def test_hostile_names_are_harmless(scored: Path) -> None:
 
 def test_large_images_become_small_and_absolute_names_are_found_if_asked(scored: Path) -> None:
     rows = score_report.read_scores(scored / "scores.csv")
-    found = score_report.build_page(rows, str(scored / "images"), 64, follow_names=True)
+    found = score_report.build_page(
+        rows, score_report.Images(scored / "images", follow_names=True), 64
+    )
     assert "absolute.png" in found.html and found.html.count("<img ") == 1 + 3
     widths = sorted(
         int(width) for width in re.findall(r'<img class="photo".*?width="(\d+)"', found.html)

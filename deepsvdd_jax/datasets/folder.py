@@ -48,9 +48,8 @@ def load_folder(config: DataConfig) -> Dataset:
     tell_left_out(layout)
     train, test = _labelled(layout)
     paths = [root / path for path, _ in (*train, *test)]
-    images = np.concatenate(
-        [batch for _, batch in iter_images(paths, config.image_size, config.channels)]
-    )
+    read = iter_images(paths, config.image_size, config.channels, megapixels=config.max_megapixels)
+    images = np.concatenate([batch for _, batch in read])
     count = len(train)
     test_names = tuple(name_in_part(layout, path) for path, _ in test)
     _tell_repeated(images[:count], images[count:], test_names)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepsvdd_jax.datasets.archives import read_file
+from deepsvdd_jax.datasets.archives import MAX_MEMBER_BYTES, read_file
 from deepsvdd_jax.datasets.dataset import DataError, one_line
+from deepsvdd_jax.datasets.memory import available_memory
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,6 +26,10 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "PPM", "WEBP")
 # These run another program, unpack without a bound, or have no decoder in Pillow.
 _NOT_READ = frozenset(("EPS", "FITS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "XVTHUMB"))
 _GRAY_MODES = ("1", "L", "LA", "La")
+# Of Pillow's image, its conversions and the array, at most at one time.
+_BYTES_PER_PIXEL = 16
+_SMALL_BYTES = 1 << 28
+_PIXELS_LOCK = threading.RLock()
 _logger = logging.getLogger(__name__)
 
 
@@ -58,6 +65,7 @@ def decode_image(
     size: tuple[int, int] | None = None,
     channels: int | None = None,
     formats: tuple[str, ...] = _FORMATS,
+    megapixels: int | None = None,
 ) -> np.ndarray:
     """Decodes one image file and resizes it.
 
@@ -71,31 +79,66 @@ def decode_image(
       size: (height, width) to resize to; None keeps the size.
       channels: 1 converts to gray, 3 to RGB; None keeps gray gray and makes all else RGB.
       formats: Pillow's names of the formats that it may have, see `formats_of`.
+      megapixels: most of them in an image; None is Pillow's bound against attacks, 89. More than
+        that are allowed as far as memory is free.
 
     Returns:
       uint8 `[height, width, channels]`.
 
     Raises:
-      DataError: damaged, of no known format, floating-point pixels, or so many pixels that
-        Pillow takes it for an attack (`PIL.Image.MAX_IMAGE_PIXELS`).
+      DataError: damaged, of no known format, floating-point pixels, or too many pixels.
     """
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=formats) as image:
-                image.load()
-                array = _to_array(image, source, channels)
+        with (
+            _pixels_bounded(megapixels),
+            Image.open(io.BytesIO(data), formats=formats) as image,
+        ):
+            _check_memory(image, source)
+            image.load()
+            array = _to_array(image, source, channels)
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{source}: far too many pixels ({one_line(error)})") from error
+        raise DataError(
+            f"{source}: too many pixels ({one_line(error)}); --max_megapixels=N allows N million"
+        ) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files.
         raise DataError(
             f"{source}: damaged or not an image ({one_line(error)}); replace or remove it"
         ) from error
     return array if size is None else resize_image(array, size)
+
+
+@contextlib.contextmanager
+def _pixels_bounded(megapixels: int | None) -> Iterator[None]:
+    """Makes Pillow refuse images of more pixels; its bound is one for the whole process."""
+    from PIL import Image
+
+    own = contextlib.nullcontext() if megapixels is None else _PIXELS_LOCK
+    with own, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        before = Image.MAX_IMAGE_PIXELS
+        try:
+            if megapixels is not None:
+                Image.MAX_IMAGE_PIXELS = megapixels * 1_000_000
+            yield
+        finally:
+            if megapixels is not None:
+                Image.MAX_IMAGE_PIXELS = before
+
+
+def _check_memory(image: Image.Image, source: str) -> None:
+    needed = image.width * image.height * _BYTES_PER_PIXEL
+    if needed <= _SMALL_BYTES:
+        return
+    free = available_memory()
+    if free is not None and needed > free:
+        raise DataError(
+            f"{source}: {image.width} x {image.height} pixels take up to {needed / 1e9:.1f} GB of"
+            f" memory, of which {free / 1e9:.1f} GB are free"
+        )
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -120,10 +163,16 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def read_image(
-    path: Path, size: tuple[int, int] | None = None, channels: int | None = None
+    path: Path,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    megapixels: int | None = None,
 ) -> np.ndarray:
     """Reads one image file (touches files); see `decode_image`."""
-    return decode_image(read_file(path), str(path), size, channels, formats_of(path.name))
+    # Room for four bytes a pixel.
+    limit = max(MAX_MEMBER_BYTES, 4_000_000 * (megapixels or 0))
+    data = read_file(path, limit)
+    return decode_image(data, str(path), size, channels, formats_of(path.name), megapixels)
 
 
 def iter_images(
@@ -132,6 +181,7 @@ def iter_images(
     channels: int | None = None,
     batch_size: int = 256,
     skip_unreadable: bool = False,
+    megapixels: int | None = None,
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Streams images in batches, so that memory holds one batch (touches files).
 
@@ -142,6 +192,7 @@ def iter_images(
       batch_size: images a batch; the last batch may be smaller.
       skip_unreadable: leave out damaged files with a logged warning instead of failing. An image of
         another shape is an error all the same.
+      megapixels: most of them in an image, see `decode_image`.
 
     Yields:
       The names, as given in `paths`, and uint8 `[batch, height, width, channels]`.
@@ -154,7 +205,7 @@ def iter_images(
     batch: list[np.ndarray] = []
     for path in paths:
         try:
-            image = read_image(path, size, channels)
+            image = read_image(path, size, channels, megapixels)
         except DataError as error:
             if not skip_unreadable:
                 raise

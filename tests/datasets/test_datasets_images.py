@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets import image_files, iter_images, load, one_class_split
+from deepsvdd_jax.datasets import image_files, images, iter_images, load, one_class_split
 from deepsvdd_jax.datasets.images import decode_image
 
 
@@ -93,7 +93,37 @@ def test_a_decompression_bomb_is_refused(side, refuses):
 
     header = side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
-    refuses(["a.png", "too many pixels"], decode_image, data, "a.png")
+    refuses(["a.png", "too many pixels", "--max_megapixels"], decode_image, data, "a.png")
+
+
+@pytest.fixture
+def large():
+    """Two million pixels, and one."""
+    return encode(np.zeros((1000, 2001), np.uint8)), encode(np.zeros((1000, 1000), np.uint8))
+
+
+def test_more_pixels_are_read_if_asked(large, monkeypatch, refuses):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    refuses(["too many pixels"], decode_image, large[0], "")
+    refuses(["too many pixels"], decode_image, large[0], "", megapixels=2)
+    assert decode_image(large[0], "", megapixels=3).shape == (1000, 2001, 1)
+    # What one call allows holds for this call.
+    assert Image.MAX_IMAGE_PIXELS == 1_000_000
+    refuses(["too many pixels"], decode_image, large[0], "")
+
+
+def test_fewer_pixels_may_be_allowed(large, refuses):
+    assert decode_image(large[1], "", megapixels=1).shape == (1000, 1000, 1)
+    refuses(["too many pixels"], decode_image, large[0], "", megapixels=1)
+
+
+def test_an_image_that_memory_does_not_hold_is_refused(large, monkeypatch, refuses):
+    monkeypatch.setattr(images, "_SMALL_BYTES", 1_000_000)
+    monkeypatch.setattr(images, "available_memory", lambda: 20_000_000)
+    assert decode_image(large[1], "").shape == (1000, 1000, 1)
+    refuses(["a.png", "2001 x 1000", "0.0 GB are free"], decode_image, large[0], "a.png")
+    monkeypatch.setattr(images, "available_memory", lambda: None)
+    assert decode_image(large[0], "").shape == (1000, 2001, 1)
 
 
 def test_image_files_are_sorted_recursive_and_without_hidden_ones(tmp_path, refuses):
