@@ -46,7 +46,7 @@ from deepsvdd_jax import convolution, runs
 PARTS = ("peak", "training", "scoring", "start", "memory", "compile", "tables", "gpu")
 NETWORKS = ("mnist_lenet", "cifar10_lenet", "itu_cnn", "mlp")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-FORMS = ("grouped", "products")
+FORMS = ("grouped", "windows")
 PYTORCH = "PyTorch"
 MEBIBYTE = 2**20
 

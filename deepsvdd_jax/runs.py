@@ -20,7 +20,7 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
-from deepsvdd_jax import objectives, scoring, training
+from deepsvdd_jax import convolution, objectives, scoring, training
 from deepsvdd_jax.configs import (
     ConfigError,
     ObjectiveConfig,
@@ -556,7 +556,7 @@ def map_runs(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
     def local(shared: Any, per_run: Any) -> Any:
         one = functools.partial(function, shared)
-        if jax.default_backend() == "cpu":
+        if _platform(mesh) == "cpu":
             return _looped(one, per_run)
         return jax.vmap(one)(per_run)
 
@@ -602,11 +602,18 @@ def compiled(function: Callable[..., Any], mesh: Mesh, *static: Any) -> jax.stag
     runs of a mesh, for tuples `shared` and `per_run`."""
 
     def one_run(shared: tuple[Any, ...], per_run: tuple[Any, ...]) -> Any:
-        return function(*static, *shared, *per_run)
+        with convolution.lowered_for(_platform(mesh)):
+            return function(*static, *shared, *per_run)
 
-    hurried = jax.default_backend() == "cpu" and _is_hardly_run(function, static)
+    hurried = _platform(mesh) == "cpu" and _is_hardly_run(function, static)
     options = {"xla_backend_optimization_level": 0} if hurried else None
     return jax.jit(map_runs(one_run, mesh), compiler_options=options)
+
+
+def _platform(mesh: Mesh) -> str:
+    """Returns the platform that a program is lowered for: where its devices are, unless
+    `convolution.lowered_for` says otherwise."""
+    return convolution.platform(mesh.devices.flat[0].platform)
 
 
 def _is_hardly_run(function: Callable[..., Any], static: tuple[Any, ...]) -> bool:

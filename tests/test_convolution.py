@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 
 from deepsvdd_jax import convolution
-from deepsvdd_jax.convolution import Padding
+from deepsvdd_jax.convolution import Padding, cpu
 
 # What is compiled runs for a moment: most of the compiler's own work would be wasted.
 compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -151,9 +151,7 @@ def test_the_reference_is_xlas_convolution_with_its_gradients():
 def taken_form(case: Case, monkeypatch: pytest.MonkeyPatch) -> str:
     taken: list[str] = []
     for form in ("gathered", "blocked", "plain"):
-        monkeypatch.setattr(
-            convolution, f"_pool_{form}", lambda *arguments, form=form: taken.append(form)
-        )
+        monkeypatch.setattr(cpu, f"_pool_{form}", lambda *arguments, form=form: taken.append(form))
     convolution.convolve_pool(*map(jnp.asarray, drawn(case)), case.padding)
     (form,) = taken
     images, kernel = case.images, case.kernel
@@ -175,7 +173,7 @@ def test_convolve(case):
 def test_a_wide_kernels_gradient_is_summed_over_parts_of_the_batch(images_at_once, monkeypatch):
     case = Case("plain", (6, 4, 5, 3), (3, 2, 3, 33), ((1, 0), (0, 1)))
     windows = 3 * 5 * 3 * 2 * 3
-    monkeypatch.setattr(convolution, "_GATHERED_BYTES", 4 * windows * images_at_once)
+    monkeypatch.setattr(cpu, "_GATHERED_BYTES", 4 * windows * images_at_once)
     check_convolve(case)
 
 
@@ -192,12 +190,12 @@ def test_a_wide_kernels_gradient_with_rows_cut_off():
 
 
 @pytest.mark.parametrize("case", [GATHERED, DENSE], ids=case_name)
-def test_convolve_elsewhere(case, monkeypatch):
-    monkeypatch.setattr(convolution, "_on_cpu", lambda: False)
-    check_convolve(case)
+def test_convolve_elsewhere(case):
+    with convolution.lowered_for("cuda"):
+        check_convolve(case)
 
 
-@pytest.mark.parametrize("form", ["grouped", "products"])
+@pytest.mark.parametrize("form", ["grouped", "windows"])
 def test_convolve_in_a_chosen_form(form):
     with convolution.use_form(form):
         check_convolve(GATHERED)
@@ -213,12 +211,12 @@ def test_a_form_is_traced_where_it_is_asked_for_and_no_longer():
         return {equation.primitive.name for equation in jaxpr.eqns}
 
     before = primitives()
-    with convolution.use_form("products"):
+    with convolution.use_form("windows"):
         assert "dot_general" in primitives() and "conv_general_dilated" not in primitives()
     with convolution.use_form("grouped"):
         assert "conv_general_dilated" in primitives()
     assert primitives() == before
-    with pytest.raises(ValueError, match="form is 'fast'; allowed: automatic, grouped, products"):
+    with pytest.raises(ValueError, match="form is 'fast'; allowed: automatic, grouped, windows"):
         convolution.use_form("fast").__enter__()
 
 
@@ -247,9 +245,9 @@ def test_convolve_pool(case):
 
 
 @pytest.mark.parametrize("case", [GATHERED, BLOCKED], ids=case_name)
-def test_convolve_pool_elsewhere(case, monkeypatch):
-    monkeypatch.setattr(convolution, "_on_cpu", lambda: False)
-    check_convolve_pool(case)
+def test_convolve_pool_elsewhere(case):
+    with convolution.lowered_for("cuda"):
+        check_convolve_pool(case)
 
 
 def pooled_parts(images: jax.Array, kernel: jax.Array, padding: Padding) -> tuple:
@@ -318,9 +316,9 @@ TILED = [
 @pytest.mark.parametrize("case", [*TILED, *EACH_FORM], ids=case_name)
 def test_convolve_maximum(case, monkeypatch):
     taken: list[str] = []
-    tiled = convolution._maximum_tiled
+    tiled = cpu._maximum_tiled
     monkeypatch.setattr(
-        convolution, "_maximum_tiled", lambda *given: taken.append("tiled") or tiled(*given)
+        cpu, "_maximum_tiled", lambda *given: taken.append("tiled") or tiled(*given)
     )
     actual = compiled(lambda *given: convolution.convolve_maximum(*given, case.padding))(
         *drawn(case)
@@ -376,14 +374,14 @@ def test_upsample_convolve(case):
 def test_narrow_layers_are_enlarged_row_by_row(case, monkeypatch):
     taken = []
     for form in ("row", "block"):
-        name = f"_{form}_convolution"
-        whole = getattr(convolution, name)
+        name = {"row": "row_convolution", "block": "_block_convolution"}[form]
+        whole = getattr(cpu, name)
 
         def watched(*arguments, form=form, whole=whole, **keywords):
             taken.append(form)
             return whole(*arguments, **keywords)
 
-        monkeypatch.setattr(convolution, name, watched)
+        monkeypatch.setattr(cpu, name, watched)
     jax.eval_shape(
         lambda images, kernel: convolution.upsample_convolve(images, kernel, case.padding),
         *drawn(case),
@@ -393,9 +391,9 @@ def test_narrow_layers_are_enlarged_row_by_row(case, monkeypatch):
 
 
 @pytest.mark.parametrize("case", [UPSAMPLED[0], UPSAMPLED[-1]], ids=case_name)
-def test_upsample_convolve_elsewhere(case, monkeypatch):
-    monkeypatch.setattr(convolution, "_on_cpu", lambda: False)
-    check_upsample_convolve(case)
+def test_upsample_convolve_elsewhere(case):
+    with convolution.lowered_for("cuda"):
+        check_upsample_convolve(case)
 
 
 def check_upsample_convolve(case: Case) -> None:
@@ -438,12 +436,14 @@ def test_channel_sums():
 
 
 @pytest.mark.parametrize("on_cpu", [True, False])
-def test_scale_channels(on_cpu, monkeypatch):
-    monkeypatch.setattr(convolution, "_on_cpu", lambda: on_cpu)
+def test_scale_channels(on_cpu):
     generator = np.random.default_rng(3)
     images, cotangent = generator.normal(size=(2, 2, 3, 4, 5)).astype(np.float32)
     scale, offset = generator.normal(size=(2, 5)).astype(np.float32)
-    output, pull = jax.vjp(convolution.scale_channels, *map(jnp.asarray, (images, scale, offset)))
+    with convolution.lowered_for("cpu" if on_cpu else "cuda"):
+        output, pull = jax.vjp(
+            convolution.scale_channels, *map(jnp.asarray, (images, scale, offset))
+        )
     assert_close(output, images * scale + offset)
     expected = (cotangent * scale, (cotangent * images).sum((0, 1, 2)), cotangent.sum((0, 1, 2)))
     for actual, wanted in zip(pull(jnp.asarray(cotangent)), expected, strict=True):
@@ -550,9 +550,9 @@ def test_vmap_is_a_loop(name, case, mapped):
 
 
 @pytest.mark.parametrize("case", [GATHERED, BLOCKED], ids=case_name)
-def test_vmap_elsewhere(case, monkeypatch):
-    monkeypatch.setattr(convolution, "_on_cpu", lambda: False)
-    test_vmap_is_a_loop("convolve_pool", case, "both")
+def test_vmap_elsewhere(case):
+    with convolution.lowered_for("cuda"):
+        test_vmap_is_a_loop("convolve_pool", case, "both")
 
 
 @pytest.mark.parametrize("case", EACH_FORM, ids=case_name)

@@ -168,9 +168,9 @@ def test_memory_and_compilation_are_those_of_one_process(monkeypatch: pytest.Mon
 
 def test_forms_and_precisions_run_on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(training.PEAK_SIDES, "cpu", 64)
-    monkeypatch.setattr(suite, "FORMS", ("products",))
+    monkeypatch.setattr(suite, "FORMS", ("windows",))
     (formed,) = suite.measure_forms(Plan(("gpu",), ("lenet",), (1,), images=4, **TINY))
-    assert formed.what == "lenet one-class, 4 images, 1 run(s), products" and formed.value > 0
+    assert formed.what == "lenet one-class, 4 images, 1 run(s), windows" and formed.value > 0
     asked = []
 
     def run_child(kind: str, *arguments: str, variables: dict[str, str]) -> Child:
