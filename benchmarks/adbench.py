@@ -30,11 +30,13 @@ from absl import flags
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import peers, rank_statistics
-from deepsvdd_jax import DeepSVDD, npz
+from deepsvdd_jax import DeepSVDD
+from deepsvdd_jax.cli import environment, files
+from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.detectors import TrainingError
-from experiments import environment, results, tables
+from deepsvdd_jax.io import npz
 
 Floats = npt.NDArray[np.float64]
 
@@ -263,35 +265,33 @@ def open_folder(out: Path, settings: Settings) -> list[dict[str, Any]]:
     """
     asked = json.loads(json.dumps(dataclasses.asdict(settings)))
     if (out / SETTINGS).exists():
-        there = results.read_json(out / SETTINGS)
+        there = files.read_json(out / SETTINGS)
         for name, value in asked.items():
             if there.get(name) != value:
-                raise results.ResultsError(
+                raise files.ResultsError(
                     f"{out} has {name} {there.get(name)}, asked for is {value}; give another --out"
                 )
         return [*read_rows(out)] if (out / RUNS).exists() else []
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise results.ResultsError(
-            f"{out} is not empty and not of this command; give another --out"
-        )
-    results.write_json(out / SETTINGS, asked | environment.describe())
+        raise files.ResultsError(f"{out} is not empty and not of this command; give another --out")
+    files.write_json(out / SETTINGS, asked | environment.describe())
     return []
 
 
 def read_rows(out: Path) -> list[dict[str, Any]]:
     """Reads the rows of a folder (touches files); raises ResultsError."""
-    rows: list[dict[str, Any]] = [*results.read_table(out / RUNS, COLUMNS)]
+    rows: list[dict[str, Any]] = [*files.read_table(out / RUNS, COLUMNS)]
     try:
         for row in rows:
             row |= {name: float(row[name]) for name in ("auroc", "fit_seconds")}
     except ValueError as error:
-        raise results.ResultsError(f"{out / RUNS}: damaged: {error}") from None
+        raise files.ResultsError(f"{out / RUNS}: damaged: {error}") from None
     return rows
 
 
 def write_rows(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes all rows (touches files)."""
-    results.write_table(out / RUNS, [COLUMNS, *([row[name] for name in COLUMNS] for row in rows)])
+    files.write_table(out / RUNS, [COLUMNS, *([row[name] for name in COLUMNS] for row in rows)])
 
 
 # --- report -------------------------------------------------------------------------------------
@@ -344,10 +344,10 @@ def report(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     lines = summary_lines(summary)
     print(tables.aligned(lines))
     print(f"\n{verdict(summary)}")
-    results.write_table(out / "summary.csv", lines)
+    files.write_table(out / "summary.csv", lines)
     means = zip(summary.sets, summary.aurocs.tolist(), strict=True)
     of_sets = {name: dict(zip(summary.names, found, strict=True)) for name, found in means}
-    results.write_json(out / "sets.json", of_sets)
+    files.write_json(out / "sets.json", of_sets)
     _draw(out, summary)
 
 
@@ -402,9 +402,9 @@ def _draw(out: Path, summary: Summary) -> None:
     except ImportError:
         print("no figure: it needs matplotlib, pip install -e '.[report]'")
         return
-    from deepsvdd_jax import plots
+    from deepsvdd_jax.viz import plots
 
-    results.write_bytes(out / "ranks.png", plots.png_bytes(figure))
+    files.write_bytes(out / "ranks.png", plots.png_bytes(figure))
 
 
 if __name__ == "__main__":

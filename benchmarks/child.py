@@ -19,7 +19,9 @@ import jax.monitoring
 from benchmarks import subjects, training
 from benchmarks.memory import process_peak_bytes
 from deepsvdd_jax import runs
-from experiments import environment, sweep
+from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli.commands import sweep
+from deepsvdd_jax.runs import resident
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -62,7 +64,7 @@ def run_sweep(watch: Watch, arguments: list[str]) -> int:
     sweep.define_flags()
     # The calls between which a sweep looks at its programs.
     told = watch.telling(runs.IN_MEMORY.advance)
-    runs.IN_MEMORY = runs.IN_MEMORY._replace(advance=told)
+    resident.IN_MEMORY = runs.IN_MEMORY._replace(advance=told)
     return environment.exit_code(sweep.main, environment.parse_flags(["sweep", *arguments]))
 
 

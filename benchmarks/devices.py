@@ -20,8 +20,9 @@ from absl import app, flags
 
 from benchmarks import training as benchmark
 from benchmarks.subjects import cores, random_images, timed
-from deepsvdd_jax import runs, streaming
+from deepsvdd_jax import runs
 from deepsvdd_jax.networks import build_network
+from deepsvdd_jax.runs import streamed as streaming
 
 RUNS = 16
 

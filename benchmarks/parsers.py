@@ -15,29 +15,29 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from deepsvdd_jax import checkpoints, configs, datasets, npz
-from deepsvdd_jax.checkpoints import Model, ModelError
+from deepsvdd_jax import configs, datasets
+from deepsvdd_jax.cli import settings
+from deepsvdd_jax.cli.adversarial import attack
+from deepsvdd_jax.cli.adversarial.arrays import load_adversarials
+from deepsvdd_jax.cli.commands import publish
+from deepsvdd_jax.cli.files import ResultsError, Row, write_json
+from deepsvdd_jax.cli.reporting import score_report, sweep_report
+from deepsvdd_jax.cli.sweeps import flights, records, store, summaries
+from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import DataError
-from deepsvdd_jax.datasets.archives import tar_files
 from deepsvdd_jax.datasets.arrays import parse_npy
 from deepsvdd_jax.datasets.cifar import parse_cifar_names, parse_cifar_records
+from deepsvdd_jax.datasets.formats.archives import tar_files
+from deepsvdd_jax.datasets.formats.images import decode_image, formats_of
 from deepsvdd_jax.datasets.gtsrb import parse_gtsrb_annotations
 from deepsvdd_jax.datasets.idx import parse_idx, read_idx
-from deepsvdd_jax.datasets.images import decode_image, formats_of
 from deepsvdd_jax.datasets.tables import Columns, parse_table
+from deepsvdd_jax.io import archives, models, npz
+from deepsvdd_jax.io.archives import ModelError
+from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.runs import Progress
 from deepsvdd_jax.training import EpochInfo
-from experiments import (
-    adversarial,
-    flights,
-    publish,
-    results,
-    score_report,
-    settings,
-    sweep_report,
-)
-from experiments.results import ResultsError, RunName
 
 Samples = tuple[bytes, ...]
 
@@ -264,7 +264,7 @@ def _model_files() -> tuple[bytes, bytes]:
     """Returns the description and the arrays of a model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
-        checkpoints.save_model(path, _model())
+        models.save_model(path, _model())
         (arrays,) = path.glob("arrays-*.npz")
         return (path / "model.json").read_bytes(), arrays.read_bytes()
 
@@ -284,14 +284,14 @@ def _load_described(data: bytes, folder: Path) -> object:
     arrays = _model_files()[1]
     name = f"arrays-{hashlib.sha256(arrays).hexdigest()[:12]}.npz"
     _written(folder / "described" / name, arrays)
-    return checkpoints.load_model(_written(folder / "described" / "model.json", data).parent)
+    return models.load_model(_written(folder / "described" / "model.json", data).parent)
 
 
 def _load_arrays(data: bytes, folder: Path) -> object:
     values = json.loads(_model_files()[0])
     values |= {"arrays": "arrays-0.npz", "sha256": hashlib.sha256(data).hexdigest()}
     _written(folder / "arrays" / "model.json", _with_digest(json.dumps(values).encode()))
-    return checkpoints.load_model(_written(folder / "arrays" / "arrays-0.npz", data).parent)
+    return models.load_model(_written(folder / "arrays" / "arrays-0.npz", data).parent)
 
 
 def _with_checksum(data: bytes) -> bytes:
@@ -331,7 +331,7 @@ _RUNS = (RunName("deep_svdd", 0, 0), RunName("deep_svdd", 0, 1))
 
 
 def _row(name: RunName) -> dict[str, Any]:
-    figures = dict.fromkeys(results.RUN_COLUMNS[6:], 0.5)
+    figures = dict.fromkeys(records.RUN_COLUMNS[6:], 0.5)
     return figures | {
         **{"dataset": "digits", "protocol": "one-vs-rest", "normal_class": name.normal_class},
         **{"method": name.method, "objective": "one-class", "seed": name.seed},
@@ -358,7 +358,7 @@ def _sweep_settings() -> dict[str, Any]:
 def _sweep_folder(folder: Path) -> Path:
     """Writes a sweep's folder of two runs, whole, with what a published one has."""
     _written(folder / "config.json", json.dumps(_sweep_settings()).encode())
-    rows: dict[RunName, results.Row] = {}
+    rows: dict[RunName, Row] = {}
     for name in _RUNS:
         scores: dict[str, np.ndarray] = {
             "scores": np.arange(4, dtype=np.float32),
@@ -368,10 +368,10 @@ def _sweep_folder(folder: Path) -> Path:
             "train_mean": np.array(1.0),
         }
         history = {"phase": np.array(["training"] * 2), "loss": np.array([2.0, 1.0])}
-        results.write_run(folder, rows, name, _row(name), scores, history)
-    results.write_runs(folder, rows)
-    results.write_summary(folder, rows)
-    results.write_json(folder / "hardware.json", {"parts": [{"device": {"cores": 2}}]})
+        records.write_run(folder, rows, name, _row(name), scores, history)
+    records.write_runs(folder, rows)
+    summaries.write_summary(folder, rows)
+    write_json(folder / "hardware.json", {"parts": [{"device": {"cores": 2}}]})
     return folder
 
 
@@ -404,7 +404,7 @@ def _read_settings(folder: Path) -> object:
 
 def _take_up(folder: Path) -> object:
     """Opens a sweep's folder as the same sweep does that goes on."""
-    return results.open_folder(folder, _sweep_settings())
+    return store.open_folder(folder, _sweep_settings())
 
 
 def _join_published(folder: Path) -> object:
@@ -413,8 +413,8 @@ def _join_published(folder: Path) -> object:
 
 
 def _read_rows(folder: Path) -> object:
-    rows = results.read_folder(folder)[1]
-    results.summarize(folder, rows)
+    rows = store.read_folder(folder)[1]
+    summaries.summarize(folder, rows)
     if len(rows) < len(_RUNS):
         raise Refused
     return rows
@@ -429,7 +429,7 @@ def _scores_csv_samples() -> Samples:
 
 def _adversarial_samples() -> Samples:
     images = np.zeros((2, 4, 4, 3), np.uint8)
-    found = adversarial.Adversarials(
+    found = attack.Adversarials(
         images, images, np.arange(2), np.ones(2), np.arange(2), np.ones(2, bool)
     )
     return (npz.npz_bytes(found._asdict()),)
@@ -506,7 +506,7 @@ _ALL = (
         "sweep-history",
         lambda: (_sweep_file(f"history/{_RUNS[0].stem}.csv"),),
         _in_sweep(
-            f"history/{_RUNS[0].stem}.csv", lambda folder: results.read_history(folder, _RUNS[0])
+            f"history/{_RUNS[0].stem}.csv", lambda folder: records.read_history(folder, _RUNS[0])
         ),
         (ResultsError,),
     ),
@@ -514,7 +514,7 @@ _ALL = (
         "sweep-scores",
         lambda: (_sweep_file(f"scores/{_RUNS[0].stem}.npz"),),
         _in_sweep(
-            f"scores/{_RUNS[0].stem}.npz", lambda folder: results.read_scores(folder, _RUNS[0])
+            f"scores/{_RUNS[0].stem}.npz", lambda folder: records.read_scores(folder, _RUNS[0])
         ),
         (ResultsError,),
     ),
@@ -524,7 +524,7 @@ _ALL = (
     Parser(
         "archive",
         _archive_samples,
-        _of_file("archive.bin", checkpoints.read_archive),
+        _of_file("archive.bin", archives.read_archive),
         (ModelError,),
         pack=_with_checksum,
     ),
@@ -538,7 +538,7 @@ _ALL = (
     Parser(
         "adversarials",
         _adversarial_samples,
-        _of_file("adversarials.npz", lambda path: adversarial.load_adversarials(path.parent)),
+        _of_file("adversarials.npz", lambda path: load_adversarials(path.parent)),
         (ValueError,),
     ),
 )

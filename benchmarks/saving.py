@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from experiments import environment, flights, models, results, sweep
+from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli.commands import sweep
+from deepsvdd_jax.cli.sweeps import flights, models, records
 
 SAVERS: tuple[tuple[Any, str], ...] = (
     (flights, "write_flight"),
     (models, "save_run"),
-    (results, "write_run"),
-    (results, "write_runs"),
+    (records, "write_run"),
+    (records, "write_runs"),
 )
 
 

@@ -25,8 +25,8 @@ from jax import Array
 
 from benchmarks import subjects
 from deepsvdd_jax import detectors
-from deepsvdd_jax.checkpoints import Model
 from deepsvdd_jax.configs import PreprocessingConfig, RunConfig
+from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import build_network
 
 TORCH_BATCHES = (64, 250, 1000)

@@ -14,8 +14,6 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deepsvdd_jax.calibration import conformal_p_values
-    from deepsvdd_jax.checkpoints import Model, load_model, save_model
     from deepsvdd_jax.configs import (
         DataConfig,
         DetectorConfig,
@@ -28,13 +26,15 @@ if TYPE_CHECKING:
         SplitConfig,
     )
     from deepsvdd_jax.detectors import fit_detector, score_images
-    from deepsvdd_jax.estimator import DeepSVDD
-    from deepsvdd_jax.exports import export_model
+    from deepsvdd_jax.detectors.estimator import DeepSVDD
+    from deepsvdd_jax.detectors.export import export_model
+    from deepsvdd_jax.io.models import Model, load_model, save_model
     from deepsvdd_jax.networks import Network, build_network, network_from_module
     from deepsvdd_jax.objectives import hypersphere_loss
-    from deepsvdd_jax.presets import NETWORKS, preset
+    from deepsvdd_jax.recipes import NETWORKS, preset
     from deepsvdd_jax.runs import init_run, train_runs
     from deepsvdd_jax.scoring import anomaly_scores
+    from deepsvdd_jax.scoring.calibration import conformal_p_values
     from deepsvdd_jax.training import Batch, Hyperparameters, RunData, TrainState, train_step
 
 __version__ = "0.1.0"
@@ -42,12 +42,6 @@ __version__ = "0.1.0"
 # Where each name is defined. A module is loaded when a name of it is first used: that of the
 # settings, for one, then takes neither jax nor scikit-learn.
 _HOMES = {
-    "deepsvdd_jax.calibration": ("conformal_p_values",),
-    "deepsvdd_jax.checkpoints": (
-        "Model",
-        "load_model",
-        "save_model",
-    ),
     "deepsvdd_jax.configs": (
         "DataConfig",
         "DetectorConfig",
@@ -63,15 +57,20 @@ _HOMES = {
         "fit_detector",
         "score_images",
     ),
-    "deepsvdd_jax.estimator": ("DeepSVDD",),
-    "deepsvdd_jax.exports": ("export_model",),
+    "deepsvdd_jax.detectors.estimator": ("DeepSVDD",),
+    "deepsvdd_jax.detectors.export": ("export_model",),
+    "deepsvdd_jax.io.models": (
+        "Model",
+        "load_model",
+        "save_model",
+    ),
     "deepsvdd_jax.networks": (
         "Network",
         "build_network",
         "network_from_module",
     ),
     "deepsvdd_jax.objectives": ("hypersphere_loss",),
-    "deepsvdd_jax.presets": (
+    "deepsvdd_jax.recipes": (
         "NETWORKS",
         "preset",
     ),
@@ -80,6 +79,7 @@ _HOMES = {
         "train_runs",
     ),
     "deepsvdd_jax.scoring": ("anomaly_scores",),
+    "deepsvdd_jax.scoring.calibration": ("conformal_p_values",),
     "deepsvdd_jax.training": (
         "Batch",
         "Hyperparameters",

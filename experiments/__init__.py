@@ -1,7 +1,1 @@
-"""The commands of the project."""
-
-import os
-
-# Warnings of XLA's autotuner would break the progress bar. Read when jax is imported, which sets a
-# lower level where there is none.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+"""The commands from a checkout, `python -m experiments.NAME`; their code is `deepsvdd_jax.cli`."""

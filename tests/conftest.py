@@ -9,7 +9,7 @@ import jax
 import pytest
 from absl import flags
 
-from experiments import environment
+from deepsvdd_jax.cli import environment
 
 # What a test compiles runs for a moment. XLA's second level of effort would take a fifth longer,
 # and of two ways to emit a loop the newer, the only one since jax 0.11, takes half as long again.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax import Array, lax
 
-from deepsvdd_jax import convolution, presets, runs, training
+from deepsvdd_jax import convolution, recipes, runs, training
 from deepsvdd_jax.configs import ConfigError, ObjectiveConfig, PhaseConfig, RunConfig
 from deepsvdd_jax.convolution import Padding, rule
 from deepsvdd_jax.networks import build_network
@@ -169,14 +169,14 @@ def test_the_platform_is_where_a_program_is_lowered_for() -> None:
 
 SHAPES = {
     name: (32, 32, 3) if name.startswith(("cifar10", "gtsrb")) else (28, 28, 1)
-    for name in presets.NETWORKS
+    for name in recipes.NETWORKS
     if name not in ("lenet", "mlp")
 } | {"lenet": (8, 8, 1), "mlp": (9,)}
 
 
 def has_decoder(name: str) -> bool:
     try:
-        network = build_network(presets.NETWORKS[name], SHAPES[name])
+        network = build_network(recipes.NETWORKS[name], SHAPES[name])
         jax.eval_shape(lambda key: network.init(key, True), jax.random.key(0))
     except ConfigError:
         return False
@@ -187,7 +187,7 @@ def lowered_epochs(name: str, kind: Any, count: int = 10) -> str:
     """The text of an epoch of many runs in a program, lowered for CUDA on this machine."""
     shape = SHAPES[name]
     phase = PhaseConfig(objective=ObjectiveConfig(kind=kind), batch_size=4)
-    config = RunConfig(network=presets.NETWORKS[name], training=phase)
+    config = RunConfig(network=recipes.NETWORKS[name], training=phase)
     network, mesh = build_network(config.network, shape), runs.make_mesh(jax.devices()[:1])
     ones = np.ones((1,) * len(shape))
     run = runs.Run(
@@ -247,7 +247,7 @@ WIDE = {
 
 
 @pytest.mark.parametrize("kind", ["one-class", "reconstruction"])
-@pytest.mark.parametrize("name", presets.NETWORKS)
+@pytest.mark.parametrize("name", recipes.NETWORKS)
 def test_only_wide_layers_are_grouped_on_a_gpu(name: str, kind: str) -> None:
     if kind == "reconstruction" and not has_decoder(name):
         kind = "soft-boundary"
@@ -266,10 +266,10 @@ def test_the_same_program_for_a_cpu_has_no_grouped_convolution_and_is_another() 
         assert "stablehlo.convolution" not in lowered_epochs("mnist_lenet", "one-class")
 
 
-@pytest.mark.parametrize("name", [name for name in presets.NETWORKS if name != "mlp"])
+@pytest.mark.parametrize("name", [name for name in recipes.NETWORKS if name != "mlp"])
 def test_a_network_is_the_same_on_every_platform(name: str) -> None:
     """Embeddings, reconstructions, statistics of the batch, and the gradient of every weight."""
-    config = presets.NETWORKS[name]
+    config = recipes.NETWORKS[name]
     # Enough for its layers to be wide, and a tenth of the time.
     shape = (8, 8, 1) if name == "mnist_lenet_wide" else SHAPES[name]
     decodes = has_decoder(name)

@@ -7,11 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import adversarial
+from deepsvdd_jax.cli.adversarial import arrays, configs
+from deepsvdd_jax.cli.adversarial import attack as adversarial
+from deepsvdd_jax.cli.adversarial.attack import (
+    Adversarials,
+    _attack,
+    _rounded,
+    generate_adversarials,
+    l2_distances,
+)
+from deepsvdd_jax.cli.adversarial.classifier import logits, predict, train_classifier
 
 STOP = 1
 SIDE = 16
-CONFIG = adversarial.ClassifierConfig(epochs=3, batch_size=16, stop_class=STOP)
+CONFIG = configs.ClassifierConfig(epochs=3, batch_size=16, stop_class=STOP)
 
 
 def toy_signs(count, seed):
@@ -33,7 +42,7 @@ def toy():
 
 @pytest.fixture(scope="module")
 def classifier(toy):
-    return adversarial.train_classifier(CONFIG, *toy, seed=0)
+    return train_classifier(CONFIG, *toy, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +53,9 @@ def made(toy, classifier):
 
 def generate(toy, classifier, progress=None, **settings):
     x_train, y_train, x_test, y_test = toy
-    config = adversarial.AttackConfig(**({"count": 4, "steps": 40, "candidates": 5} | settings))
+    config = configs.AttackConfig(**({"count": 4, "steps": 40, "candidates": 5} | settings))
     stops, others = x_test[y_test == STOP], x_train[y_train != STOP]
-    return adversarial.generate_adversarials(config, classifier, stops, others, progress)
+    return generate_adversarials(config, classifier, stops, others, progress)
 
 
 def hand_made():
@@ -54,11 +63,11 @@ def hand_made():
     originals = generator.integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
     images = originals.copy()
     images[:, 0, 0, 0] = 255 - originals[:, 0, 0, 0]
-    return adversarial.Adversarials(
+    return Adversarials(
         images,
         originals,
         np.array([5, 0, 2]),
-        adversarial.l2_distances(images, originals),
+        l2_distances(images, originals),
         np.array([1, 2, 3]),
         np.array([True, True, True]),
     )
@@ -69,26 +78,22 @@ def hand_made():
 
 def test_classifier_learns_separable_signs(toy, classifier):
     _, _, x_test, y_test = toy
-    assert classifier.test_accuracy == pytest.approx(
-        np.mean(adversarial.predict(classifier, x_test) == y_test)
-    )
+    assert classifier.test_accuracy == pytest.approx(np.mean(predict(classifier, x_test) == y_test))
     assert classifier.test_accuracy > 0.95
     assert classifier.stop_accuracy > 0.95
 
 
 def test_logits_of_scaled_pixels_agree_with_predict(toy, classifier):
     images = toy[2]
-    outputs = jax.jit(adversarial.logits)(classifier.params, jnp.asarray(images, jnp.float32) / 255)
+    outputs = jax.jit(logits)(classifier.params, jnp.asarray(images, jnp.float32) / 255)
     assert outputs.shape == (60, 3)
-    np.testing.assert_array_equal(np.argmax(outputs, 1), adversarial.predict(classifier, images))
+    np.testing.assert_array_equal(np.argmax(outputs, 1), predict(classifier, images))
 
 
 def test_training_is_a_function_of_the_seed_and_reports_epochs(toy, classifier):
     seen = []
-    again = adversarial.train_classifier(
-        CONFIG, *toy, seed=0, progress=lambda *args: seen.append(args)
-    )
-    other = adversarial.train_classifier(CONFIG, *toy, seed=1)
+    again = train_classifier(CONFIG, *toy, seed=0, progress=lambda *args: seen.append(args))
+    other = train_classifier(CONFIG, *toy, seed=1)
     assert seen == [(1, 3), (2, 3), (3, 3)]
     np.testing.assert_array_equal(classifier.params[0].kernel, again.params[0].kernel)
     assert not np.array_equal(classifier.params[0].kernel, other.params[0].kernel)
@@ -107,7 +112,7 @@ def test_training_is_a_function_of_the_seed_and_reports_epochs(toy, classifier):
 def test_unusable_training_data_is_named(toy, change, message):
     x_train, y_train, x_test, y_test = toy
     with pytest.raises(ValueError, match=message) as caught:
-        adversarial.train_classifier(CONFIG, *change(x_train, y_train), x_test, y_test, seed=0)
+        train_classifier(CONFIG, *change(x_train, y_train), x_test, y_test, seed=0)
     assert "\n" not in str(caught.value)
 
 
@@ -119,10 +124,10 @@ def test_adversarials_are_misclassified_as_stored(toy, classifier, made):
     assert made.images.dtype == np.uint8 and made.images.shape == (4, SIDE, SIDE, 3)
     np.testing.assert_array_equal(made.originals, stops[made.original_indices])
     assert len(set(made.original_indices.tolist())) == 4
-    scores = np.asarray(adversarial.logits(classifier.params, made.images.astype(np.float32) / 255))
+    scores = np.asarray(logits(classifier.params, made.images.astype(np.float32) / 255))
     np.testing.assert_array_equal(scores.argmax(1), made.predicted)
     assert (made.predicted != STOP).all() and made.success.all()
-    assert (adversarial.predict(classifier, made.originals) == STOP).all()
+    assert (predict(classifier, made.originals) == STOP).all()
 
 
 def test_distances_are_those_of_the_stored_images(made):
@@ -139,7 +144,7 @@ def test_distances_are_those_of_the_stored_images(made):
 def test_starting_point_is_nearer_than_every_starting_image(toy, classifier, made):
     others = toy[0][toy[1] != STOP]
     for original, distance in zip(made.originals, made.distances_l2, strict=True):
-        assert distance < adversarial.l2_distances(others, original[None]).min()
+        assert distance < l2_distances(others, original[None]).min()
 
 
 def test_attack_is_a_function_of_the_seed_and_leaves_numpys_generator(toy, classifier, made):
@@ -160,7 +165,7 @@ def test_progress_counts_queries(toy, classifier, made):
 
 
 def test_examples_that_do_not_survive_storing_are_replaced(toy, classifier, made, monkeypatch):
-    attack, calls = adversarial._attack, []
+    attack, calls = _attack, []
 
     def spoilt(foolbox, config, classifier, images, *rest):
         found = attack(foolbox, config, classifier, images, *rest)
@@ -184,17 +189,13 @@ def test_too_few_images_are_an_error(toy, classifier, made):
 
 def test_rounding_is_the_same_in_both_precisions():
     halves = (np.arange(255, dtype=np.float32) + np.float32(0.5)) / np.float32(255)
-    np.testing.assert_array_equal(
-        adversarial._rounded(halves), adversarial._rounded(halves.astype(np.float64))
-    )
+    np.testing.assert_array_equal(_rounded(halves), _rounded(halves.astype(np.float64)))
 
 
 def test_starting_images_of_the_attacked_class_are_an_error(toy, classifier, made):
     stops = toy[2][toy[3] == STOP]
     with pytest.raises(ValueError, match="no starting image"):
-        adversarial.generate_adversarials(
-            adversarial.AttackConfig(count=1, steps=1), classifier, stops, stops
-        )
+        generate_adversarials(configs.AttackConfig(count=1, steps=1), classifier, stops, stops)
 
 
 def test_missing_extra_says_how_to_install_it(toy, classifier, monkeypatch):
@@ -210,18 +211,18 @@ def test_missing_extra_says_how_to_install_it(toy, classifier, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        (adversarial.ClassifierConfig, {"epochs": 0}),
-        (adversarial.ClassifierConfig, {"batch_size": 0}),
-        (adversarial.ClassifierConfig, {"learning_rate": float("nan")}),
-        (adversarial.ClassifierConfig, {"dropout": 1.0}),
-        (adversarial.ClassifierConfig, {"shift": -1}),
-        (adversarial.ClassifierConfig, {"stop_class": -1}),
-        (adversarial.AttackConfig, {"count": 0}),
-        (adversarial.AttackConfig, {"steps": 0}),
-        (adversarial.AttackConfig, {"spherical_step": 0.0}),
-        (adversarial.AttackConfig, {"source_step": float("inf")}),
-        (adversarial.AttackConfig, {"candidates": 0}),
-        (adversarial.AttackConfig, {"seed": 2**32}),
+        (configs.ClassifierConfig, {"epochs": 0}),
+        (configs.ClassifierConfig, {"batch_size": 0}),
+        (configs.ClassifierConfig, {"learning_rate": float("nan")}),
+        (configs.ClassifierConfig, {"dropout": 1.0}),
+        (configs.ClassifierConfig, {"shift": -1}),
+        (configs.ClassifierConfig, {"stop_class": -1}),
+        (configs.AttackConfig, {"count": 0}),
+        (configs.AttackConfig, {"steps": 0}),
+        (configs.AttackConfig, {"spherical_step": 0.0}),
+        (configs.AttackConfig, {"source_step": float("inf")}),
+        (configs.AttackConfig, {"candidates": 0}),
+        (configs.AttackConfig, {"seed": 2**32}),
     ],
 )
 def test_bad_settings_are_named(kind, settings):
@@ -235,20 +236,20 @@ def test_l2_distance_of_one_changed_pixel():
     images = np.zeros((2, 8, 8, 3), np.uint8)
     changed = images.copy()
     changed[0, 0, 0] = (51, 102, 102)
-    np.testing.assert_allclose(adversarial.l2_distances(images, changed), [0.6, 0.0], rtol=1e-12)
+    np.testing.assert_allclose(l2_distances(images, changed), [0.6, 0.0], rtol=1e-12)
 
 
 def test_saved_adversarials_come_back(tmp_path):
     pytest.importorskip("matplotlib")
     examples = hand_made()
-    adversarial.save_adversarials(tmp_path / "new" / "folder", examples)
+    arrays.save_adversarials(tmp_path / "new" / "folder", examples)
     folder = tmp_path / "new" / "folder"
     assert sorted(path.name for path in folder.iterdir()) == [
         "adversarials.npz",
         "adversarials.png",
     ]
     assert (folder / "adversarials.png").read_bytes().startswith(b"\x89PNG")
-    for saved, loaded in zip(examples, adversarial.load_adversarials(folder), strict=True):
+    for saved, loaded in zip(examples, arrays.load_adversarials(folder), strict=True):
         np.testing.assert_array_equal(saved, loaded)
         assert saved.dtype == loaded.dtype
 
@@ -262,7 +263,7 @@ def test_interrupted_writing_leaves_the_old_file(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        adversarial._write_whole(path, fail)
+        arrays._write_whole(path, fail)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -301,5 +302,5 @@ def _flip_a_byte(path):
 def test_damaged_file_is_one_line(tmp_path, damage):
     damage(tmp_path / "adversarials.npz")
     with pytest.raises(ValueError, match=r"adversarials\.npz: ") as caught:
-        adversarial.load_adversarials(tmp_path)
+        arrays.load_adversarials(tmp_path)
     assert "\n" not in str(caught.value)

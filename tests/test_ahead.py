@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from deepsvdd_jax import runs, training
+from deepsvdd_jax.cli.sweeps import pretraining
+from deepsvdd_jax.cli.sweeps.ahead import Ahead
+from deepsvdd_jax.cli.sweeps.pretraining import Pretrained
 from deepsvdd_jax.configs import NetworkConfig, ObjectiveConfig, PhaseConfig, RunConfig
 from deepsvdd_jax.networks import build_network
-from experiments import pretraining
-from experiments.ahead import Ahead
-from experiments.pretraining import Pretrained
 
 NETWORK = NetworkConfig("mlp", stages=(), hidden=(3,), rep_dim=2)
 PHASE = PhaseConfig(epochs=2, batch_size=8)

@@ -1,77 +1,56 @@
-"""The rooms of docs/architecture.md: which module may import which."""
+"""The rooms of docs/architecture.md: which room may import which, and no circle among files."""
 
 import ast
 import re
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "deepsvdd_jax"
+LIBRARY = "deepsvdd_jax"
+PACKAGES = (LIBRARY, "experiments", "benchmarks")
 
-# Module: the modules of the library that it may import.
-ROOMS: dict[str, set[str]] = {
-    "configs": set(),
-    "presets": {"configs"},
-    "npz": set(),
-    "datasets": {"npz", "configs"},
-    "preprocessing": {"configs"},
-    "convolution": set(),
-    "networks": {"convolution", "configs"},
-    "objectives": {"configs"},
-    "training": {"objectives", "networks", "configs"},
-    "scoring": {"training", "objectives", "networks", "configs"},
-    "runs": {
-        "npz",
-        "configs",
-        "presets",
-        "datasets",
-        "preprocessing",
-        "convolution",
-        "networks",
-        "objectives",
-        "training",
-        "scoring",
-    },
-    "streaming": {"runs", "scoring", "training", "networks", "configs"},
-    "metrics": set(),
-    "knn": set(),
-    "baselines": {"metrics", "knn"},
-    "checkpoints": {"npz", "configs"},
-    "plots": {"metrics"},
-    "reports": set(),
-    "initialization": {"checkpoints", "configs"},
-    "calibration": {"metrics", "configs"},
-    "detectors": {
-        "runs",
-        "streaming",
-        "scoring",
-        "training",
-        "networks",
-        "preprocessing",
-        "datasets",
-        "metrics",
-        "checkpoints",
-        "initialization",
-        "calibration",
-        "configs",
-    },
-    "exports": {"detectors", "scoring", "training", "networks", "checkpoints", "configs"},
-    "estimator": {"detectors", "calibration", "checkpoints", "presets", "configs"},
-}
-WITHOUT_JAX = {
-    *("npz", "datasets", "preprocessing", "configs", "presets", "metrics", "calibration"),
-    *("plots", "reports", "knn"),
-}
-
-FILES = sorted(PACKAGE.rglob("*.py"))
+# Rooms and files that must work without a compiler at hand.
+WITHOUT_JAX = (
+    *("configs", "recipes", "io", "datasets", "preprocessing", "viz"),
+    *("scoring.metrics", "scoring.calibration"),
+)
 
 
-def room_of(path: Path) -> str:
-    """Returns the module of the table that a file belongs to; `__init__` for the package's own."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def documented_rooms() -> dict[str, set[str]]:
+    """Reads the only list of rooms: room -> rooms that it may import."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w./]+?)/?` \|.*\| ([^|]+) \|$", text, flags=re.MULTILINE)
+    rooms: dict[str, set[str]] = {}
+    for name, cell in rows:
+        # What is no room (jax, standard library, a dash) is no arrow.
+        words = set(re.findall(r"[\w/]+", cell))
+        rooms[name] = set(rooms) if cell.strip() == "all above" else words & set(rooms)
+    return rooms
+
+
+ROOMS = documented_rooms()
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+EVERYTHING = ROOT / LIBRARY / "__init__.py"
+
+
+def module_of(path: Path) -> str:
+    """Returns a file's dotted name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def room_of(module: str) -> str:
+    """Returns the room that a module of the project belongs to, the innermost of the table."""
+    inner = module.removeprefix(f"{LIBRARY}.").replace(".", "/")
+    fitting = [room for room in ROOMS if inner == room or inner.startswith(f"{room}/")]
+    return max(fitting, key=len, default="")
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -89,53 +68,63 @@ def packages(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imported(path)}
 
 
-def rooms_imported(path: Path) -> set[str]:
-    parts = [name.split(".") for name in imported(path)]
-    return {names[1] for names in parts if names[0] == PACKAGE.name} - {room_of(path)}
+def modules_imported(path: Path) -> set[str]:
+    """Returns the modules of the project that a file imports."""
+    found = set()
+    for name in set(imported(path)) - {f"{LIBRARY}.__version__"}:
+        while name and name not in MODULES:
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return found - {""}
 
 
-def documented_rooms() -> dict[str, set[str]]:
-    """Reads the table of docs/architecture.md."""
-    rooms: dict[str, set[str]] = {}
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    for name, cell in re.findall(r"^\| `(\w+)/?` \|.*\| ([^|]+) \|$", text, flags=re.MULTILINE):
-        if cell == "all above":
-            rooms[name] = set(rooms)
-        else:
-            # What is not a module of the library (jax, standard library, a dash) is no arrow.
-            rooms[name] = {word for word in re.findall(r"\w+", cell) if word in ROOMS}
-    return rooms
+def test_every_file_has_a_room() -> None:
+    assert {module for module in MODULES if not room_of(module)} == {LIBRARY}
 
 
-def test_the_table_is_the_documented_one() -> None:
-    assert documented_rooms() == ROOMS
+def test_every_room_has_a_file() -> None:
+    assert {room_of(module) for module in MODULES} - {""} == set(ROOMS)
 
 
-def test_every_module_has_a_room() -> None:
-    assert {room_of(path) for path in FILES} - {"__init__"} == set(ROOMS)
+def test_the_rooms_stand_below_what_imports_them() -> None:
+    above: list[str] = []
+    for room, below in ROOMS.items():
+        assert below <= set(above), f"{room} stands above a room that it imports"
+        above.append(room)
 
 
-def test_the_table_has_no_circle() -> None:
-    above: set[str] = set()
-    while above != set(ROOMS):
-        free = {name for name, below in ROOMS.items() if below <= above}
-        assert free > above, f"a circle among {sorted(set(ROOMS) - above)}"
-        above = free
+def test_no_circle_among_files() -> None:
+    graph = {module: modules_imported(path) - {module} for module, path in MODULES.items()}
+    # The package's own face imports nearly all of it and is for users alone.
+    del graph[LIBRARY]
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_imports_of_a_module(path: Path) -> None:
-    room = room_of(path)
-    allowed = set(ROOMS) if room == "__init__" else ROOMS[room]
-    assert rooms_imported(path) <= allowed
-    found = packages(path)
-    assert not found & {"absl", "experiments", "benchmarks", "tests"}
-    if room != "networks":
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_of_a_file(path: Path) -> None:
+    module, found = module_of(path), packages(path)
+    room = room_of(module)
+    below = modules_imported(path)
+    assert "tests" not in found
+    if path != EVERYTHING:
+        # Benchmarks call the library as a user does.
+        assert LIBRARY not in below or room == "benchmarks"
+        allowed = ROOMS[room] | {room, "faces", ""}
+        assert {room_of(name) for name in below} <= allowed
+    if module.startswith(LIBRARY):
+        assert not found & {"experiments", "benchmarks"}
+    if not room.startswith("cli") and module.startswith(LIBRARY):
+        assert "absl" not in found
+    if room not in ("networks", "benchmarks"):
         assert "flax" not in found
-    if room in WITHOUT_JAX:
+    inner = module.removeprefix(f"{LIBRARY}.")
+    if inner.startswith(WITHOUT_JAX):
         assert not found & {"jax", "jaxlib", "optax"}
     if room == "configs":
-        assert found <= set(sys.stdlib_module_names)
+        assert found <= set(sys.stdlib_module_names) | {LIBRARY}
 
 
 def test_the_import_reader_sees_what_it_is_to_find(tmp_path: Path) -> None:
@@ -144,12 +133,13 @@ def test_the_import_reader_sees_what_it_is_to_find(tmp_path: Path) -> None:
         "import os.path\nfrom deepsvdd_jax import configs\n"
         "def late():\n    from deepsvdd_jax.runs import run_epochs\n    import flax.linen as nn\n"
     )
-    names = set(imported(path))
-    assert names == {
+    assert set(imported(path)) == {
         "os.path",
         "deepsvdd_jax.configs",
         "deepsvdd_jax.runs.run_epochs",
         "flax.linen",
     }
-    assert packages(PACKAGE / "networks.py") >= {"flax", "jax"}
-    assert rooms_imported(PACKAGE / "networks.py") == {"convolution", "configs"}
+    assert packages(path) == {"os", "deepsvdd_jax", "flax"}
+    assert modules_imported(path) == {"deepsvdd_jax.configs", "deepsvdd_jax.runs"}
+    assert room_of("deepsvdd_jax.runs.phases") == "runs"
+    assert room_of("deepsvdd_jax.cli.sweeps.plans") == "cli/sweeps"

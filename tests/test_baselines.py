@@ -11,13 +11,13 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity
 from sklearn.svm import OneClassSVM
 
-from deepsvdd_jax import baselines
-from deepsvdd_jax.baselines import (
-    IsolationForestConfig,
-    KDEConfig,
-    KNNConfig,
-    OneClassSVMConfig,
-)
+from deepsvdd_jax.detectors import baselines, kde, ocsvm
+from deepsvdd_jax.detectors import features as detectors_features
+from deepsvdd_jax.detectors.baselines import KNNConfig
+from deepsvdd_jax.detectors.features import pca_features, squared_distances, to_features
+from deepsvdd_jax.detectors.isolation_forest import IsolationForestConfig
+from deepsvdd_jax.detectors.kde import KDEConfig
+from deepsvdd_jax.detectors.ocsvm import OneClassSVMConfig
 
 PAPER = OneClassSVMConfig(selection="paper")
 # One leaf makes scikit-learn sum every kernel. Its bounds on tree nodes are subtracted in
@@ -119,7 +119,7 @@ def test_labelled_part_is_a_tenth_of_each_label_drawn_from_the_seed(data):
 
 def test_labelled_part_leaves_something_of_rare_labels():
     labels = np.array([0, 0, 0, 1, 1])
-    chosen, rest = baselines._labelled_split(labels, 0.9, 0)
+    chosen, rest = ocsvm._labelled_split(labels, 0.9, 0)
     assert set(labels[chosen]) == set(labels[rest]) == {0, 1}
 
 
@@ -152,7 +152,7 @@ def test_kde_selects_the_bandwidth_that_scikit_learn_selects(scale, count):
     expected = search.fit(train).best_params_["bandwidth"]
     result = baselines.fit_and_score(KDEConfig(), train, train[:2], 7)
     assert result.parameters["bandwidth"] == expected
-    likelihoods = baselines._cross_validated_likelihoods(KDEConfig(), train, 7)
+    likelihoods = kde._cross_validated_likelihoods(KDEConfig(), train, 7)
     np.testing.assert_allclose(
         likelihoods, search.cv_results_["mean_test_score"] * 5 / count, rtol=1e-5
     )
@@ -195,7 +195,7 @@ def test_kde_is_stable_where_every_kernel_underflows():
 def test_blocks_do_not_show(monkeypatch, data):
     train, test, labels = data
     whole = [baselines.fit_and_score(config, train, test, 0, labels) for config in ALL_CONFIGS]
-    monkeypatch.setattr(baselines, "_BLOCK_ROWS", 32)
+    monkeypatch.setattr(detectors_features, "BLOCK_ROWS", 32)
     for config, expected in zip(ALL_CONFIGS, whole, strict=True):
         result = baselines.fit_and_score(config, train, test, 0, labels)
         np.testing.assert_allclose(result.train_scores, expected.train_scores, rtol=1e-5)
@@ -205,9 +205,9 @@ def test_blocks_do_not_show(monkeypatch, data):
 def test_squared_distances_keep_their_digits():
     generator = np.random.default_rng(4)
     rows, columns = generator.random((7, 50)), generator.random((9, 50))
-    distances = baselines._squared_distances(rows, columns)
+    distances = squared_distances(rows, columns)
     np.testing.assert_allclose(distances, cdist(rows, columns, "sqeuclidean"), rtol=1e-12)
-    assert baselines._squared_distances(rows, rows).min() >= 0
+    assert squared_distances(rows, rows).min() >= 0
 
 
 @pytest.mark.parametrize("contamination", [0.1, "auto"])
@@ -224,17 +224,17 @@ def test_forest_is_scikit_learns(data, contamination):
 
 def test_features_of_images():
     images = np.arange(24, dtype=np.float32).reshape(2, 3, 4, 1)
-    features = baselines.to_features(images)
+    features = to_features(images)
     assert features.dtype == np.float32
     np.testing.assert_array_equal(features, np.arange(24).reshape(2, 12))
-    assert baselines.to_features(np.empty((0, 3, 4))).shape == (0, 12)
+    assert to_features(np.empty((0, 3, 4))).shape == (0, 12)
 
 
 def test_pca_keeps_the_variance_of_the_training_set():
     generator = np.random.default_rng(5)
     scales = np.array([4.0, 3.0, 2.0, 0.1, 0.1])
     train, test = generator.normal(1.0, scales, (200, 5)), generator.normal(1.0, scales, (30, 5))
-    train_features, test_features = baselines.pca_features(train, test)
+    train_features, test_features = pca_features(train, test)
     centred = train - train.mean(axis=0)
     variances, directions = np.linalg.eigh(centred.T @ centred)
     assert train_features.shape == (200, 3) and variances[2:].sum() / variances.sum() > 0.95
@@ -245,7 +245,7 @@ def test_pca_keeps_the_variance_of_the_training_set():
 def test_pca_of_fewer_points_than_features():
     generator = np.random.default_rng(6)
     train, test = generator.normal(size=(8, 20)), generator.normal(size=(5, 20))
-    train_features, test_features = baselines.pca_features(train, test, 0.9)
+    train_features, test_features = pca_features(train, test, 0.9)
     components = train_features.shape[1]
     variances = np.linalg.svd(train - train.mean(axis=0), compute_uv=False) ** 2
     kept = np.cumsum(variances) / variances.sum()
@@ -330,6 +330,6 @@ def test_other_unusable_arguments():
     with pytest.raises(TypeError, match="type dict"):
         baselines.describe_cost({}, 1, 1, 1)
     with pytest.raises(ValueError, match=r"images must be \[n, ...\]"):
-        baselines.to_features(np.zeros(3))
+        to_features(np.zeros(3))
     with pytest.raises(ValueError, match=r"variance must lie in \(0, 1\)"):
-        baselines.pca_features(POINTS, POINTS, 1.0)
+        pca_features(POINTS, POINTS, 1.0)

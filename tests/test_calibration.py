@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from deepsvdd_jax import calibration
 from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.scoring import calibration
 
 SCORES = np.random.RandomState(0).gamma(2.0, size=200)
 

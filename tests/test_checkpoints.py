@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepsvdd_jax import checkpoints
-from deepsvdd_jax.checkpoints import Model, ModelError
 from deepsvdd_jax.configs import RunConfig
+from deepsvdd_jax.io import atomic, models
+from deepsvdd_jax.io.archives import ModelError
+from deepsvdd_jax.io.models import Model
 
 
 def make_model() -> Model:
@@ -36,8 +37,8 @@ def make_model() -> Model:
 
 def test_round_trip(tmp_path: Path) -> None:
     model = make_model()
-    checkpoints.save_model(tmp_path / "deep" / "model", model)
-    loaded = checkpoints.load_model(tmp_path / "deep" / "model")
+    models.save_model(tmp_path / "deep" / "model", model)
+    loaded = models.load_model(tmp_path / "deep" / "model")
     assert loaded.config == model.config and loaded.image_shape == model.image_shape
     assert (loaded.threshold, loaded.summary) == (model.threshold, model.summary)
     assert set(loaded.statistics["encoder"]["stage0_0"]["norm"]) == {"mean"}
@@ -52,49 +53,49 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_column_names_and_members_are_readable(tmp_path: Path) -> None:
     model = make_model()._replace(image_shape=(2,), feature_names=("größe", "weight / kg"))
-    checkpoints.save_model(tmp_path / "model", model)
-    assert checkpoints.load_model(tmp_path / "model").feature_names == model.feature_names
+    models.save_model(tmp_path / "model", model)
+    assert models.load_model(tmp_path / "model").feature_names == model.feature_names
     described = json.loads((tmp_path / "model" / "model.json").read_text())
     assert described["members"] == 2 and described["summary"]["threshold_rule"] == "by hand"
 
 
 def test_saving_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    checkpoints.save_model(folder, make_model())
-    checkpoints.save_model(folder, make_model()._replace(threshold=0.75))
-    assert checkpoints.load_model(folder).threshold == 0.75
+    models.save_model(folder, make_model())
+    models.save_model(folder, make_model()._replace(threshold=0.75))
+    assert models.load_model(folder).threshold == 0.75
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_flipped_byte_is_refused(tmp_path: Path) -> None:
-    checkpoints.save_model(tmp_path / "model", make_model())
+    models.save_model(tmp_path / "model", make_model())
     (path,) = (tmp_path / "model").glob("arrays-*.npz")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(ModelError, match=r"arrays-\w+.npz: damaged"):
-        checkpoints.load_model(tmp_path / "model")
+        models.load_model(tmp_path / "model")
 
 
 @pytest.mark.parametrize("name", ["model.json", "arrays-*.npz"])
 def test_missing_file_is_named(tmp_path: Path, name: str) -> None:
-    checkpoints.save_model(tmp_path / "model", make_model())
+    models.save_model(tmp_path / "model", make_model())
     (path,) = (tmp_path / "model").glob(name)
     path.unlink()
     with pytest.raises(ModelError, match=path.name):
-        checkpoints.load_model(tmp_path / "model")
+        models.load_model(tmp_path / "model")
 
 
 def test_other_formats_and_garbage_are_refused(tmp_path: Path) -> None:
-    checkpoints.save_model(tmp_path / "model", make_model())
+    models.save_model(tmp_path / "model", make_model())
     path = tmp_path / "model" / "model.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "format": 99}))
     with pytest.raises(ModelError, match="format 99 is newer than 2.*upgrade"):
-        checkpoints.load_model(tmp_path / "model")
+        models.load_model(tmp_path / "model")
     path.write_text(json.dumps({**values, "format": 1}))
     with pytest.raises(ModelError, match="format 1 is older than 2.*train the model again"):
-        checkpoints.load_model(tmp_path / "model")
+        models.load_model(tmp_path / "model")
     incomplete = {key: value for key, value in values.items() if key != "threshold"}
     endless = {**values, "image_shape": [float("inf"), 8, 1]}
     del endless["digest"]
@@ -102,7 +103,7 @@ def test_other_formats_and_garbage_are_refused(tmp_path: Path) -> None:
     for text in ("{", "[]", "{}", json.dumps(incomplete), json.dumps(endless)):
         path.write_text(text)
         with pytest.raises(ModelError):
-            checkpoints.load_model(tmp_path / "model")
+            models.load_model(tmp_path / "model")
 
 
 @pytest.mark.parametrize("draft", [False, True])
@@ -110,65 +111,63 @@ def test_a_save_that_was_killed_is_in_nobodys_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draft: bool
 ) -> None:
     folder = tmp_path / "model"
-    write = checkpoints.write_bytes
+    write = atomic.write_bytes
 
     def stop_before_the_description(path: Path, data: bytes) -> None:
         if path.name == "model.json":
             if draft:
-                checkpoints.draft_of(path).write_bytes(data[:10])
+                atomic.draft_of(path).write_bytes(data[:10])
             raise KeyboardInterrupt
         write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "write_bytes", stop_before_the_description)
+        patch.setattr(atomic, "write_bytes", stop_before_the_description)
         with pytest.raises(KeyboardInterrupt):
-            checkpoints.save_model(folder, make_model())
+            models.save_model(folder, make_model())
     with pytest.raises(ModelError, match="model.json"):
-        checkpoints.load_model(folder)
-    checkpoints.save_model(folder, make_model())
-    assert checkpoints.load_model(folder).threshold == make_model().threshold
+        models.load_model(folder)
+    models.save_model(folder, make_model())
+    assert models.load_model(folder).threshold == make_model().threshold
 
 
 def test_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="cannot write model"):
-        checkpoints.save_model(tmp_path / "file" / "model", make_model())
+        models.save_model(tmp_path / "file" / "model", make_model())
 
 
 def test_an_edited_description_is_refused(tmp_path: Path) -> None:
-    checkpoints.save_model(tmp_path / "model", make_model())
+    models.save_model(tmp_path / "model", make_model())
     path = tmp_path / "model" / "model.json"
     described = json.loads(path.read_text())
     path.write_text(json.dumps({**described, "threshold": described["threshold"] + 1}))
     with pytest.raises(ModelError, match="model.json: damaged or edited"):
-        checkpoints.load_model(tmp_path / "model")
+        models.load_model(tmp_path / "model")
     # The layout of the text does not matter.
     path.write_text(json.dumps(described, separators=(",", ":")))
-    assert checkpoints.load_model(tmp_path / "model").threshold == described["threshold"]
+    assert models.load_model(tmp_path / "model").threshold == described["threshold"]
 
 
 @pytest.mark.parametrize("name", ["../other.npz", "/etc/passwd", "", "a\0b"])
 def test_arrays_lie_beside_their_description(tmp_path: Path, name: str) -> None:
-    checkpoints.save_model(tmp_path / "model", make_model())
+    models.save_model(tmp_path / "model", make_model())
     path = tmp_path / "model" / "model.json"
     described = json.loads(path.read_text()) | {"arrays": name}
     del described["digest"]
-    described["digest"] = checkpoints._digest(described)
+    described["digest"] = models._digest(described)
     path.write_text(json.dumps(described))
     with pytest.raises(ModelError, match=r"model.json: arrays are named .* not a file beside it"):
-        checkpoints.load_model(tmp_path / "model")
+        models.load_model(tmp_path / "model")
 
 
 def test_a_model_is_replaced_and_nothing_else_ever(tmp_path: Path) -> None:
     model = make_model()
-    checkpoints.save_model(tmp_path / "model", model)
-    checkpoints.save_model(
-        tmp_path / "model", model._replace(threshold=7.0, center=model.center + 1)
-    )
-    assert checkpoints.load_model(tmp_path / "model").threshold == 7.0
+    models.save_model(tmp_path / "model", model)
+    models.save_model(tmp_path / "model", model._replace(threshold=7.0, center=model.center + 1))
+    assert models.load_model(tmp_path / "model").threshold == 7.0
     assert len(list((tmp_path / "model").iterdir())) == 2
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "photo.png").write_bytes(b"mine")
     with pytest.raises(ModelError, match="holds other files and no model"):
-        checkpoints.save_model(tmp_path / "other", model)
+        models.save_model(tmp_path / "other", model)
     assert (tmp_path / "other" / "photo.png").read_bytes() == b"mine"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import publish
+from deepsvdd_jax.cli.commands import publish
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted((ROOT / "results" / "published").iterdir())

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from experiments import compare, deep, publish, results
-from experiments.results import RunName
+from deepsvdd_jax.cli import files
+from deepsvdd_jax.cli.commands import compare, publish
+from deepsvdd_jax.cli.sweeps import deep, records
+from deepsvdd_jax.cli.sweeps.records import RunName
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -34,13 +36,13 @@ def make_sweep(out: Path, rate: float, scale: float, aurocs: dict[RunName, float
         "initial_model": str(out.parent / "a.model"),
     }
     (out / "config.json").write_text(json.dumps(settings))
-    rows: dict[RunName, results.Row] = {}
+    rows: dict[RunName, files.Row] = {}
     for name, auroc in aurocs.items():
         distances = distances_of(scale, name.seed)
         scores = deep.score_arrays(distances, distances, LABELS, np.ones(5))
         values = {"dataset": "mnist", "objective": "one-class", "train_seconds": 2.0}
         values |= {**name._asdict(), "auroc": auroc}
-        results.write_run(out, rows, name, values, scores if auroc else None, None)
+        records.write_run(out, rows, name, values, scores if auroc else None, None)
     return out
 
 
@@ -218,13 +220,13 @@ def test_two_data_sets_of_one_name_are_told_by_their_labels(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    read_scores = results.read_scores
+    read_scores = records.read_scores
 
     def of_other_images(folder: Path, name: RunName) -> dict[str, np.ndarray]:
         arrays = read_scores(folder, name)
         return arrays | ({"labels": 1 - arrays["labels"]} if folder == sweeps[1] else {})
 
-    monkeypatch.setattr(results, "read_scores", of_other_images)
+    monkeypatch.setattr(records, "read_scores", of_other_images)
     with calling(compare) as command:
         assert command(f"--out={sweeps[0]},{sweeps[1]}") == 2
     assert "checksum of the test labels of class 2 is" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepsvdd_jax import checkpoints, detectors, metrics, preprocessing, presets, runs, scoring
+from deepsvdd_jax import detectors, preprocessing, recipes, runs, scoring
 from deepsvdd_jax.configs import (
     ConfigError,
     DetectorConfig,
@@ -22,7 +22,9 @@ from deepsvdd_jax.configs import (
     RunConfig,
 )
 from deepsvdd_jax.datasets import DataError
-from deepsvdd_jax.detectors import CollapseWarning, TrainingError
+from deepsvdd_jax.detectors import CollapseWarning, TrainingError, deep_svdd
+from deepsvdd_jax.io import models
+from deepsvdd_jax.scoring import metrics
 
 NETWORK = NetworkConfig("tiny", stages=(), hidden=(6,), rep_dim=3, batch_norm=False)
 PHASE = PhaseConfig(optimizer=OptimizerConfig("adam", 1e-2), epochs=4, batch_size=32)
@@ -99,14 +101,14 @@ def test_groups_are_held_out_whole() -> None:
     marked[:, 0] = np.unique(groups, return_inverse=True)[1]
     for seed in range(4):
         config = detector(seeds=(seed,), calibration_fraction=0.3)
-        train, held_out = detectors._split(config, marked, groups)
+        train, held_out = deep_svdd._split(config, marked, groups)
         assert not set(train[:, 0]) & set(held_out[:, 0])
         assert len(train) + len(held_out) == 90
         sizes = [np.sum(held_out[:, 0] == group) for group in set(held_out[:, 0])]
         # Enough, and without any one of them it may not be: the last that was drawn.
         assert 27 <= len(held_out) < 27 + max(sizes)
     with pytest.raises(ConfigError, match="leaves 90 for calibration and 0 for training"):
-        detectors._split(detector(calibration_fraction=0.3), marked, np.zeros(90))
+        deep_svdd._split(detector(calibration_fraction=0.3), marked, np.zeros(90))
 
 
 def test_progress_ends_with_all_epochs() -> None:
@@ -120,15 +122,15 @@ def test_progress_ends_with_all_epochs() -> None:
 
 @pytest.mark.parametrize("count", [2, 63, 64, 65, 1000, 1025, 54321])
 def test_padding_is_small_and_shared(count: int) -> None:
-    padded = detectors._padded_count(count)
+    padded = deep_svdd._padded_count(count)
     assert count <= padded <= max(64, count * 9 / 8 + 64)
-    assert detectors._padded_count(padded) == padded
+    assert deep_svdd._padded_count(padded) == padded
 
 
 # --- threshold ----------------------------------------------------------------------------------
 
 
-def alarms(model: checkpoints.Model, images: np.ndarray) -> int:
+def alarms(model: models.Model, images: np.ndarray) -> int:
     return int(np.sum(detectors.score_images(model, images) > model.threshold))
 
 
@@ -172,8 +174,8 @@ def test_images_of_any_type_and_a_saved_model(tmp_path: Any) -> None:
     assert scores.dtype == np.float32 and scores.shape == (40,)
     for same in (PIXELS.astype(int), PIXELS / 255, jnp.asarray(PIXELS)):
         np.testing.assert_allclose(detectors.score_images(model, same), scores, rtol=1e-5)
-    checkpoints.save_model(tmp_path / "model", model)
-    loaded = checkpoints.load_model(tmp_path / "model")
+    models.save_model(tmp_path / "model", model)
+    loaded = models.load_model(tmp_path / "model")
     np.testing.assert_array_equal(detectors.score_images(loaded, PIXELS), scores)
     assert json.loads(json.dumps(loaded.summary)) == model.summary
     # By the parts, in float64 where it is numpy's turn.
@@ -193,9 +195,9 @@ def test_scores_do_not_depend_on_the_batching(monkeypatch: pytest.MonkeyPatch) -
     alone = np.concatenate([detectors.score_images(model, NEW[i : i + 1]) for i in range(250, 260)])
     np.testing.assert_array_equal(alone, scores[250:260])
     assert detectors.score_images(model, NEW[:0]).shape == (0,)
-    compiled = detectors._distances._cache_size()
+    compiled = deep_svdd._distances._cache_size()
     detectors.score_images(model, np.concatenate([NEW, NEW]))
-    assert detectors._distances._cache_size() == compiled
+    assert deep_svdd._distances._cache_size() == compiled
 
 
 @pytest.mark.parametrize("signs", [[1, 1, 1], [1, -1, -1]])
@@ -295,7 +297,7 @@ def test_a_network_with_biases_collapses_where_one_without_does_not() -> None:
 def test_biases_that_bring_the_training_samples_to_the_center_are_told_of() -> None:
     """Here noise is still told apart, so that its spread alone would say nothing."""
     normal = np.random.RandomState(0).randn(200, 2)
-    recipe = presets.preset("auto", "array", (2,))
+    recipe = recipes.preset("auto", "array", (2,))
     assert recipe.network.has_bias_terms
     for epochs, message in ((50, None), (1000, "nearly every training sample is mapped")):
         run = dataclasses.replace(

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 from benchmarks import faults
-from experiments import processes, results, sweep
-from experiments.environment import Failure, Interrupted
-from experiments.processes import Team
-from experiments.results import RunName
+from deepsvdd_jax.cli import files
+from deepsvdd_jax.cli.commands import sweep
+from deepsvdd_jax.cli.environment import Failure, Interrupted
+from deepsvdd_jax.cli.sweeps import processes, records, store
+from deepsvdd_jax.cli.sweeps.processes import Team
+from deepsvdd_jax.cli.sweeps.records import RunName
 
 Calling = Callable[[ModuleType], AbstractContextManager[Callable[..., int]]]
 
@@ -127,7 +129,7 @@ def test_one_of_two_is_killed(
     assert error.startswith("sweep: 3 runs of process 1 are missing: ") and "goes on" in error
     assert all(name in error for name in lost)
     # The survivor's own runs are there, in the tables too.
-    rows = results.read_rows(out)
+    rows = records.read_rows(out)
     assert {name.stem for name in rows} == {
         *("deep_svdd-class0-seed0", "deep_svdd-class0-seed1", "ocsvm-class0-seed0")
     }
@@ -155,7 +157,7 @@ def test_the_first_of_two_is_killed(
     first.communicate()
     ((code, printed, _),) = ends([second])
     assert (code, printed) == (0, "")
-    assert {name.normal_class for name in results.read_rows(out)} >= {1}
+    assert {name.normal_class for name in records.read_rows(out)} >= {1}
     # One process alone goes on with what two have begun.
     with calling(sweep) as call:
         assert call(*arguments, f"--out={out}") == 0
@@ -244,26 +246,26 @@ def test_every_run_has_one_owner_and_neighbours_stay_together(size: int) -> None
 
 
 def test_a_folder_of_another_number_of_processes_is_in_use(tmp_path: Path) -> None:
-    with results.locked(tmp_path, 1, 2):
-        assert results.is_held(tmp_path, 1, 2) and not results.is_held(tmp_path, 0, 2)
-        with results.locked(tmp_path, 0, 2):
+    with store.locked(tmp_path, 1, 2):
+        assert store.is_held(tmp_path, 1, 2) and not store.is_held(tmp_path, 0, 2)
+        with store.locked(tmp_path, 0, 2):
             pass
         for others in ((0, 1), (2, 3)):
-            with pytest.raises(results.ResultsError, match="in use by process"):
-                results.locked(tmp_path, *others).__enter__()
-            assert not results.is_held(tmp_path, *others)
-    assert not results.is_held(tmp_path, 1, 2)
-    with results.locked(tmp_path):
+            with pytest.raises(files.ResultsError, match="in use by process"):
+                store.locked(tmp_path, *others).__enter__()
+            assert not store.is_held(tmp_path, *others)
+    assert not store.is_held(tmp_path, 1, 2)
+    with store.locked(tmp_path):
         pass
 
 
 def test_gathering_ends_with_the_process_that_is_waited_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results.open_folder(tmp_path, {"seeds": [0]})
+    store.open_folder(tmp_path, {"seeds": [0]})
     there, lost = RunName("kde", 0, 0), RunName("kde", 1, 0)
     values = {"normal_class": 0, "method": "kde", "seed": 0}
-    results.write_run(tmp_path, {}, there, values, None, None)
+    records.write_run(tmp_path, {}, there, values, None, None)
     team = Team(0, 2, patience=0.1)
     found = processes.gather(team, tmp_path, {there: 1, lost: 1}, lambda: None)
     assert list(found) == [there]
@@ -272,7 +274,7 @@ def test_gathering_ends_with_the_process_that_is_waited_for(
     def stop() -> None:
         raise Interrupted("SIGTERM")
 
-    with results.locked(tmp_path, 1, 2), pytest.raises(Interrupted):
+    with store.locked(tmp_path, 1, 2), pytest.raises(Interrupted):
         processes.gather(team, tmp_path, {lost: 1}, stop)
 
 
@@ -280,17 +282,17 @@ def test_the_others_wait_for_the_first_to_open_the_folder(tmp_path: Path) -> Non
     team = Team(1, 2, patience=0.1)
     with pytest.raises(Failure, match="process 0 has not written .*config.json within 0.1 s"):
         processes.open_folder(team, tmp_path, {"seeds": [0], "shallow": 1}, lambda: None)
-    results.open_folder(tmp_path, {"seeds": [0], "shallow": 1})
+    store.open_folder(tmp_path, {"seeds": [0], "shallow": 1})
     before = (tmp_path / "config.json").read_bytes()
     assert processes.open_folder(team, tmp_path, {"seeds": [1], "shallow": 1}, lambda: None) == {}
-    with pytest.raises(results.ResultsError, match="shallow is 1 there, 2 here"):
+    with pytest.raises(files.ResultsError, match="shallow is 1 there, 2 here"):
         processes.open_folder(team, tmp_path, {"seeds": [0], "shallow": 2}, lambda: None)
     assert (tmp_path / "config.json").read_bytes() == before
 
 
 def test_the_first_calls_the_roll(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     team = Team(0, 3, patience=0.1)
-    with results.locked(tmp_path, 1, 3):
+    with store.locked(tmp_path, 1, 3):
         processes.call_roll(team, tmp_path, [0, 1, 1], lambda: None)
         assert capsys.readouterr().err == ""
         processes.call_roll(team, tmp_path, [0, 1, 2], lambda: None)

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from experiments import ensembles, results
-from experiments.ensembles import NORMALIZATIONS, Members
-from experiments.results import RunName
+from deepsvdd_jax.cli import files
+from deepsvdd_jax.cli.commands import ensembles
+from deepsvdd_jax.cli.commands.ensembles import NORMALIZATIONS, Members
+from deepsvdd_jax.cli.sweeps import records
+from deepsvdd_jax.cli.sweeps.records import RunName
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -104,7 +106,7 @@ def test_enough_seeds_are_those_from_which_nothing_is_gained() -> None:
 def write_sweep(folder: Path, aurocs: dict[RunName, str], **more: Any) -> None:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    rows: dict[RunName, results.Row] = {}
+    rows: dict[RunName, files.Row] = {}
     members = random_members(3)
     for name, auroc in aurocs.items():
         scores: dict[str, Any] = {
@@ -116,7 +118,7 @@ def write_sweep(folder: Path, aurocs: dict[RunName, str], **more: Any) -> None:
             **more,
         }
         values = {**name._asdict(), "dataset": "toy", "auroc": auroc}
-        results.write_run(folder, rows, name, values, scores if auroc else None, None)
+        records.write_run(folder, rows, name, values, scores if auroc else None, None)
 
 
 def test_the_command_prints_and_writes(

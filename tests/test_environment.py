@@ -14,7 +14,7 @@ import pytest
 from tqdm import tqdm
 
 import deepsvdd_jax as svdd
-from experiments import environment
+from deepsvdd_jax.cli import environment
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 def test_a_reader_that_ends_early_is_one_line(letters: int, flags: list[str]) -> None:
     """As `command | head`: neither a traceback nor the interpreter's complaint when it ends."""
     script = (
-        "from experiments import environment\n"
+        "from deepsvdd_jax.cli import environment\n"
         f"environment.run_command(lambda: print('x' * {letters}))"
     )
     reader, writer = os.pipe()
@@ -54,7 +54,7 @@ def on_platform(
     script = (
         "import jax\n"
         f"{before}\n"
-        "from experiments import environment\n"
+        "from deepsvdd_jax.cli import environment\n"
         f"environment.PLATFORMS[{name!r}] = {kinds!r}\n"
         "def main():\n"
         f"    environment.use_platform({name!r}, '')\n"

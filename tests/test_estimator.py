@@ -18,8 +18,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import deepsvdd_jax as svdd
 from deepsvdd_jax import DeepSVDD, NetworkConfig, PreprocessingConfig
-from deepsvdd_jax.calibration import alarm_interval
 from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.scoring.calibration import alarm_interval
 
 TINY = NetworkConfig("tiny", stages=(), hidden=(4,), rep_dim=3, batch_norm=False)
 SMALL_LENET = NetworkConfig("small", stages=((2,),), rep_dim=2, kernel_size=3)

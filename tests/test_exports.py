@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepsvdd_jax import detectors, exports, presets
-from deepsvdd_jax.checkpoints import Model
+from deepsvdd_jax import detectors, recipes
 from deepsvdd_jax.configs import DetectorConfig, replace_at
+from deepsvdd_jax.detectors import export
+from deepsvdd_jax.io.models import Model
 
 SCRIPT = """
 import sys
@@ -25,7 +26,7 @@ assert not any(name.startswith("deepsvdd_jax") or name == "flax" for name in sys
 
 
 def fit(shape: tuple[int, ...], changes: dict[str, object], seeds: int = 1) -> Model:
-    config = presets.preset("auto", "array", shape)
+    config = recipes.preset("auto", "array", shape)
     for path, value in {"training.epochs": 2, "training.optimizer.milestones": ()}.items():
         config = replace_at(config, path, value)
     for path, value in changes.items():
@@ -50,12 +51,12 @@ def test_scores_are_the_models(shape: tuple[int, ...], changes: dict[str, object
     images = np.random.RandomState(1).rand(7, *shape).astype(np.float32)
     images[3] = 0.5
     expected = detectors.score_images(model, images)
-    np.testing.assert_allclose(exports.scores(model, images), expected, rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(export.scores(model, images), expected, rtol=2e-4, atol=1e-6)
 
 
 def test_the_file_runs_with_jax_alone(tmp_path: Path) -> None:
     model = fit((8, 8, 1), {}, 2)
-    (tmp_path / "scorer").write_bytes(exports.export_model(model))
+    (tmp_path / "scorer").write_bytes(export.export_model(model))
     images = np.random.RandomState(1).rand(5, 8, 8, 1).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
     script = tmp_path / "run.py"

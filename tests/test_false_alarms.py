@@ -8,18 +8,18 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from deepsvdd_jax import datasets, detectors, presets
-from deepsvdd_jax.calibration import AlarmInterval
+from deepsvdd_jax import datasets, detectors, recipes
+from deepsvdd_jax.cli.commands import false_alarms
+from deepsvdd_jax.cli.commands.false_alarms import Count
 from deepsvdd_jax.configs import DataConfig, DetectorConfig, replace_at
-from experiments import false_alarms
-from experiments.false_alarms import Count
+from deepsvdd_jax.scoring.calibration import AlarmInterval
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
 
 
 def detector_config(rate: float) -> DetectorConfig:
-    run = presets.preset("auto", "digits", (8, 8, 1))
+    run = recipes.preset("auto", "digits", (8, 8, 1))
     for path, value in {"training.epochs": 2, "training.optimizer.milestones": ()}.items():
         run = replace_at(run, path, value)
     return DetectorConfig(run, (0,), 0.25, "conformal", alarm_rate=rate)

@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepsvdd_jax import calibration, checkpoints, datasets, detectors
+from deepsvdd_jax import datasets, detectors
+from deepsvdd_jax.cli.commands import export, fit, score
+from deepsvdd_jax.cli.reporting import score_report
 from deepsvdd_jax.configs import DataConfig
-from experiments import export, fit, score, score_report
+from deepsvdd_jax.io import models
+from deepsvdd_jax.scoring import calibration
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -84,7 +87,7 @@ def test_a_folder_is_fitted_and_scored(
         *(f"belt/odd{number:03d}.png" for number in range(4)),
         *(f"part{number:03d}.png" for number in range(6)),
     ]
-    loaded = checkpoints.load_model(model)
+    loaded = models.load_model(model)
     images = np.stack([np.array(Image.open(parts / "new" / row["name"])) for row in rows])
     scores = detectors.score_images(loaded, images)
     np.testing.assert_array_equal([float(row["score"]) for row in rows], scores)
@@ -104,7 +107,7 @@ def test_images_of_a_group_are_held_out_together(
     model = tmp_path / "model"
     # part000 to part039 in tens, of which a fifth is to be held out: one.
     assert commands.fit(*data, "--groups=part0.", f"--model={model}") == 0
-    loaded = checkpoints.load_model(model)
+    loaded = models.load_model(model)
     assert loaded.summary["calibration_samples"] == 10
     images = np.stack([np.array(Image.open(path)) for path in sorted((parts / "good").iterdir())])
     scores = detectors.score_images(loaded, images).reshape(4, 10)
@@ -150,7 +153,7 @@ def test_images_are_resized_as_in_training(
     large = f"--data_dir={tmp_path / 'large'}"
     assert commands.score(f"--model={path}", large, f"--out={out}") == 0
     assert [row["p_value"] for row in read(out)] == [""] * 3
-    assert checkpoints.load_model(path).image_shape == (8, 8, 1)
+    assert models.load_model(path).image_shape == (8, 8, 1)
 
 
 def test_tables_are_fitted_and_scored(commands: SimpleNamespace, tmp_path: Path) -> None:
@@ -168,7 +171,7 @@ def test_tables_are_fitted_and_scored(commands: SimpleNamespace, tmp_path: Path)
     rows = read(out)
     assert [row["name"] for row in rows] == [str(number) for number in range(7)]
     assert [row["anomalous"] for row in rows[5:]] == ["1", "1"]
-    assert checkpoints.load_model(path).feature_names == ("flow", "heat", "noise")
+    assert models.load_model(path).feature_names == ("flow", "heat", "noise")
 
 
 def write_table(path: Path, columns: dict[str, list[Any]]) -> None:
@@ -193,7 +196,7 @@ def test_columns_of_a_table_keep_their_roles(
     roles = ("--label_column=Class", "--ignore_columns=note", "--id_column=part")
     data = ("--dataset=csv", f"--data_dir={tmp_path / 'train.csv'}", f"--model={model}")
     assert commands.fit(*data, *roles, *RATE, *QUICK) == 0
-    loaded = checkpoints.load_model(model)
+    loaded = models.load_model(model)
     assert loaded.feature_names == ("a", "b")
     # 70 normals, every fifth of which is to test on.
     assert loaded.summary["train_samples"] + loaded.summary["calibration_samples"] == 56
@@ -401,7 +404,7 @@ def test_arrays_of_new_samples(commands: SimpleNamespace, tmp_path: Path) -> Non
     model, out = tmp_path / "model", tmp_path / "scores.csv"
     data = ("--dataset=npz", f"--data_dir={tmp_path / 'train.npz'}", "--contrast=none")
     assert commands.fit(*data, f"--model={model}", "--false_alarm_rate=0.2", *QUICK) == 0
-    expected = detectors.score_images(checkpoints.load_model(model), pixels.astype(np.uint8))
+    expected = detectors.score_images(models.load_model(model), pixels.astype(np.uint8))
     labels = np.arange(40) % 2
     for arrays in (
         {"x": pixels.astype(np.uint8)},
@@ -436,7 +439,7 @@ def test_a_class_that_is_named_good_is_the_normal_one(
     model = tmp_path / "model"
     assert commands.fit(f"--data_dir={tmp_path / 'data'}", f"--model={model}", *RATE, *QUICK) == 0
     assert "normal: class 1, good" in capsys.readouterr().err
-    assert checkpoints.load_model(model).summary["train_samples"] == 16
+    assert models.load_model(model).summary["train_samples"] == 16
 
 
 def test_too_few_images_for_a_whole_batch_are_refused(

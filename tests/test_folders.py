@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepsvdd_jax import checkpoints, datasets
+from deepsvdd_jax import datasets
+from deepsvdd_jax.cli.commands import fit, score, sweep
 from deepsvdd_jax.configs import DataConfig
-from experiments import fit, score, sweep
+from deepsvdd_jax.io import models
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -63,7 +64,7 @@ def names(path: Path) -> list[str]:
 
 
 def samples(model: Path) -> int:
-    summary = checkpoints.load_model(model).summary
+    summary = models.load_model(model).summary
     return summary["train_samples"] + summary["calibration_samples"]
 
 

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 
 from deepsvdd_jax import datasets
+from deepsvdd_jax.cli.adversarial import arrays, attack, configs, stop_signs
+from deepsvdd_jax.cli.commands import gtsrb_adversarial, report
+from deepsvdd_jax.cli.reporting import sweep_report
 from deepsvdd_jax.datasets import Dataset
-from experiments import adversarial, adversarial_configs, gtsrb_adversarial, report, sweep_report
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
 
-STOP = adversarial_configs.STOP_CLASS
+STOP = configs.STOP_CLASS
 SHORT = (
     *("--methods=deep_svdd,isolation_forest", "--seeds=2", "--epochs=1", "--milestones=1"),
     *("--pretrain_epochs=1", "--pretrain_milestones=1", "--classifier_epochs=3"),
@@ -56,9 +58,9 @@ def test_one_command_attacks_scores_and_goes_on(
     assert command(*SHORT, f"--out={out}") == 0
     printed = capsys.readouterr()
     assert "3 adversarial stop signs" in printed.err and "(80.3)" in printed.out
-    found = adversarial.load_adversarials(out / "adversarials")
+    found = arrays.load_adversarials(out / "adversarials")
     assert found.success.all() and len(found.images) == 3
-    assert (out / "adversarials" / adversarial.PICTURE_NAME).stat().st_size > 1000
+    assert (out / "adversarials" / arrays.PICTURE_NAME).stat().st_size > 1000
     with (out / "runs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["dataset"], row["normal_class"]) for row in rows} == {("gtsrb_adversarial", "14")}
@@ -82,7 +84,7 @@ def test_the_report_shows_the_adversarials(
     signs, out = toy_dataset(), tmp_path / "out"
     stops = signs.x_test[signs.y_test == STOP][:3]
     images = np.random.default_rng(5).integers(0, 256, stops.shape, np.uint8)
-    made = adversarial.Adversarials(
+    made = attack.Adversarials(
         images, stops, np.arange(3), np.ones(3), np.zeros(3, np.int64), np.ones(3, bool)
     )
     monkeypatch.setattr(datasets, "load", lambda config: signs)
@@ -104,7 +106,7 @@ def test_the_report_shows_the_adversarials(
         out / "report" / "most-anomalous-isolation_forest-class14-seed0.png"
     ).stat().st_size > 1000
 
-    (out / "adversarials" / adversarial.ARRAYS_NAME).write_bytes(b"broken")
+    (out / "adversarials" / arrays.ARRAYS_NAME).write_bytes(b"broken")
     with calling(report) as call:
         assert call(f"--out={out}") == 0
     assert "no adversarial examples can be read" in (out / "report.html").read_text()
@@ -136,8 +138,8 @@ def test_bad_settings_of_the_attack_are_one_line(
 def test_the_problem_is_the_papers() -> None:
     signs = toy_dataset()
     images = np.full((2, 32, 32, 3), 7, np.uint8)
-    found = adversarial.Adversarials(images, images, *(np.zeros(2) for _ in range(4)))
-    problem = gtsrb_adversarial.stop_problem(signs, found)
+    found = attack.Adversarials(images, images, *(np.zeros(2) for _ in range(4)))
+    problem = stop_signs.stop_problem(signs, found)
     np.testing.assert_array_equal(problem.x_train, signs.x_train[signs.y_train == STOP])
     np.testing.assert_array_equal(problem.x_test[-2:], images)
     np.testing.assert_array_equal(problem.x_test[:-2], signs.x_test[signs.y_test == STOP])

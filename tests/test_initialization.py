@@ -7,8 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from deepsvdd_jax import checkpoints, configs, initialization, networks
+from deepsvdd_jax import configs, networks
 from deepsvdd_jax.configs import ConfigError, NetworkConfig, RunConfig
+from deepsvdd_jax.io import models
+from deepsvdd_jax.runs import initialization
 
 NETWORK = NetworkConfig(stages=((4,),), rep_dim=3, kernel_size=3)
 
@@ -32,7 +34,7 @@ def test_weights_of_a_saved_models_first_member_are_used_and_another_network_ref
     params, statistics = network.init(jax.random.key(0), False)
     others, _ = network.init(jax.random.key(1), False)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), params, others)
-    model = checkpoints.Model(
+    model = models.Model(
         config=RunConfig(network=NETWORK),
         image_shape=(8, 8, 1),
         feature_names=(),
@@ -49,7 +51,7 @@ def test_weights_of_a_saved_models_first_member_are_used_and_another_network_ref
         threshold=0.0,
         summary={},
     )
-    checkpoints.save_model(tmp_path / "model", model)
+    models.save_model(tmp_path / "model", model)
     config = RunConfig(network=NETWORK, initial_model=str(tmp_path / "model"))
     weights = initialization.initial_weights(config, np.zeros((1, 8, 8, 1)), 0)
     jax.tree.map(np.testing.assert_array_equal, weights["encoder"], params["encoder"])

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
-from deepsvdd_jax import checkpoints, preprocessing
-from deepsvdd_jax.checkpoints import Model
+from deepsvdd_jax import preprocessing
+from deepsvdd_jax.cli.reporting import inspection
 from deepsvdd_jax.configs import (
     NetworkConfig,
     ObjectiveConfig,
@@ -17,8 +17,9 @@ from deepsvdd_jax.configs import (
     PreprocessingConfig,
     RunConfig,
 )
+from deepsvdd_jax.io import models
+from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import build_network
-from experiments import inspection
 
 SHAPE = (4, 4, 1)
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, *SHAPE)).astype(np.uint8)
@@ -149,8 +150,8 @@ def test_first_member_of_an_ensemble() -> None:
 
 def test_a_saved_model_shows_the_same(tmp_path) -> None:
     model = make_model("reconstruction")
-    checkpoints.save_model(tmp_path / "model", ensemble_of(model))
-    loaded = inspection.first_member(checkpoints.load_model(tmp_path / "model"))
+    models.save_model(tmp_path / "model", ensemble_of(model))
+    loaded = inspection.first_member(models.load_model(tmp_path / "model"))
     inputs = inspection.network_inputs(loaded, IMAGES)
     np.testing.assert_array_equal(
         inspection.representations(loaded, inputs), inspection.representations(model, inputs)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from deepsvdd_jax import baselines, knn
-from deepsvdd_jax.knn import KNNConfig, knn_scores, nearest_distances
+from deepsvdd_jax.detectors import baselines, knn
+from deepsvdd_jax.detectors.knn import KNNConfig, knn_scores, nearest_distances
 
 Floats = np.ndarray
 

@@ -16,7 +16,7 @@ HEAVY = ("jax", "jaxlib", "flax", "optax", "sklearn", "scipy", "pandas", "matplo
 COMMANDS = sorted(
     path.stem
     for path in (ROOT / "experiments").glob("*.py")
-    if "run_command(main)" in path.read_text(encoding="utf-8")
+    if "environment.start(" in path.read_text(encoding="utf-8")
 )
 
 
@@ -85,9 +85,9 @@ def test_modules_are_attributes_of_the_package() -> None:
 
 def test_a_module_imported_lazily_is_loaded_on_its_first_use() -> None:
     script = (
-        "from experiments.lazy import lazily\n"
+        "from deepsvdd_jax.cli.lazy import lazily\n"
         "with lazily():\n"
-        "    from experiments import deep\n"
+        "    from deepsvdd_jax.cli.sweeps import deep\n"
         "early = 'jax' in sys.modules\n"
         "deep.train_jobs\n"
         "print(early, 'jax' in sys.modules, file=sys.stderr)\n"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from deepsvdd_jax import metrics
+from deepsvdd_jax.scoring import metrics
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import io
 import numpy as np
 import pytest
 
-from deepsvdd_jax import npz
-from deepsvdd_jax.npz import NpzError
+from deepsvdd_jax.io import npz
+from deepsvdd_jax.io.npz import NpzError
 
 ARRAYS: dict[str, np.ndarray] = {
     "a/b": np.arange(6.0).reshape(2, 3),

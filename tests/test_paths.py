@@ -11,21 +11,20 @@ from types import ModuleType
 
 import pytest
 
-from deepsvdd_jax import checkpoints
-from deepsvdd_jax.configs import ConfigError
-from experiments import (
+from deepsvdd_jax.cli import environment, paths
+from deepsvdd_jax.cli.commands import (
     compare,
     ensembles,
-    environment,
     export,
     fit,
-    paths,
     publish,
     report,
     score,
     stopping,
     sweep,
 )
+from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.io import atomic
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -88,7 +87,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     disk, link = tmp_path / "disk", tmp_path / "link"
     disk.mkdir()
     link.symlink_to(disk / "scores")
-    checkpoints.write_bytes(to_write(link), b"ours")
+    atomic.write_bytes(to_write(link), b"ours")
     assert link.is_symlink() and (disk / "scores").read_bytes() == b"ours"
     circle = tmp_path / "circle"
     circle.symlink_to(circle)
@@ -112,7 +111,7 @@ def test_a_file_is_no_folder_to_write_into(tmp_path: Path) -> None:
 
 def test_a_draft_of_the_longest_name_can_be_made(tmp_path: Path) -> None:
     path = tmp_path / ("ä" * 127)
-    checkpoints.write_bytes(path, b"whole")
+    atomic.write_bytes(path, b"whole")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 

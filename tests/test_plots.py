@@ -16,8 +16,8 @@ from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 
-from deepsvdd_jax import plots
-from deepsvdd_jax.plots import NARROW, WIDE, Curve, Embedding, Quantiles, Scored, Tiles
+from deepsvdd_jax.viz import plots
+from deepsvdd_jax.viz.plots import NARROW, WIDE, Curve, Embedding, Quantiles, Scored, Tiles
 
 RANDOM = np.random.default_rng(0)
 SCORED = Scored(np.array([0.1, 0.4, 0.35, 0.8, 0.9]), np.array([0, 0, 1, 1, 1]), threshold=0.37)

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from deepsvdd_jax import configs, networks, objectives, presets
+from deepsvdd_jax import configs, networks, objectives, recipes
 from deepsvdd_jax.configs import ConfigError
 
 SHAPES = {
@@ -21,7 +21,7 @@ SHAPES = {
 @pytest.mark.parametrize("dataset", SHAPES)
 def test_preset_has_a_network_for_its_images(name: str, dataset: str) -> None:
     shape = SHAPES[dataset]
-    config = presets.preset(name, dataset, shape)
+    config = recipes.preset(name, dataset, shape)
     network = networks.build_network(config.network, shape)
     params, _ = jax.eval_shape(
         lambda key: network.init(key, config.needs_decoder), jax.random.key(0)
@@ -32,18 +32,18 @@ def test_preset_has_a_network_for_its_images(name: str, dataset: str) -> None:
 
 
 def test_icml2018_is_the_papers_schedule() -> None:
-    config = presets.icml2018("mnist", (28, 28, 1))
+    config = recipes.icml2018("mnist", (28, 28, 1))
     assert config.pretraining is not None
     assert (config.training.epochs, config.training.optimizer.milestones) == (250, (150,))
     assert (config.pretraining.epochs, config.pretraining.optimizer.milestones) == (350, (250,))
     assert config.training.batch_size == 200 and config.training.optimizer.learning_rate == 1e-4
     assert config.network.leaky_slope == 0.1 and config.preprocessing.contrast == "l1"
-    assert presets.icml2018("gtsrb", (32, 32, 3)).training.batch_size == 64
-    assert presets.icml2018("gtsrb", (32, 32, 3)).preprocessing.contrast == "none"
+    assert recipes.icml2018("gtsrb", (32, 32, 3)).training.batch_size == 64
+    assert recipes.icml2018("gtsrb", (32, 32, 3)).preprocessing.contrast == "none"
 
 
 def test_itu_is_the_reports_recipe() -> None:
-    config = presets.itu("mnist", (28, 28, 1))
+    config = recipes.itu("mnist", (28, 28, 1))
     training = config.training
     assert training.optimizer.name == "sgd" and training.optimizer.learning_rate == 1e-2
     assert (training.weight_decay, training.weight_decay_factor) == (1e-6, 2.0)
@@ -57,15 +57,15 @@ def test_itu_is_the_reports_recipe() -> None:
 
 
 def test_tables_get_dense_layers_and_images_of_any_size_a_lenet() -> None:
-    assert presets.preset("auto", "csv", (30,)).network.is_dense
-    assert not presets.preset("auto", "folder", (64, 48, 3)).network.is_dense
+    assert recipes.preset("auto", "csv", (30,)).network.is_dense
+    assert not recipes.preset("auto", "folder", (64, 48, 3)).network.is_dense
 
 
 def test_wrong_names_and_tables_are_refused() -> None:
     with pytest.raises(ConfigError, match="allowed: auto, icml2018"):
-        presets.preset("best", "mnist", (28, 28, 1))
+        recipes.preset("best", "mnist", (28, 28, 1))
     with pytest.raises(ConfigError, match="allowed: mnist_lenet"):
-        presets.named_network("resnet")
+        recipes.named_network("resnet")
     for name in ("icml2018", "itu"):
         with pytest.raises(ConfigError, match="table"):
-            presets.preset(name, "csv", (30,))
+            recipes.preset(name, "csv", (30,))

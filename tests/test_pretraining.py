@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from deepsvdd_jax import configs, datasets, preprocessing, presets, runs
+from deepsvdd_jax import configs, datasets, preprocessing, recipes, runs
+from deepsvdd_jax.cli.commands import sweep
+from deepsvdd_jax.cli.sweeps import deep, pretraining, records
+from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.networks import build_network
-from experiments import deep, pretraining, results, sweep
-from experiments.results import RunName
 
 Command = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Command]]
@@ -45,7 +46,7 @@ def together(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def scores(out: Path, method: str, seed: int) -> np.ndarray:
-    return results.read_scores(out, RunName(method, 3, seed))["distances"]
+    return records.read_scores(out, RunName(method, 3, seed))["distances"]
 
 
 def autoencoder_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -74,10 +75,10 @@ def test_methods_are_what_they_are_alone(command: Command, together: Path, tmp_p
 
 def test_a_run_of_a_sweep_is_the_run_of_the_library(together: Path) -> None:
     dataset = datasets.load(configs.DataConfig("digits"))
-    base = presets.preset("auto", "digits", (8, 8, 1))
+    base = recipes.preset("auto", "digits", (8, 8, 1))
     training = configs.replace_at(base, "training.optimizer.milestones", (1,))
     training = configs.replace_at(training, "training.epochs", 2)
-    phase = presets.default_autoencoder(base.training)
+    phase = recipes.default_autoencoder(base.training)
     config = configs.replace_at(training, "pretraining", phase)
     config = configs.replace_at(config, "pretraining.epochs", 2)
     split = datasets.one_class_split(dataset, 3)
@@ -90,7 +91,7 @@ def test_a_run_of_a_sweep_is_the_run_of_the_library(together: Path) -> None:
         np.testing.assert_allclose(
             outcome.test_distances[seed], scores(together, "deep_svdd", seed), rtol=1e-4
         )
-    history = results.read_history(together, RunName("deep_svdd", 3, 0))
+    history = records.read_history(together, RunName("deep_svdd", 3, 0))
     assert list(history["phase"]) == ["pretraining"] * 2 + ["training"] * 2
     for phase_name in runs.PHASES:
         np.testing.assert_allclose(
@@ -160,7 +161,7 @@ def test_a_file_of_another_network_is_refused(
     together: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = pretraining.path_of(together, RunName("dcae", 3, 0))
-    base = presets.preset("auto", "digits", (8, 8, 1)).network
+    base = recipes.preset("auto", "digits", (8, 8, 1)).network
     ours = build_network(base, (8, 8, 1))
     found = pretraining.read(path, ours)
     assert found is not None

@@ -12,8 +12,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from experiments import deep, publish, results, tables
-from experiments.results import RunName
+from deepsvdd_jax.cli import files
+from deepsvdd_jax.cli.commands import publish
+from deepsvdd_jax.cli.reporting import tables
+from deepsvdd_jax.cli.sweeps import deep, records, summaries
+from deepsvdd_jax.cli.sweeps.records import RunName
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -50,15 +53,15 @@ def swept(tmp_path: Path) -> Path:
 def make_sweep(out: Path, settings: object, *runs: tuple[RunName, str, float]) -> Path:
     out.mkdir()
     (out / "config.json").write_text(json.dumps(settings))
-    rows: dict[RunName, results.Row] = {}
+    rows: dict[RunName, files.Row] = {}
     labels = np.arange(40) % 2
     for name, objective, auroc in runs:
         distances = np.random.default_rng(name.seed).random(40) + labels
         scores = deep.score_arrays(distances, distances, labels, np.ones(5))
         values = {**name._asdict(), "dataset": "mnist", "objective": objective, "auroc": auroc}
-        results.write_run(out, rows, name, values | {"train_seconds": 10.25}, scores, None)
-    results.write_runs(out, rows)
-    results.write_summary(out, rows)
+        records.write_run(out, rows, name, values | {"train_seconds": 10.25}, scores, None)
+    records.write_runs(out, rows)
+    summaries.write_summary(out, rows)
     return out
 
 
@@ -109,8 +112,8 @@ def test_the_table_has_ours_all_seeds_and_the_published_ones(
 
 
 def test_a_class_that_a_method_lacks_stays_empty() -> None:
-    def row(method: str, label: str) -> results.Row:
-        cells = dict.fromkeys(results.SUMMARY_COLUMNS, "")
+    def row(method: str, label: str) -> files.Row:
+        cells = dict.fromkeys(records.SUMMARY_COLUMNS, "")
         return cells | {"method": method, "normal_class": label, "runs": "1", "auroc_mean": "0.5"}
 
     summary = [row("kde", "0"), row("kde", "mean"), row("ocsvm", "1"), row("ocsvm", "mean")]
@@ -120,7 +123,7 @@ def test_a_class_that_a_method_lacks_stays_empty() -> None:
 
 @pytest.mark.parametrize(("ensemble", "rows"), [("", 1), ("0.75", 2)])
 def test_seeds_without_a_common_score_have_no_row(ensemble: str, rows: int) -> None:
-    cells = dict.fromkeys(results.SUMMARY_COLUMNS, "") | {"method": "ocsvm", "runs": "3"}
+    cells = dict.fromkeys(records.SUMMARY_COLUMNS, "") | {"method": "ocsvm", "runs": "3"}
     cells |= {"auroc_mean": "0.5", "auroc_std": "0.25", "auroc_ensemble": ensemble}
     summary = [cells | {"normal_class": label} for label in ("0", "mean")]
     lines = tables.markdown_table(summary, "auto", "one-vs-rest").splitlines()[2:]

@@ -21,9 +21,11 @@ from PIL import Image
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
-from deepsvdd_jax import datasets, reports
+from deepsvdd_jax import datasets
+from deepsvdd_jax.cli.commands import report, sweep
+from deepsvdd_jax.cli.reporting import score_report
 from deepsvdd_jax.configs import DataConfig
-from experiments import report, score_report, sweep
+from deepsvdd_jax.viz import pages
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -114,7 +116,7 @@ def test_pictures_are_files_too(swept: Path) -> None:
     embedded = (swept / "report.html").read_text().count("<img ")
     assert embedded == len(files) == 4 + 2 * 2 + 2 * len(deep) + 2
     for path in (swept / "report").iterdir():
-        assert min(reports.png_size(path.read_bytes())) > 50
+        assert min(pages.png_size(path.read_bytes())) > 50
     assert (swept / "report.html").stat().st_size < 2e6
 
 
@@ -344,7 +346,7 @@ def test_large_images_become_small_and_absolute_names_are_found_if_asked(scored:
     widths = sorted(
         int(width) for width in re.findall(r'<img class="photo".*?width="(\d+)"', found.html)
     )
-    assert widths[-1] == round(128 / reports.PIXEL_RATIO)
+    assert widths[-1] == round(128 / pages.PIXEL_RATIO)
 
 
 def test_rows_of_tables_have_a_table_only(tmp_path: Path, reporting: Call) -> None:

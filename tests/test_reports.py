@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from deepsvdd_jax import reports
-from deepsvdd_jax.reports import Picture, Section
+from deepsvdd_jax.viz import pages
+from deepsvdd_jax.viz.pages import Picture, Section
 
 HOSTILE = '<script>alert(\'x\')</script> " onload="alert(1)" & \n </table>'
 VOID = {"meta", "img", "source", "br", "link", "input"}
@@ -58,16 +58,16 @@ def everything(word: str) -> str:
     """Returns a page with `word` in every place that takes a text."""
     picture = Picture(png(8, 8), word, png(4, 4), label=word)
     blocks = [
-        reports.paragraph(word),
-        reports.heading(word),
-        reports.missing(word, word),
-        reports.details(word, reports.paragraph(word)),
-        reports.table([word], [[word]], word),
-        reports.figure([picture], word, word),
-        reports.gallery([(picture, {word: word}, True), (None, {word: word}, False)]),
+        pages.paragraph(word),
+        pages.heading(word),
+        pages.missing(word, word),
+        pages.details(word, pages.paragraph(word)),
+        pages.table([word], [[word]], word),
+        pages.figure([picture], word, word),
+        pages.gallery([(picture, {word: word}, True), (None, {word: word}, False)]),
     ]
     section = Section(word, "one", blocks)
-    return reports.page(word, word, [reports.tiles({word: word})], [section])
+    return pages.page(word, word, [pages.tiles({word: word})], [section])
 
 
 def test_hostile_text_stays_text() -> None:
@@ -105,7 +105,7 @@ def test_page_suits_phones_and_dark_screens() -> None:
 
 def test_contents_lead_to_the_sections() -> None:
     sections = [Section("A & B", "a-b", []), Section("C", "c", [])]
-    reader = read(reports.page("t", "l", [], sections))
+    reader = read(pages.page("t", "l", [], sections))
     targets = [found["id"] for found in reader.named("section")]
     assert targets == ["a-b", "c"]
     assert [found["href"] for found in reader.named("a")] == ["#a-b", "#c"]
@@ -114,7 +114,7 @@ def test_contents_lead_to_the_sections() -> None:
 
 def test_pictures_carry_their_bytes_and_sizes() -> None:
     wide, narrow = png(300, 150), png(150, 300)
-    reader = read(reports.figure([Picture(wide, "alt", narrow)], "caption"))
+    reader = read(pages.figure([Picture(wide, "alt", narrow)], "caption"))
     (image,), (source,) = reader.named("img"), reader.named("source")
     data = (image["src"] or "").partition(",")[2]
     assert base64.b64decode(data) == wide
@@ -124,19 +124,19 @@ def test_pictures_carry_their_bytes_and_sizes() -> None:
 
 
 def test_a_picture_without_a_variant_has_one_source() -> None:
-    reader = read(reports.figure([Picture(png(2, 2), "alt")], "caption"))
+    reader = read(pages.figure([Picture(png(2, 2), "alt")], "caption"))
     assert not reader.named("source") and len(reader.named("img")) == 1
 
 
 def test_png_size() -> None:
-    assert reports.png_size(png(31, 7)) == (31, 7)
+    assert pages.png_size(png(31, 7)) == (31, 7)
     with pytest.raises(ValueError, match="not a PNG"):
-        reports.png_size(b"GIF89a")
+        pages.png_size(b"GIF89a")
 
 
 def test_table_aligns_numbers_and_marks_rows() -> None:
     rows = [("a", "1.5 ± 0.2", "—"), ("b", "(97.1)", "2"), ("c", "", "3")]
-    reader = read(reports.table(("name", "AUROC", "mixed"), rows, "caption", strong=[2]))
+    reader = read(pages.table(("name", "AUROC", "mixed"), rows, "caption", strong=[2]))
     assert [found.get("class") for found in reader.named("th")] == [None, "number", None]
     cells = [text for tag, text in reader.texts if tag == "td"]
     assert cells == ["a", "1.5 ± 0.2", "—", "b", "(97.1)", "2", "c", "3"]
@@ -146,7 +146,7 @@ def test_table_aligns_numbers_and_marks_rows() -> None:
 
 def test_cards_are_marked_and_say_where_a_picture_is_missing() -> None:
     cards = [(Picture(png(2, 2), "alt"), {"score": "1"}, True), (None, {"score": "2"}, False)]
-    reader = read(reports.gallery(cards))
+    reader = read(pages.gallery(cards))
     assert [found.get("class") for found in reader.named("li")] == ["marked", None]
     assert [text for tag, text in reader.texts if tag == "dd"] == ["1", "2"]
     assert ("span", "no picture") in reader.texts

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from absl import flags
 
-from deepsvdd_jax import datasets, presets
+from deepsvdd_jax import datasets, recipes
+from deepsvdd_jax.cli.commands import reproduce
+from deepsvdd_jax.cli.reporting import costs, tables
+from deepsvdd_jax.cli.reporting.costs import PhaseCost, Speed
+from deepsvdd_jax.cli.sweeps import plans
+from deepsvdd_jax.cli.sweeps.processes import ALONE
+from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import DataConfig, RunConfig
 from deepsvdd_jax.datasets import Dataset
-from experiments import costs, plans, reproduce, tables
-from experiments.costs import PhaseCost, Speed
-from experiments.processes import ALONE
-from experiments.results import RunName
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -175,7 +177,7 @@ def test_bad_flags_end_in_one_line(
 def test_a_step_and_a_scored_image_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()
     monkeypatch.setattr(costs, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
-    config = presets.preset("auto", "digits", (8, 8, 1))
+    config = recipes.preset("auto", "digits", (8, 8, 1))
     images = np.random.default_rng(0).random((100, 8, 8, 1), np.float32)
     # By that clock an epoch takes a second for one run on each of two devices: two steps of 64.
     # So does scoring the images twice, which each time are filled up to a batch of 500.

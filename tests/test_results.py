@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepsvdd_jax import npz
-from experiments import results
-from experiments.results import ResultsError, RunName
+from deepsvdd_jax.cli.files import ResultsError
+from deepsvdd_jax.cli.sweeps import records, store
+from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.io import npz
 
 NAME = RunName("deep_svdd", 0, 3)
 SCORES: dict[str, np.ndarray] = {
@@ -27,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "config.json").write_text(json.dumps({"seeds": [3], "methods": ["deep_svdd"]}))
     values = {"dataset": "digits", "method": "deep_svdd", "normal_class": 0, "seed": 3}
     history = {"phase": np.array(["training"]), "loss": np.array([0.5])}
-    results.write_run(tmp_path, {}, NAME, {**values, "auroc": 1.0}, SCORES, history)
+    records.write_run(tmp_path, {}, NAME, {**values, "auroc": 1.0}, SCORES, history)
     return tmp_path
 
 
@@ -39,13 +40,13 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def test_a_folder_is_read_as_it_was_written(folder: Path) -> None:
-    settings, rows = results.read_folder(folder)
+    settings, rows = store.read_folder(folder)
     assert settings["seeds"] == [3] and rows[NAME]["auroc"] == "1.0"
     assert rows[NAME]["failure"] == ""
-    read = results.read_scores(folder, NAME)
+    read = records.read_scores(folder, NAME)
     assert read.keys() == SCORES.keys()
     np.testing.assert_array_equal(read["tested"], SCORES["tested"])
-    assert results.read_history(folder, NAME)["loss"].tolist() == [0.5]
+    assert records.read_history(folder, NAME)["loss"].tolist() == [0.5]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_a_damaged_row_does_not_count(
     folder: Path, changes: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edit(folder / "rows" / f"{NAME.stem}.json", **changes)
-    assert results.read_rows(folder) == {}
+    assert records.read_rows(folder) == {}
     message = capsys.readouterr().err
     assert reason in message and "deep_svdd-class0-seed3 runs again" in message
 
@@ -75,7 +76,7 @@ def test_a_list_of_the_settings_that_is_none_is_named(
     folder: Path, name: str, value: object
 ) -> None:
     (folder / "config.json").write_text(json.dumps({name: value}))
-    for read in (results.read_folder, lambda folder: results.open_folder(folder, {})):
+    for read in (store.read_folder, lambda folder: store.open_folder(folder, {})):
         with pytest.raises(ResultsError, match=f"config.json: damaged: {name} is no list"):
             read(folder)
 
@@ -97,7 +98,7 @@ def test_scores_that_are_of_no_use_are_named(
     path = folder / "scores" / f"{NAME.stem}.npz"
     path.write_bytes(npz.npz_bytes(arrays))
     with pytest.raises(ResultsError, match=f"{NAME.stem}.npz: damaged: {reason}"):
-        results.read_scores(folder, NAME)
+        records.read_scores(folder, NAME)
 
 
 def test_an_archive_that_is_none_is_named(folder: Path) -> None:
@@ -105,12 +106,12 @@ def test_an_archive_that_is_none_is_named(folder: Path) -> None:
     for data in (b"", b"PK\5\6", path.read_bytes()[:-30]):
         path.write_bytes(data)
         with pytest.raises(ResultsError, match="damaged"):
-            results.read_scores(folder, NAME)
+            records.read_scores(folder, NAME)
 
 
 def test_published_tables_are_not_taken_up_as_a_sweep(folder: Path) -> None:
     (folder / "hardware.json").write_text("{}")
     before = {path.name for path in folder.iterdir()}
     with pytest.raises(ResultsError, match="holds published tables; give another --out"):
-        results.locked(folder).__enter__()
+        store.locked(folder).__enter__()
     assert {path.name for path in folder.iterdir()} == before

@@ -16,8 +16,12 @@ import jax
 import numpy as np
 import pytest
 
-from deepsvdd_jax import checkpoints, runs, streaming
-from experiments import deep, environment, flights, results, sweep
+from deepsvdd_jax import runs
+from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli.commands import sweep
+from deepsvdd_jax.cli.sweeps import deep, flights, records, store
+from deepsvdd_jax.io import archives, atomic
+from deepsvdd_jax.runs import memory as streaming
 
 Command = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Command]]
@@ -135,7 +139,7 @@ def test_a_program_under_way_with_senseless_numbers_is_damaged(
     header = {"names": [["deep_svdd", 1, 0]], "phase": "training", "epoch": 2, "seconds": 1.5}
     for values in (header, header | broken):
         text = json.dumps(values).encode()
-        checkpoints.write_archive(path, {"header": np.frombuffer(text, np.uint8)})
+        archives.write_archive(path, {"header": np.frombuffer(text, np.uint8)})
         left = flights.read_flight(path)
         assert (left is None) == (values != header)
     assert f"{path}: damaged" in capsys.readouterr().err
@@ -168,12 +172,12 @@ def test_a_folder_in_use_is_refused_and_left_alone(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    with results.locked(out):
+    with store.locked(out):
         assert command(out) == 2
         message = capsys.readouterr().err
         assert "is in use by process" in message and message.count("\n") == 1
         assert not (out / "config.json").exists()
-    with results.locked(out):
+    with store.locked(out):
         pass
 
 
@@ -300,11 +304,11 @@ def test_a_full_disk_leaves_what_was_there(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "write_bytes", no_space_for("deep_svdd-class1-seed0.npz"))
+        patch.setattr(atomic, "write_bytes", no_space_for("deep_svdd-class1-seed0.npz"))
         assert command(out) == 1
     message = capsys.readouterr().err
     assert "deep_svdd-class1-seed0.npz: No space left on device" in message
-    rows = results.read_rows(out)
+    rows = records.read_rows(out)
     assert sorted(name.stem for name in rows) == [
         "deep_svdd-class0-seed0",
         "deep_svdd-class0-seed1",
@@ -327,12 +331,12 @@ def test_a_full_disk_leaves_the_program_as_it_was_saved_last(
         assert command(out) == 1
         (path,) = (out / "under-way").glob("*.bin")
         before = path.read_bytes()
-        patch.setattr(checkpoints, "write_bytes", no_space_for(path.name))
+        patch.setattr(atomic, "write_bytes", no_space_for(path.name))
         assert command(out) == 1
     assert f"cannot write {path}: No space left on device" in capsys.readouterr().err
     assert path.read_bytes() == before
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "write_bytes", no_space_for("model.json"))
+        patch.setattr(atomic, "write_bytes", no_space_for("model.json"))
         assert command(out) == 1
     model = out / "models" / "deep_svdd-class0-seed0"
     message = capsys.readouterr().err
@@ -343,7 +347,7 @@ def test_a_full_disk_leaves_the_program_as_it_was_saved_last(
 
 
 def no_space_for(name: str) -> Callable[[Path, bytes], None]:
-    write = checkpoints.write_bytes
+    write = atomic.write_bytes
 
     def write_others(path: Path, data: bytes) -> None:
         if path.name == name:
@@ -362,14 +366,14 @@ def test_a_folder_that_vanishes_is_not_made_anew(
 ) -> None:
     monkeypatch.setattr(deep, "SECONDS_PER_CALL", 1e-6)
     out, away = tmp_path / "out", tmp_path / "away"
-    write_run = results.write_run
+    write_run = records.write_run
 
     def vanish(*parts: object) -> None:
         write_run(*parts)  # type: ignore[arg-type]
         out.rename(away)
 
     with monkeypatch.context() as patch:
-        patch.setattr(results, "write_run", vanish)
+        patch.setattr(records, "write_run", vanish)
         assert command(out) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.endswith(f": cannot write {out}: it has vanished, or its config.json has")
@@ -427,13 +431,13 @@ def test_full_passes_end_at_the_row_and_select_nothing(
 def test_archives_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "archive.bin"
     arrays = {"a/b": np.arange(6.0).reshape(2, 3), "text": np.array(["x"])}
-    checkpoints.write_archive(path, arrays)
-    read = checkpoints.read_archive(path)
+    archives.write_archive(path, arrays)
+    read = archives.read_archive(path)
     assert read.keys() == arrays.keys()
     np.testing.assert_array_equal(read["a/b"], arrays["a/b"])
     data = path.read_bytes()
     for damaged in (b"", data[:20], data[:-1], b"X" + data[1:], data[:-5] + b"?" + data[-4:]):
         path.write_bytes(damaged)
-        with pytest.raises(checkpoints.ModelError, match="damaged"):
-            checkpoints.read_archive(path)
+        with pytest.raises(archives.ModelError, match="damaged"):
+            archives.read_archive(path)
     assert flights.read_flight(path) is None

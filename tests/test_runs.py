@@ -21,7 +21,8 @@ from deepsvdd_jax.configs import (
     RunConfig,
 )
 from deepsvdd_jax.networks import build_network
-from deepsvdd_jax.runs import Outcome, Progress, Run, RunData
+from deepsvdd_jax.runs import Outcome, Progress, Run
+from deepsvdd_jax.runs.phases import RunData
 
 SHAPE = (8, 8, 1)
 NETWORK = NetworkConfig(stages=((4,), (3,)), rep_dim=4, kernel_size=3)

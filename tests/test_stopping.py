@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import deep, results, stopping
-from experiments.results import RunName
-from experiments.stopping import Judged, Observed, Trace
+from deepsvdd_jax.cli import files
+from deepsvdd_jax.cli.commands import stopping
+from deepsvdd_jax.cli.commands.stopping import Judged, Observed, Trace
+from deepsvdd_jax.cli.sweeps import deep, records
+from deepsvdd_jax.cli.sweeps.records import RunName
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -64,7 +66,7 @@ def test_rules_are_judged_by_the_auroc_that_they_cannot_see() -> None:
 def write_sweep(folder: Path, passes: bool) -> None:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    rows: dict[RunName, results.Row] = {}
+    rows: dict[RunName, files.Row] = {}
     for seed in (0, 1):
         name = RunName("deep_svdd", 3, seed)
         history = {
@@ -83,7 +85,7 @@ def write_sweep(folder: Path, passes: bool) -> None:
                 "pass_distances": np.array([[1.0, 2.0, 3.0], [1.0, 3.0, 2.0]]),
             }
         values = {**name._asdict(), "auroc": "0.5"}
-        results.write_run(folder, rows, name, values, scores, history)
+        records.write_run(folder, rows, name, values, scores, history)
 
 
 def test_passes_are_read_by_epoch_and_image(tmp_path: Path) -> None:

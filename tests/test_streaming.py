@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepsvdd_jax import runs, streaming
+from deepsvdd_jax import runs
 from deepsvdd_jax.configs import (
     ConfigError,
     NetworkConfig,
@@ -20,7 +20,9 @@ from deepsvdd_jax.configs import (
     RunConfig,
 )
 from deepsvdd_jax.networks import build_network
-from deepsvdd_jax.runs import Engine, Outcome, Progress, Run
+from deepsvdd_jax.runs import Engine, Outcome, Progress, Run, memory
+from deepsvdd_jax.runs import streamed as streaming
+from deepsvdd_jax.runs.streamed import _to_device, choose_engine
 from deepsvdd_jax.training import RunData
 
 SHAPE = (4, 4, 1)
@@ -162,7 +164,7 @@ def test_a_stopped_run_keeps_its_state_and_its_neighbour_goes_on() -> None:
 
 def test_no_more_than_the_budget_is_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[int] = []
-    to_device = streaming._to_device
+    to_device = _to_device
 
     def note(images: np.ndarray, sharding: Any) -> jax.Array:
         moved.append(images.nbytes)
@@ -175,10 +177,10 @@ def test_no_more_than_the_budget_is_read_at_a_time(monkeypatch: pytest.MonkeyPat
 
 def test_sets_are_streamed_above_the_budget_only() -> None:
     pools = np.zeros((10, 5), np.uint8), np.zeros((6, 5), np.uint8)
-    assert streaming.choose_engine(4 * 80, *pools) is runs.IN_MEMORY
-    assert streaming.choose_engine(4 * 80 - 1, *pools) is not runs.IN_MEMORY
+    assert choose_engine(4 * 80, *pools) is runs.IN_MEMORY
+    assert choose_engine(4 * 80 - 1, *pools) is not runs.IN_MEMORY
     # A CPU's memory is where the pools are already.
-    assert streaming.choose_engine(None, *pools) is runs.IN_MEMORY
+    assert choose_engine(None, *pools) is runs.IN_MEMORY
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_sets_are_streamed_above_the_budget_only() -> None:
     [("1", 1), ("500000", 500_000), ("64MB", 64_000_000), (" 1.5 gib ", 3 * 2**29), ("2KiB", 2048)],
 )
 def test_budgets_are_read(text: str, expected: int) -> None:
-    assert streaming.parse_bytes(text) == expected
+    assert memory.parse_bytes(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "0", "0.2", "-1", "MB", "2 TB", "1e9", "two", "9" * 400])
@@ -194,4 +196,4 @@ def test_what_is_no_budget_is_refused(text: str) -> None:
     with pytest.raises(
         ConfigError, match="memory budget .*; give bytes, or a size as 500MB or 2GiB"
     ):
-        streaming.parse_bytes(text)
+        memory.parse_bytes(text)

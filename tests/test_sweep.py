@@ -16,9 +16,13 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from deepsvdd_jax import baselines, checkpoints, datasets, detectors
+from deepsvdd_jax import datasets, detectors
+from deepsvdd_jax.cli import settings
+from deepsvdd_jax.cli.commands import sweep
+from deepsvdd_jax.cli.sweeps import deep, records
 from deepsvdd_jax.configs import DataConfig
-from experiments import deep, results, settings, sweep
+from deepsvdd_jax.detectors import baselines, kde
+from deepsvdd_jax.io import models
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -99,8 +103,8 @@ def test_figures_do_not_depend_on_the_other_runs(
     out = tmp_path / "alone"
     alone = ("--normal_classes=1", "--seeds=1,", "--epochs=2", "--milestones=1")
     assert command(*alone, f"--out={out}", "--runs_per_program=1") == 0
-    name = results.RunName("deep_svdd", 1, 1)
-    together, lone = (results.read_scores(folder, name)["scores"] for folder in (swept, out))
+    name = records.RunName("deep_svdd", 1, 1)
+    together, lone = (records.read_scores(folder, name)["scores"] for folder in (swept, out))
     # Another number of runs per program and of devices: equal up to rounding.
     np.testing.assert_allclose(together, lone, rtol=1e-5)
 
@@ -207,14 +211,14 @@ def test_full_passes_note_single_images_and_those_held_out(command: Call, tmp_pa
     passes = ("--evaluate_every=1", "--validation_fraction=0.25", "--save_models")
     small = ("--normal_classes=3", "--seeds=4,", "--epochs=2", "--milestones=1")
     assert command(*small, *passes, f"--out={out}") == 0
-    name = results.RunName("deep_svdd", 3, 4)
-    stored = results.read_scores(out, name)
+    name = records.RunName("deep_svdd", 3, 4)
+    stored = records.read_scores(out, name)
     dataset = datasets.load(DataConfig("digits"))
     split = datasets.one_class_split(dataset, 3, validation_fraction=0.25, seed=4)
     assert stored["pass_epochs"].tolist() == [1, 2]
     noted = split.train_indices[: deep.PASS_IMAGES]
     np.testing.assert_array_equal(stored["pass_images"], noted)
-    model = checkpoints.load_model(out / "models" / name.stem)
+    model = models.load_model(out / "models" / name.stem)
     for indices, found in (
         (split.train_indices, stored["train_distances"]),
         (noted, stored["pass_distances"][-1]),
@@ -223,7 +227,7 @@ def test_full_passes_note_single_images_and_those_held_out(command: Call, tmp_pa
         np.testing.assert_allclose(found, expected, rtol=1e-4)
     (row,) = read_csv(out / "runs.csv")
     held_out = detectors.score_images(model, dataset.x_train[split.validation_indices])
-    history = results.read_history(out, name)
+    history = records.read_history(out, name)
     assert history["held_out_mean_distance"][-1] == pytest.approx(held_out.mean(), rel=1e-4)
     assert stored["train_distances"].max() == pytest.approx(float(row["train_maximum"]))
 
@@ -357,7 +361,7 @@ def test_a_baseline_that_fails_harms_no_other(
     score = baselines.fit_and_score
 
     def fail_kde(config: object, *rest: object) -> object:
-        if isinstance(config, baselines.KDEConfig):
+        if isinstance(config, kde.KDEConfig):
             raise ValueError("too few points\nfor the folds")
         return score(config, *rest)  # type: ignore[arg-type]
 

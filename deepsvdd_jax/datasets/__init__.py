@@ -11,8 +11,8 @@ from deepsvdd_jax.datasets.dataset import DataError, Dataset, Loader, one_line
 from deepsvdd_jax.datasets.digits import load_digits
 from deepsvdd_jax.datasets.files import FoundImages, describe_left_out, find_images, image_files
 from deepsvdd_jax.datasets.folder import load_folder, read_layout
+from deepsvdd_jax.datasets.formats.images import iter_images
 from deepsvdd_jax.datasets.gtsrb import load_gtsrb
-from deepsvdd_jax.datasets.images import iter_images
 from deepsvdd_jax.datasets.layout import NORMAL_NAMES, Layout, LeftOut
 from deepsvdd_jax.datasets.splits import OneClassSplit, one_class_split
 from deepsvdd_jax.datasets.standard import load_cifar10, load_idx

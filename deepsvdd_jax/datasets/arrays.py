@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepsvdd_jax import npz
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets.archives import data_errors
 from deepsvdd_jax.datasets.dataset import (
     DataError,
     Dataset,
@@ -16,7 +14,9 @@ from deepsvdd_jax.datasets.dataset import (
     every_fifth,
     labelled_dataset,
 )
-from deepsvdd_jax.npz import NpzError
+from deepsvdd_jax.datasets.formats.archives import data_errors
+from deepsvdd_jax.io import npz
+from deepsvdd_jax.io.npz import NpzError
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test", "x", "y")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deepsvdd_jax.datasets.archives import read_file, tar_files
 from deepsvdd_jax.datasets.dataset import DataError, Dataset
+from deepsvdd_jax.datasets.formats.archives import read_file, tar_files
 
 CLASS_NAMES = (
     "airplane",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deepsvdd_jax.datasets.dataset import DataError, printable
-from deepsvdd_jax.datasets.images import is_image_name
+from deepsvdd_jax.datasets.formats.images import is_image_name
 from deepsvdd_jax.datasets.layout import LeftOut, sort_paths
 
 _SHOWN_REASONS = 4

@@ -12,7 +12,7 @@ import numpy as np
 from deepsvdd_jax.configs import DataConfig
 from deepsvdd_jax.datasets.dataset import DataError, Dataset, every_fifth, printable
 from deepsvdd_jax.datasets.files import describe_left_out, find_images
-from deepsvdd_jax.datasets.images import iter_images
+from deepsvdd_jax.datasets.formats.images import iter_images
 from deepsvdd_jax.datasets.layout import DIRECT, NORMAL_NAMES, Layout, sort_paths, understand
 
 _SHOWN_FOLDERS = 5

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets.archives import data_folders, folder_files, tar_files
 from deepsvdd_jax.datasets.dataset import DataError, Dataset, one_line
-from deepsvdd_jax.datasets.images import decode_image, resize_image
+from deepsvdd_jax.datasets.formats.archives import data_folders, folder_files, tar_files
+from deepsvdd_jax.datasets.formats.images import decode_image, resize_image
 
 DEFAULT_SIZE = (32, 32)
 CLASS_NAMES = (

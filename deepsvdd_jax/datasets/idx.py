@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from deepsvdd_jax.datasets.archives import data_errors, open_plain_or_gzip
 from deepsvdd_jax.datasets.dataset import DataError, Dataset
-from deepsvdd_jax.npz import read_bounded
+from deepsvdd_jax.datasets.formats.archives import data_errors, open_plain_or_gzip
+from deepsvdd_jax.io.npz import read_bounded
 
 MAX_IDX_BYTES = 1 << 30
 _MAGIC_BYTES = 4

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets import cifar, idx, prepared
-from deepsvdd_jax.datasets.archives import data_folders
+from deepsvdd_jax.datasets import cifar, idx
 from deepsvdd_jax.datasets.dataset import DataError, Dataset
+from deepsvdd_jax.datasets.formats import prepared
+from deepsvdd_jax.datasets.formats.archives import data_folders
 
 
 def load_idx(config: DataConfig) -> Dataset:

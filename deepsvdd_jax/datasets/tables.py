@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets.archives import data_errors, open_plain_or_gzip
 from deepsvdd_jax.datasets.dataset import (
     MAX_CLASSES,
     DataError,
@@ -24,6 +23,7 @@ from deepsvdd_jax.datasets.dataset import (
     one_line,
     printable,
 )
+from deepsvdd_jax.datasets.formats.archives import data_errors, open_plain_or_gzip
 
 LABEL = "label"
 MAX_CSV_CHARACTERS = 2 << 30

@@ -4,10 +4,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from deepsvdd_jax import npz
 from deepsvdd_jax.configs import DataConfig
 from deepsvdd_jax.datasets import load, one_class_split
 from deepsvdd_jax.datasets.arrays import parse_npy
+from deepsvdd_jax.io import npz
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 5), np.uint8)
 

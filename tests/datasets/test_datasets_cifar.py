@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets import archives, load
+from deepsvdd_jax.datasets import load
 from deepsvdd_jax.datasets.cifar import parse_cifar_names, parse_cifar_records
+from deepsvdd_jax.datasets.formats import archives
 
 PARTS = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
 NAMES = b"a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deepsvdd_jax.datasets import DataError, describe_left_out, find_images, image_files
-from deepsvdd_jax.datasets.images import is_image_name
+from deepsvdd_jax.datasets.formats.images import is_image_name
 from deepsvdd_jax.datasets.layout import LeftOut
 
 

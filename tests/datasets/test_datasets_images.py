@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets import image_files, images, iter_images, load, one_class_split
-from deepsvdd_jax.datasets.images import decode_image
+from deepsvdd_jax.datasets import image_files, iter_images, load, one_class_split
+from deepsvdd_jax.datasets.formats import images
+from deepsvdd_jax.datasets.formats.images import decode_image
 
 
 def encode(array, suffix="png", **options):

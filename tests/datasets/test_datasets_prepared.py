@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from deepsvdd_jax.configs import DataConfig
-from deepsvdd_jax.datasets import load, prepared
+from deepsvdd_jax.datasets import load
+from deepsvdd_jax.datasets.formats import prepared
 
 
 def example_bytes(image, label):

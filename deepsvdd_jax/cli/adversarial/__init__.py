@@ -1,0 +1,1 @@
+"""Stop signs against adversarial ones."""

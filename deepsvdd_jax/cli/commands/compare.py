@@ -1,0 +1,299 @@
+"""What a setting changes: sweeps of the same classes and seeds that differ in one, run by run.
+
+    python -m experiments.compare --out=BASE,OTHER,THIRD
+    python -m experiments.compare --out=BASE,OTHER,THIRD --to=results/published/NAME
+
+The folders are sweeps' own or published ones. Compared with the first, over the runs that all of
+them have, a class counting as much as any other: the AUROC, its change between runs of the same
+class and seed, and the AUROC of seeds together. To choose a setting by such a table is to choose by
+labels of the test images: let its seeds and classes be others than those of the figures that the
+choice is to be judged by.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+
+from deepsvdd_jax import configs
+from deepsvdd_jax.cli import environment, files, paths
+from deepsvdd_jax.cli.commands import publish
+from deepsvdd_jax.cli.commands.publish import Published
+from deepsvdd_jax.cli.files import ResultsError, Row
+from deepsvdd_jax.cli.reporting import tables
+from deepsvdd_jax.cli.sweeps import records, store, summaries
+from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.configs import ConfigError
+
+# A phase that only one sweep has is told by how it begins.
+_MOST_LETTERS = 120
+
+# What tells a folder with a comparison from any other.
+_MARKS = (store.HARDWARE, "comparison.csv")
+
+# Of a method and sweep: its own figures, and how they differ from the first sweep's. The error is
+# the standard error of the change.
+_COLUMNS = ("runs", "AUROC", "change", "error", "ensemble", "ensemble change")
+
+
+class Compared(NamedTuple):
+    """A sweep, as far as the others have its runs.
+
+    Attributes:
+      name: of its folder.
+      is_published: whether it is a published folder, not the sweep's own.
+      settings: of all its runs.
+      hardware: machine, versions, and the time of the runs that every sweep has.
+      rows: of these runs.
+      summary: of these runs; the AUROC of seeds together is empty where only a published folder
+        tells it and some of its seeds are not in every sweep.
+    """
+
+    name: str
+    is_published: bool
+    settings: dict[str, Any]
+    hardware: dict[str, Any]
+    rows: dict[RunName, Row]
+    summary: list[Row]
+
+
+def define_flags() -> None:
+    """Defines all flags of the command."""
+    environment.define_flags()
+    flags.DEFINE_list(
+        "out",
+        [],
+        "folders of sweeps, their own or published; the first is what the others are compared with",
+    )
+    flags.DEFINE_string("to", None, "folder to write the tables into, as results/published/NAME")
+
+
+def main() -> None:
+    """Reads the flags, prints the table and what differs, writes both if asked to."""
+    values = flags.FLAGS
+    folders = [paths.to_read("out", name) for name in values.out]
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < max(2, len(names)):
+        raise ConfigError(
+            "out must be two folders or more, separated by commas, of different names"
+        )
+    to = None if values.to is None else paths.folder_to_write("to", values.to, _MARKS, folders)
+    sweeps = read_sweeps(folders)
+    lines, differing = comparison(sweeps), setting_lines(sweeps)
+    print(tables.aligned(lines))
+    print("\n" + tables.aligned(differing))
+    if to is not None:
+        files.write_table(to / "comparison.csv", lines)
+        files.write_table(to / "classes.csv", class_lines(sweeps))
+        files.write_table(to / "runs.csv", run_lines(sweeps))
+        files.write_table(to / "settings.csv", differing)
+        told = publish.settings_of(sweeps[0].settings, sweeps[0].rows)
+        files.write_json(to / "config.json", told)
+        machines = {sweep.name: sweep.hardware for sweep in sweeps}
+        files.write_json(to / store.HARDWARE, machines)
+
+
+def read_sweeps(folders: Sequence[Path]) -> list[Compared]:
+    """Reads what the sweeps have in common (touches files).
+
+    Raises:
+      ResultsError: a folder holds no sweep or is damaged, its figures are of other data, or no run
+        has ended well in all of them.
+    """
+    read = [_read(folder) for folder in folders]
+    finished = [{name for name, row in kept.rows.items() if row["auroc"]} for kept, _ in read]
+    common = set.intersection(*finished)
+    if not common:
+        raise ResultsError(f"{', '.join(map(str, folders))} have no run in common")
+    judged = [
+        _judged_on(folder, kept, common) for folder, (kept, _) in zip(folders, read, strict=True)
+    ]
+    for folder, images in zip(folders[1:], judged[1:], strict=True):
+        # What a published folder does not tell is not compared.
+        both = judged[0].keys() & images.keys()
+        first, other = ({name: one[name] for name in both} for one in (judged[0], images))
+        found = configs.differences(first, other)
+        if found:
+            raise ResultsError(f"{folder} is judged on other data than {folders[0]}: {found[0]}")
+    sweeps = []
+    for folder, (kept, summarize) in zip(folders, read, strict=True):
+        rows = {name: row for name, row in kept.rows.items() if name in common}
+        hardware = {**kept.hardware, "methods": publish.time_spent(rows)}
+        told = (folder.resolve().name, publish.has_marks(folder), kept.settings, hardware, rows)
+        sweeps.append(Compared(*told, summarize(rows)))
+    return sweeps
+
+
+def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Row]], list[Row]]]:
+    """Returns what a sweep's folder or a published one tells, and what sums up some of its runs."""
+    if publish.has_marks(folder, _MARKS):
+        raise ResultsError(f"{folder} holds a comparison; give the folders that it is of")
+    if not publish.has_marks(folder):
+        settings, rows = store.read_folder(folder)
+        store.check_described(folder, settings)
+        kept = Published(settings, publish.hardware(settings, rows), rows, [])
+        return kept, lambda rows: summaries.summarize(folder, rows)
+    kept = publish.read_published(folder)
+    told = publish.told_ensembles(kept.summary)
+
+    def together(names: list[RunName]) -> float | None:
+        try:
+            return told(names)
+        except KeyError:
+            return None
+
+    return kept, lambda rows: summaries.summarize_runs(rows, together)
+
+
+def _judged_on(folder: Path, kept: Published, common: Collection[RunName]) -> dict[str, Any]:
+    """Returns what tells on which images the runs were judged (reads scores, one run a class).
+
+    Of a published folder the labels are not known: two data sets of the same name look the same.
+    """
+    data, split = kept.settings["data"], kept.settings["split"]
+    told = {
+        "data.name": data.get("name"),
+        **{f"split.{name}": split.get(name) for name in ("protocol", "anomalous_classes")},
+    }
+    if publish.has_marks(folder):
+        return told
+    one_each = {name.normal_class: name for name in sorted(common)}
+    for label, name in one_each.items():
+        scores = records.read_scores(folder, name)
+        bits = scores["labels"].tobytes() + scores["tested"].tobytes()
+        told[f"checksum of the test labels of class {label}"] = hashlib.sha256(bits).hexdigest()[:8]
+    return told
+
+
+def comparison(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
+    """Returns the cells of the table, a line a method and sweep, the header first.
+
+    AUROC in percent, changes in points of it with the standard error of their mean over runs. The
+    last columns are the mean AUROC of each class.
+    """
+    labels = sorted({name.normal_class for name in sweeps[0].rows})
+    lines: list[tuple[str, ...]] = [("sweep", "method", *_COLUMNS, *map(str, labels))]
+    for sweep, first in _by_method(sweeps):
+        means = {row["normal_class"]: _percent(row["auroc_mean"]) for row in sweep.summary}
+        of_classes = (means.get(str(label), "") for label in labels)
+        cells = _cells(sweep, first, "mean")
+        lines.append((sweep.name, sweep.summary[-1]["method"], *cells, *of_classes))
+    return lines
+
+
+def class_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
+    """Returns the cells of the same table with a line a method, sweep and class."""
+    lines: list[tuple[str, ...]] = [("sweep", "method", "class", *_COLUMNS)]
+    for sweep, first in _by_method(sweeps):
+        for row in sweep.summary[:-1]:
+            label = row["normal_class"]
+            cells = _cells(_of_class(sweep, label), _of_class(first, label), label)
+            lines.append((sweep.name, row["method"], label, *cells))
+    return lines
+
+
+def run_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
+    """Returns the AUROC, in [0, 1], of each run of each sweep, the header first."""
+    lines: list[tuple[str, ...]] = [("sweep", *RunName._fields, "auroc")]
+    for sweep in sweeps:
+        lines += [
+            (sweep.name, *map(str, name), sweep.rows[name]["auroc"]) for name in sorted(sweep.rows)
+        ]
+    return lines
+
+
+def _by_method(sweeps: Sequence[Compared]) -> Iterator[tuple[Compared, Compared]]:
+    """Yields the part of each sweep that is of a method, with the first sweep's."""
+    for method in dict.fromkeys(name.method for name in sorted(sweeps[0].rows)):
+        parts = [
+            sweep._replace(
+                rows={name: row for name, row in sweep.rows.items() if name.method == method},
+                summary=[row for row in sweep.summary if row["method"] == method],
+            )
+            for sweep in sweeps
+        ]
+        yield from ((part, parts[0]) for part in parts)
+
+
+def _of_class(sweep: Compared, label: str) -> Compared:
+    rows = {name: row for name, row in sweep.rows.items() if str(name.normal_class) == label}
+    return sweep._replace(rows=rows)
+
+
+def _cells(sweep: Compared, first: Compared, label: str) -> tuple[str, ...]:
+    """Returns the cells of a class, or of the mean over all, as `_COLUMNS` names them."""
+    row, base = (
+        next(row for row in one.summary if row["normal_class"] == label) for one in (sweep, first)
+    )
+    compared = sweep.name != first.name
+    both = compared and row["auroc_ensemble"] and base["auroc_ensemble"]
+    return (
+        row["runs"],
+        _percent(row["auroc_mean"]),
+        *(_change(sweep.rows, first.rows) if compared else ("", "")),
+        _percent(row["auroc_ensemble"]),
+        f"{_points(row['auroc_ensemble']) - _points(base['auroc_ensemble']):+.2f}" if both else "",
+    )
+
+
+def _change(rows: Mapping[RunName, Row], first: Mapping[RunName, Row]) -> tuple[str, str]:
+    """Returns the mean change in AUROC, every class having the same weight, and its standard error,
+    empty for a single run."""
+    names = sorted(rows)
+    changes = np.array(
+        [_points(rows[name]["auroc"]) - _points(first[name]["auroc"]) for name in names]
+    )
+    of_class = Counter(name.normal_class for name in names)
+    weights = np.array([1 / (len(of_class) * of_class[name.normal_class]) for name in names])
+    mean = float(weights @ changes)
+    if len(changes) < 2:
+        return f"{mean:+.2f}", ""
+    scale = len(changes) / (len(changes) - 1)
+    return f"{mean:+.2f}", f"{np.sqrt(scale * weights**2 @ (changes - mean) ** 2):.2f}"
+
+
+def _points(cell: str) -> float:
+    return 100 * float(cell)
+
+
+def _percent(cell: str) -> str:
+    return f"{_points(cell):.2f}" if cell else ""
+
+
+def setting_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
+    """Returns the cells of the table of what differs from the first sweep, the header first.
+
+    Of a file only the name is told, and where names are equal and folders are not, that much.
+    """
+    first = sweeps[0]
+    lines: list[tuple[str, ...]] = [("sweep", f"setting ({first.name} there, the sweep here)")]
+    for sweep in sweeps[1:]:
+        found = _differences(first, sweep)
+        lines += [(sweep.name, _shortened(line)) for line in found or ["none"]]
+    return lines
+
+
+def _differences(first: Compared, sweep: Compared) -> list[str]:
+    told = store.setting_differences(*map(publish.portable, (first.settings, sweep.settings)))
+    names = {_named(line) for line in told}
+    whole = store.setting_differences(first.settings, sweep.settings)
+    # A published folder tells no places, so that none of its files can be said to be another.
+    elsewhere = [] if first.is_published or sweep.is_published else map(_named, whole)
+    return told + [
+        f"{name} is a file of the same name in another folder"
+        for name in elsewhere
+        if name not in names
+    ]
+
+
+def _named(line: str) -> str:
+    """Returns which setting a line of `setting_differences` is about."""
+    return line.partition(" is ")[0]
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _MOST_LETTERS else line[: _MOST_LETTERS - 1] + "…"

@@ -1,0 +1,285 @@
+"""What is worth keeping of a sweep's folder: its tables, settings, machine and two pictures.
+
+    python -m experiments.publish --out=FOLDER --to=results/published/NAME
+    python -m experiments.publish --out=FOLDER --markdown
+    python -m experiments.publish --join=PART,OTHER --to=results/published/NAME
+
+Copies no scores, histories and models, and no path of this machine, so that the folder is small and
+can be committed. With `--markdown` prints the table of all methods, ours and published. `--join`
+makes one table of published folders with the same settings and other classes or methods; of a class
+that two of them have, the one with all seeds of the other and more stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from deepsvdd_jax.cli import environment, files, paths
+from deepsvdd_jax.cli.commands import ensembles, report
+from deepsvdd_jax.cli.files import ResultsError, Row
+from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.cli.reporting import tables
+from deepsvdd_jax.cli.sweeps import records, store, summaries
+from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.viz import plots
+
+with lazily():
+    from deepsvdd_jax.cli.reporting import sweep_report
+
+# What tells a published folder from any other.
+MARKS = (store.HARDWARE, "summary.csv")
+
+
+class Published(NamedTuple):
+    """What is kept of a table.
+
+    Attributes:
+      settings: of its sweep, without places of a machine.
+      hardware: machine, versions, and time of each method.
+      rows: of its runs.
+      summary: of its classes and methods.
+    """
+
+    settings: dict[str, Any]
+    hardware: dict[str, Any]
+    rows: dict[RunName, Row]
+    summary: list[Row]
+
+
+def define_flags() -> None:
+    """Defines all flags of the command."""
+    environment.define_flags()
+    flags.DEFINE_string("out", None, "a sweep's folder")
+    flags.DEFINE_list("join", [], "published folders, instead of --out: parts of one table")
+    flags.DEFINE_string("to", None, "folder to write into, as results/published/NAME")
+    flags.DEFINE_bool("markdown", False, "print the table as markdown")
+
+
+def main() -> None:
+    """Reads the flags, prints the table, writes the folder."""
+    values = flags.FLAGS
+    if bool(values.out) == bool(values.join):
+        given = "both are given" if values.out else "neither is given"
+        raise ConfigError(f"give --out, a sweep's folder, or --join, published ones; {given}")
+    if values.to is None and not values.markdown:
+        raise ConfigError("give --to=results/published/NAME, a folder to write into, or --markdown")
+    flag = "join" if values.join else "out"
+    sources = [paths.to_read(flag, name) for name in values.join or [values.out]]
+    to = None if values.to is None else paths.folder_to_write("to", values.to, MARKS, sources)
+    kept = joined([read_published(part) for part in sources]) if values.join else kept_of(*sources)
+    if to is not None:
+        report.check_matplotlib()
+        _write(kept, to)
+        if values.out:
+            _write_gains(sources[0], kept.rows, to)
+    if values.markdown:
+        print(markdown(kept))
+
+
+def markdown(kept: Published) -> str:
+    """Returns the table of all methods, ours and published."""
+    sweep = _as_sweep(kept)
+    return tables.markdown_table(kept.summary, sweep_report.preset_of(sweep), sweep.split.protocol)
+
+
+def _as_sweep(kept: Published) -> sweep_report.Sweep:
+    """Returns the table as a sweep, of which only settings and rows are there."""
+    return sweep_report.Sweep(Path(), kept.settings, kept.rows, None, "")
+
+
+def kept_of(folder: Path) -> Published:
+    """Returns what is worth keeping of a sweep's folder (touches files).
+
+    Raises:
+      ResultsError: no sweep is there, no run has ended well, or a file is damaged.
+    """
+    settings, rows = store.read_folder(folder)
+    store.check_described(folder, settings)
+    summary = summaries.summarize(folder, rows)
+    if not summary:
+        raise ResultsError(f"{folder}: no run has ended without a failure")
+    return Published(settings_of(settings, rows), hardware(settings, rows), rows, summary)
+
+
+def _write(kept: Published, to: Path) -> None:
+    files.write_json(to / "config.json", kept.settings)
+    files.write_json(to / store.HARDWARE, kept.hardware)
+    records.write_runs(to, kept.rows)
+    summaries.write_summary_rows(to, kept.summary)
+    files.write_text(to / "table.md", markdown(kept) + "\n")
+    sweep = _as_sweep(kept)
+    bars = sweep_report.bar_figure(sweep, sweep_report.preset_of(sweep), kept.summary, plots.WIDE)
+    files.write_bytes(to / "classes.png", plots.png_bytes(bars))
+    # Only a sweep's own folder has the scores for another.
+    files.remove(to / "seeds.png")
+
+
+def _write_gains(folder: Path, rows: Mapping[RunName, Row], to: Path) -> None:
+    """Draws what seeds together gain, where there are several (reads their scores)."""
+    members = ensembles.read_members(folder, rows, None)
+    if members:
+        drawn = ensembles.gain_figure(ensembles.gains_of_all(members), plots.WIDE)
+        files.write_bytes(to / "seeds.png", plots.png_bytes(drawn))
+
+
+def has_marks(folder: Path, marks: Sequence[str] = MARKS) -> bool:
+    """Returns whether a folder has all the files that tell its kind (touches files)."""
+    return all((folder / name).exists() for name in marks)
+
+
+def settings_of(settings: Mapping[str, Any], rows: Mapping[RunName, Row]) -> dict[str, Any]:
+    """Returns settings as `portable` does, with the classes, seeds and methods of the runs: a sweep
+    that was interrupted, is being extended or is compared in part was asked for more."""
+    methods = {name.method for name in rows}
+    return portable(settings) | {
+        "normal_classes": sorted({name.normal_class for name in rows}),
+        "seeds": sorted({name.seed for name in rows}),
+        "methods": [method for method in settings.get("methods", []) if method in methods],
+    }
+
+
+def portable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings without the places of this machine: of other paths the last part stays."""
+    return {name: _without_folders(value) for name, value in settings.items() if name != "data_dir"}
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_folders(part) for name, part in value.items()}
+    if isinstance(value, str) and PurePath(value).is_absolute():
+        return PurePath(value).name
+    return value
+
+
+def hardware(settings: Mapping[str, Any], rows: Mapping[RunName, Row]) -> dict[str, Any]:
+    """Returns the machine, the versions, and each method's runs and seconds.
+
+    A run's seconds are its program's by the clock, compilation included, over the program's runs;
+    baselines run in threads, so theirs overlap.
+    """
+    return {
+        "device": settings.get("device"),
+        "versions": settings.get("versions"),
+        "methods": time_spent(rows),
+    }
+
+
+def time_spent(rows: Mapping[RunName, Row]) -> dict[str, dict[str, float]]:
+    """Returns of each method how many runs it has and their seconds."""
+    spent: dict[str, dict[str, float]] = {}
+    for method in dict.fromkeys(name.method for name in sorted(rows)):
+        seconds = [
+            float(row["train_seconds"])
+            for name, row in rows.items()
+            if name.method == method and row["train_seconds"]
+        ]
+        spent[method] = {"runs": len(seconds), "seconds": round(sum(seconds), 1)}
+    return spent
+
+
+# --- parts of a table ---------------------------------------------------------------------------
+
+
+def read_published(folder: Path) -> Published:
+    """Reads a published folder (touches files). Of its summary only what needs scores is taken, the
+    AUROC of seeds together; the rest follows from its runs.
+
+    Raises:
+      ResultsError: a file of it is missing, damaged, or does not go with the others.
+    """
+    table = files.read_table(folder / "runs.csv", records.RUN_COLUMNS)
+    rows = {records.named(row, folder / "runs.csv"): row for row in table}
+    path = folder / "summary.csv"
+    told = files.read_table(path, records.SUMMARY_COLUMNS)
+    try:
+        summary = summaries.summarize_runs(rows, told_ensembles(told))
+    except (KeyError, ValueError) as error:
+        raise ResultsError(f"{path}: damaged, or not of the runs in runs.csv: {error}") from None
+    if len(rows) < len(table) or [*map(_problem, told)] != [*map(_problem, summary)]:
+        raise ResultsError(f"{path}: damaged, or not of the runs in runs.csv")
+    if not summary:
+        raise ResultsError(f"{folder}: no run has ended without a failure")
+    machine = files.read_json(folder / store.HARDWARE)
+    machines = machine.get("parts", [machine])
+    if not isinstance(machines, list) or not all(isinstance(one, dict) for one in machines):
+        raise ResultsError(f"{folder / store.HARDWARE}: damaged: parts is no list of machines")
+    settings = store.read_settings(folder)
+    store.check_described(folder, settings)
+    return Published(settings, machine, rows, summary)
+
+
+def joined(parts: Sequence[Published]) -> Published:
+    """Returns one table of parts that share their settings but for classes, seeds and methods.
+
+    Raises:
+      ResultsError: other settings, or a class and method that two parts have, neither of them with
+        all seeds of the other and more: its seeds together would need their scores.
+    """
+    settings, rows = parts[0].settings, dict(parts[0].rows)
+    for part in parts[1:]:
+        found = store.setting_differences(settings, part.settings)
+        if found:
+            raise ResultsError(f"the parts have other settings: {found[0]}")
+        settings = store.merged_settings(settings, part.settings)
+        rows = _joined_rows(rows, part.rows)
+    told = [row for part in parts for row in part.summary]
+    # Each part has its own: they are told in `hardware.json`.
+    own = ("device", "versions")
+    settings = {name: value for name, value in settings.items() if name not in own}
+    machines = [
+        {name: value for name, value in machine.items() if name in own}
+        for part in parts
+        for machine in part.hardware.get("parts", [part.hardware])
+    ]
+    together = {"parts": machines, "methods": time_spent(rows)}
+    return Published(settings, together, rows, summaries.summarize_runs(rows, told_ensembles(told)))
+
+
+def _joined_rows(one: Mapping[RunName, Row], other: Mapping[RunName, Row]) -> dict[RunName, Row]:
+    """Returns the rows of both; of a class and method in both those of the larger.
+
+    To take the larger is to choose by no figure, as long as it has all that the smaller has.
+    """
+    kept = [dict(one), dict(other)]
+    for method, label in sorted({name[:2] for name in one} & {name[:2] for name in other}):
+        seeds = [
+            {
+                name.seed
+                for name, row in rows.items()
+                if name[:2] == (method, label) and row["auroc"]
+            }
+            for rows in kept
+        ]
+        if not (seeds[0] < seeds[1] or seeds[1] < seeds[0]):
+            raise ResultsError(
+                f"two parts have class {label} of {method}, and neither has all seeds of the other "
+                "and more; seeds are joined with their scores, by one sweep"
+            )
+        smaller = 0 if seeds[0] < seeds[1] else 1
+        kept[smaller] = {
+            name: row for name, row in kept[smaller].items() if name[:2] != (method, label)
+        }
+    return kept[0] | kept[1]
+
+
+def _problem(row: Row) -> tuple[str, str, str]:
+    return row["method"], row["normal_class"], row["runs"]
+
+
+def told_ensembles(summary: Sequence[Row]) -> Callable[[list[RunName]], float | None]:
+    """Returns what gives the AUROC of a class's runs together, as a summary tells it; raises
+    KeyError where that has no such class, ValueError where it is no AUROC."""
+    cells = {_problem(row): row["auroc_ensemble"] for row in summary}
+
+    def together(names: list[RunName]) -> float | None:
+        cell = cells[names[0].method, str(names[0].normal_class), str(len(names))]
+        if cell and not 0 <= float(cell) <= 1:
+            raise ValueError(f"auroc_ensemble is {cell}")
+        return float(cell) if cell else None
+
+    return together

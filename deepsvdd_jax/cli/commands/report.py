@@ -1,0 +1,116 @@
+"""One self-contained HTML page of a sweep's folder, or of a model's scores of new data.
+
+    python -m experiments.report --out=results/digits-auto
+    python -m experiments.report --scores=scores.csv --data_dir=FOLDER --out=DIR
+
+Writes `report.html` into `--out` and its pictures as PNG files into `report/` beside it. The page
+needs no network and no script.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from deepsvdd_jax.cli import environment, files, paths, settings
+from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.viz import pages
+
+with lazily():
+    from deepsvdd_jax.cli.reporting import score_report, sweep_report
+
+if TYPE_CHECKING:
+    from deepsvdd_jax.cli.reporting.sweep_report import Page
+
+
+_PAGE = "report.html"
+_PICTURES = "report"
+
+
+def define_flags() -> None:
+    """Defines all flags of the command."""
+    environment.define_flags()
+    flags.DEFINE_string("out", None, "a sweep's folder; with --scores, the folder to write into")
+    flags.DEFINE_string(
+        "data_dir", None, "where the images are (default: where the sweep found them)"
+    )
+    flags.DEFINE_string("normal_classes", "all", "`all`, or the classes to show as 0,3,8")
+    flags.DEFINE_string("scores", None, "scores of new data: name,score,p_value,anomalous")
+    flags.DEFINE_bool(
+        "follow_names",
+        False,
+        "with --scores: show images outside of --data_dir too, where names lead there by .., from "
+        "the root or over links",
+    )
+    settings.define_pixel_flags()
+    flags.DEFINE_integer("top", 64, "with --scores: how many anomalies to show", lower_bound=1)
+
+
+def main() -> None:
+    """Reads the flags, builds the page and writes it."""
+    values = flags.FLAGS
+    if values.out is None:
+        raise ConfigError("out is not given; it is a sweep's folder, or with --scores a new one")
+    check_matplotlib()
+    folder = paths.folder_to_write("out", values.out)
+    check_pages(folder)
+    if values.data_dir is not None:
+        paths.to_read("data_dir", values.data_dir)
+    if values.scores is not None:
+        rows = score_report.read_scores(paths.to_read("scores", values.scores))
+        root = Path() if values.data_dir is None else paths.to_read("data_dir", values.data_dir)
+        images = score_report.Images(root, values.follow_names, values.max_megapixels)
+        page = score_report.build_page(rows, images, values.top)
+    else:
+        environment.use_platform(values.platform, values.compilation_cache)
+        classes = _classes(values.normal_classes)
+        page = sweep_report.build_page(sweep_report.read_sweep(folder, values.data_dir, classes))
+    print(write_page(folder, page))
+
+
+def check_pages(folder: Path) -> None:
+    """Refuses a folder whose page, or whose folder of pictures, is none of ours (touches files).
+
+    Raises:
+      ConfigError: says which of them it is.
+    """
+    page, pictures = folder / _PAGE, folder / _PICTURES
+    if page.is_file() and not page.is_symlink():
+        with page.open("rb") as file:
+            is_ours = file.read(len(pages.HEAD)) == pages.HEAD.encode()
+    else:
+        is_ours = not os.path.lexists(page) and not os.path.lexists(pictures)
+    if not is_ours:
+        raise ConfigError(
+            f"--out={folder} holds {_PAGE} or {_PICTURES}/ that this command did not write; give "
+            "another --out"
+        )
+
+
+def check_matplotlib() -> None:
+    """Raises ConfigError with the install command where matplotlib is missing."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("the report needs matplotlib: pip install -e '.[report]'")
+
+
+def write_page(folder: Path, page: Page) -> Path:
+    """Writes the pictures, then the page (touches files); returns where the page is."""
+    for name, png in page.pictures.items():
+        files.write_bytes(folder / _PICTURES / name, png)
+    path = folder / _PAGE
+    files.write_text(path, page.html)
+    return path
+
+
+def _classes(text: str) -> tuple[int, ...] | None:
+    if text == "all":
+        return None
+    found = settings.integer_list("normal_classes", text)
+    if not found:
+        raise ConfigError(f"normal_classes is {text!r}; give classes as 0,3,8, or all")
+    return found

@@ -1,0 +1,264 @@
+"""Scores new data with a saved model.
+
+    python -m experiments.score --model=parts.model --data_dir=new_parts --out=scores.csv
+
+`--data_dir` is a folder of images, an image, an npz file (array `x`, else `x_test`, else `x_train`)
+or a csv file. Images are read, resized as the training images were, and scored in batches: a folder
+may be larger than memory. Of a folder with `train/` and `test/` the test part is scored; masks are
+not. Columns of a table are found by the names that the model was trained on. Writes
+`name,score,p_value,anomalous`, one row a sample, in the order of names or rows, whose name is that
+of `--id_column` or else their number: higher scores are more anomalous; a normal sample has a
+p-value of at most a with probability a; it is empty where no data were held out in training. The
+file appears when it is whole.
+"""
+
+import csv
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from absl import flags
+
+from deepsvdd_jax import datasets
+from deepsvdd_jax.cli import environment, files, paths, settings
+from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.datasets import Columns, DataError, folder
+from deepsvdd_jax.datasets.dataset import printable
+from deepsvdd_jax.datasets.formats.images import is_image_name
+from deepsvdd_jax.datasets.layout import images_to_score
+from deepsvdd_jax.datasets.tables import LABEL
+from deepsvdd_jax.io import atomic, models
+from deepsvdd_jax.io.models import Model
+from deepsvdd_jax.scoring import calibration
+
+with lazily():
+    from deepsvdd_jax import detectors
+
+COLUMNS = ("name", "score", "p_value", "anomalous")
+_ROWS_AT_ONCE = 4096
+
+Batches = Iterator[tuple[list[str], npt.NDArray[Any]]]
+
+
+class Reading(NamedTuple):
+    """How image files are read: whether damaged ones are left out, and how many million pixels one
+    may have, None for the usual bound."""
+
+    skip_unreadable: bool = False
+    megapixels: int | None = None
+
+
+class Source(NamedTuple):
+    """Samples to score: how many there are, and batches of names and samples."""
+
+    total: int
+    batches: Batches
+
+
+def define_flags() -> None:
+    """Defines all flags of the command."""
+    environment.define_flags()
+    flags.DEFINE_string("model", None, "folder of a saved model")
+    flags.DEFINE_string("data_dir", None, "folder of images, image, npz file or csv file")
+    settings.define_column_flags()
+    settings.define_pixel_flags()
+    flags.DEFINE_string("out", "scores.csv", "file to write")
+    flags.DEFINE_bool(
+        "skip_unreadable", False, "leave out image files that cannot be read, and list them"
+    )
+
+
+def main() -> None:
+    """Reads the flags, scores, writes the file, says how many are anomalous."""
+    values = flags.FLAGS
+    for name in ("model", "data_dir"):
+        if values[name].value is None:
+            raise ConfigError(f"--{name} is not given")
+    saved = paths.to_read("model", values.model)
+    data = paths.to_read("data_dir", values.data_dir)
+    read = [saved] if data.is_dir() else [saved, data]
+    out = paths.file_to_write("out", values.out, "table of scores", is_scores, read)
+    environment.use_platform(values.platform, values.compilation_cache)
+    model = models.load_model(saved)
+    reading = Reading(values.skip_unreadable, values.max_megapixels)
+    source = open_source(data, model, reading, table_columns(values, model))
+    scored, alarms = write_scores(out, model, source)
+    skipped = source.total - scored
+    print(
+        f"{values.out}: {scored} samples, {alarms} anomalous (score above {model.threshold:.6g})"
+        + (f", {skipped} unreadable files left out" if skipped else "")
+    )
+
+
+def is_scores(path: Path) -> bool:
+    """Returns whether a file is a table of scores (touches files)."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return set(COLUMNS) <= set(next(csv.reader(file), ()))
+    except csv.Error:
+        return False
+
+
+def table_columns(values: flags.FlagValues, model: Model) -> Columns:
+    """Returns what the columns of a csv file are, by the flags or else as in training."""
+    trained = model.summary.get("data", {})
+    label = values.label_column or trained.get("label_column") or LABEL
+    ignored = values.ignore_columns or trained.get("ignore_columns") or ()
+    given = (values.label_column, values.id_column, *(values.ignore_columns or ()))
+    return Columns(
+        ignored=(label, *ignored),
+        identifier=values.id_column or trained.get("id_column"),
+        features=model.feature_names or None,
+        required=tuple(name for name in given if name is not None),
+    )
+
+
+def open_source(path: Path, model: Model, reading: Reading, columns: Columns) -> Source:
+    """Finds the samples of a path (touches files).
+
+    Args:
+      path: a folder or file.
+      model: that will score them.
+      reading: how image files are read.
+      columns: of a csv file.
+
+    Raises:
+      DataError: nothing is there, or it does not suit the model.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    endings = [ending.lower() for ending in path.suffixes]
+    is_table = path.is_file() and ".csv" in endings and endings[-1:] != [".npz"]
+    if columns.required and not is_table:
+        raise ConfigError(f"{path}: no csv file, so that it has no column {columns.required[0]!r}")
+    if path.is_dir():
+        return _open_folder(path, model, reading)
+    if endings[-1:] == [".npz"]:
+        samples = datasets.read_samples(path)
+        return Source(len(samples), _rows(samples))
+    if is_table:
+        return _open_csv(path, model, columns)
+    if is_image_name(path.name):
+        return _open_images(path.parent, [path], model, reading)
+    raise DataError(f"{path}: by its ending no image, npz file or csv file")
+
+
+def _open_folder(path: Path, model: Model, reading: Reading) -> Source:
+    layout = folder.read_layout(path)
+    names, left_out = images_to_score(layout)
+    places = folder.describe_places(names)
+    masks = f"; masks: of {len(layout.masks)} images" if layout.masks else ""
+    print(f"{path}: {len(names)} images: {places}{masks}", file=sys.stderr)
+    folder.tell_left_out(layout._replace(left_out=left_out))
+    return _open_images(path, [path / name for name in names], model, reading)
+
+
+def _open_images(root: Path, paths: list[Path], model: Model, reading: Reading) -> Source:
+    if len(model.image_shape) != 3:
+        raise DataError(f"{paths[0]}: an image, but the model was trained on a table")
+    made_alike = model.summary.get("data", {})
+    height, width, _ = model.image_shape
+    size = (height, width) if made_alike.get("image_size") else None
+    batches = datasets.iter_images(
+        paths,
+        size,
+        made_alike.get("channels"),
+        skip_unreadable=reading.skip_unreadable,
+        megapixels=reading.megapixels,
+    )
+    return Source(len(paths), _checked(batches, root, model))
+
+
+def _checked(batches: Batches, root: Path, model: Model) -> Batches:
+    for names, images in batches:
+        if images.shape[1:] != model.image_shape:
+            raise DataError(
+                f"{names[0]}: an image of shape {images.shape[1:]}, but the model was trained on "
+                f"{model.image_shape}; fit with --image_size (and --channels) to have all resized"
+            )
+        yield [Path(name).relative_to(root).as_posix() for name in names], images
+
+
+def _open_csv(path: Path, model: Model, columns: Columns) -> Source:
+    table = datasets.read_table(path, columns)
+    if len(model.image_shape) != 1:
+        raise DataError(f"{path}: a table, but the model was trained on images")
+    if table.unused:
+        shown = ", ".join(map(printable, table.unused[:10]))
+        print(f"{path}: columns that the model was not trained on: {shown}", file=sys.stderr)
+    if columns.identifier and not table.identifiers:
+        print(f"{path}: no column {columns.identifier!r}; rows are numbered", file=sys.stderr)
+    return Source(len(table.features), _rows(table.features, table.identifiers))
+
+
+def _rows(samples: npt.NDArray[Any], names: Sequence[str] = ()) -> Batches:
+    for start in range(0, len(samples), _ROWS_AT_ONCE):
+        rows = range(start, min(start + _ROWS_AT_ONCE, len(samples)))
+        yield [names[row] if names else str(row) for row in rows], samples[rows.start : rows.stop]
+
+
+def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
+    """Scores and writes batch by batch into a draft, renamed in the end (touches files).
+
+    Returns:
+      How many samples were scored, and how many of them are anomalous.
+
+    Raises:
+      DataError: a sample that cannot be read or does not suit the model; nothing is written.
+      WriteError: the file cannot be written.
+    """
+    draft = atomic.draft_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A name that is no text in UTF-8 is written with its bytes as \xff.
+        file = draft.open("w", newline="", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise files.ResultsError(f"cannot write {path}: {error.strerror or error}") from None
+    try:
+        with file:
+            counts = _write_rows(file, model, source)
+        os.replace(draft, path)
+    except OSError as error:
+        raise files.WriteError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+    return counts
+
+
+def _write_rows(file: io.TextIOBase | Any, model: Model, source: Source) -> tuple[int, int]:
+    writer = csv.writer(_UnixLines(file))
+    writer.writerow(COLUMNS)
+    scored = alarms = 0
+    with environment.progress_bar("score", source.total, "sample") as bar:
+        for names, samples in source.batches:
+            scores = detectors.score_images(model, samples)
+            anomalous = scores > model.threshold
+            cells = (names, scores.tolist(), _p_values(model, scores), anomalous.astype(int))
+            writer.writerows(zip(*cells, strict=True))
+            scored, alarms = scored + len(scores), alarms + int(anomalous.sum())
+            bar.update(len(scores))
+    return scored, alarms
+
+
+class _UnixLines:
+    """Ends rows with a line feed alone. A csv writer that is told to do so leaves a carriage return
+    within a name unquoted, and no reader takes it for a part of the name."""
+
+    def __init__(self, file: io.TextIOBase | Any) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        self._file.write(row.removesuffix("\r\n") + "\n")
+
+
+def _p_values(model: Model, scores: npt.NDArray[np.float32]) -> list[str]:
+    if not len(model.calibration_scores):
+        return [""] * len(scores)
+    values = calibration.conformal_p_values(model.calibration_scores, scores)
+    return [f"{value:.6g}" for value in values]

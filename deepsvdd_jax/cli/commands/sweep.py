@@ -1,0 +1,149 @@
+"""Class-vs-all sweep: every class normal in turn, several seeds, in few compiled programs.
+
+    python -m experiments.sweep                                    # the embedded digits
+    python -m experiments.sweep --dataset=mnist --data_dir=DIR     # original archives in DIR/mnist
+
+Writes `config.json`, `runs.csv`, `summary.csv`, `scores/` and `history/` into `--out`, and prints a
+table beside the published figures. A sweep that was interrupted, or is given more classes, seeds or
+methods, goes on where it was. With `--distributed`, several processes share it.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from absl import flags
+
+from deepsvdd_jax.cli import environment, files, settings
+from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.cli.reporting import tables
+from deepsvdd_jax.cli.sweeps import plans, processes, shallow, shallow_settings, store, summaries
+from deepsvdd_jax.cli.sweeps.plans import METHODS, Sweep
+from deepsvdd_jax.cli.sweeps.records import RunName
+
+with lazily():
+    from deepsvdd_jax.cli.sweeps import flights, stages
+
+
+def define_flags() -> None:
+    """Defines all flags of the command."""
+    settings.define_data_flags()
+    settings.define_split_flags()
+    flags.DEFINE_string("normal_classes", "all", "`all`, or classes as 0,3,8")
+    processes.define_flags()
+    define_training_flags()
+
+
+def define_training_flags() -> None:
+    """Defines the flags that hold whatever is normal: methods, settings, files."""
+    settings.define_run_flags()
+    shallow_settings.define_flags()
+    environment.define_flags()
+    flags.DEFINE_string("seeds", "5", "a count, or a list; `7,` is the list of one seed")
+    flags.DEFINE_string(
+        "methods",
+        "deep_svdd",
+        f"any of {','.join(METHODS)}; soft_boundary is deep_svdd with that objective",
+    )
+    flags.DEFINE_string("out", None, "result folder (default results/<dataset>-<preset>)")
+    flags.DEFINE_bool("save_models", False, "keep every run's model under models/")
+    flags.DEFINE_integer("runs_per_program", None, "runs in a compiled program", lower_bound=1)
+    flags.DEFINE_integer(
+        "data_devices",
+        1,
+        "devices over which every batch of a run is split, for sweeps of fewer runs than devices; "
+        "the batch size must be a multiple of it",
+        lower_bound=1,
+    )
+    flags.DEFINE_string(
+        "memory_budget",
+        None,
+        "bytes of images that a device may hold, as 500MB or 2GiB; sets that are larger stay on "
+        "the host and are streamed (default: half of an accelerator's memory, no limit on a CPU)",
+    )
+    flags.DEFINE_integer(
+        "evaluate_every",
+        None,
+        "epochs between two full passes over training and test set, whose figures, the test AUROC "
+        "among them, go into history/ and nowhere else (default: no such passes)",
+        lower_bound=1,
+    )
+
+
+def main() -> None:
+    """Reads the flags, trains what is missing, writes and prints the tables."""
+    values = flags.FLAGS
+    team = processes.join(values)
+    environment.use_platform(values.platform, values.compilation_cache)
+    carry_out(plans.plan(values)._replace(team=team), {})
+
+
+def carry_out(sweep: Sweep, more: Mapping[str, Any]) -> None:
+    """Takes the folder, trains what is missing, writes and prints the tables.
+
+    Args:
+      sweep: what is wanted.
+      more: what `config.json` shall say beside the settings.
+    """
+    team = sweep.team
+    with (
+        store.locked(sweep.out, team.number, team.size),
+        environment.stop_signals() as stop_if_asked,
+    ):
+        settings = plans.describe(sweep) | dict(more)
+        rows = processes.open_folder(team, sweep.out, settings, stop_if_asked)
+        run(sweep, rows, stop_if_asked)
+
+
+def run(sweep: Sweep, rows: dict[RunName, files.Row], stop_if_asked: Callable[[], None]) -> None:
+    """Trains what is missing of a process's runs; the first process writes and prints the tables.
+
+    Args:
+      sweep: what is wanted.
+      rows: of the runs that are there; grows.
+      stop_if_asked: raises `Interrupted` once a signal has come.
+
+    Raises:
+      Failure: runs that failed, or that another process owes; everything else is done and written
+        by then.
+    """
+    team, owners = sweep.team, plans.owners(sweep)
+    own = {name: owner for name, owner in owners.items() if owner == team.number}
+    missing = processes.without_rows(owners, rows)
+    print(
+        f"{sweep.out}: {len(rows)} runs are there, {len(own.keys() & missing.keys())} to go",
+        file=sys.stderr,
+    )
+    processes.call_roll(team, sweep.out, missing.values(), stop_if_asked)
+    stages.train_deep(sweep, own, rows, stop_if_asked)
+    shallow.score_missing(sweep, own, rows, stop_if_asked)
+    if team.is_first:
+        missing = processes.without_rows(owners, rows)
+        rows |= processes.gather(team, sweep.out, missing, stop_if_asked)
+        _write_tables(sweep, rows)
+    _report_failures(owners if team.is_first else own, rows)
+
+
+def _write_tables(sweep: Sweep, rows: dict[RunName, files.Row]) -> None:
+    """Writes and prints the tables, and removes what was saved of programs that are over."""
+    flights.Keeper(sweep.out).drop_finished(rows)
+    processes.write_table(sweep.team, sweep.out, rows)
+    summary = summaries.write_summary(sweep.out, rows)
+    print(tables.summary_table(summary, sweep.preset, sweep.split.protocol))
+    for text in tables.itu_tables(rows, sweep.dataset.name, sweep.preset):
+        print(text)
+    for line in tables.outside_lines(rows):
+        print(line)
+
+
+def _report_failures(owners: dict[RunName, int], rows: dict[RunName, files.Row]) -> None:
+    missing = processes.without_rows(owners, rows)
+    failed = [name for name in owners if name in rows and rows[name]["failure"]]
+    parts = []
+    if failed:
+        reasons = "; ".join(f"{name.stem}: {rows[name]['failure']}" for name in failed[:3])
+        parts.append(f"{len(failed)} runs failed, see runs.csv; {reasons}")
+    if missing:
+        parts.append(processes.describe_missing(missing))
+    if parts:
+        raise environment.Failure("; ".join(parts))

@@ -1,0 +1,375 @@
+"""What a command does to its process: platform, devices, compiled programs kept on disk, and the
+one way in which every command ends."""
+
+import contextlib
+import errno
+import os
+import platform as host
+import signal
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from absl import app, flags
+from tqdm import tqdm
+
+from deepsvdd_jax import __version__
+from deepsvdd_jax.cli import paths
+from deepsvdd_jax.cli.files import ResultsError, WriteError
+from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.io.archives import ModelError
+
+with lazily():
+    from deepsvdd_jax import detectors
+
+_HELP = frozenset(("--help", "-help", "--helpfull", "-helpfull", "-h", "-?"))
+
+_VERSION = frozenset(("--version", "-version"))
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+
+# Why a path that was given cannot be used; any other failure of a file is none of the user's.
+_MISTAKES = frozenset(
+    {
+        *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
+        *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    }
+)
+
+# What jax calls each platform, in the order in which they are tried: jax refuses a list one of
+# whose entries is not installed.
+PLATFORMS = {"cpu": ("cpu",), "gpu": ("cuda", "rocm"), "tpu": ("tpu",)}
+
+# As in jax's guide to its installation.
+_INSTALL = {
+    "gpu": "pip install 'jax[cuda13]' for NVIDIA, pip install 'jax[rocm7-local]' for AMD",
+    "tpu": "pip install 'jax[tpu]' on a TPU machine",
+}
+
+# jax's words for a platform that is not installed, which say nothing more.
+_UNKNOWN_TO_JAX = "not in the list of known backends"
+
+# One device a core pays as long as every device has runs to loop over.
+MOST_CPU_DEVICES = 16
+
+
+class Failure(RuntimeError):
+    """Something failed that was not the user's mistake: exit code 1, one line."""
+
+
+class Interrupted(RuntimeError):
+    """A signal asked the command to stop, and all that was done is saved: exit code 1."""
+
+
+def define_flags() -> None:
+    """Defines the flags that every command has."""
+    flags.DEFINE_enum("platform", "auto", ["auto", "cpu", "gpu", "tpu"], "where to compute")
+    flags.DEFINE_string(
+        "compilation_cache",
+        default_cache(),
+        "folder that keeps compiled programs for the next call; empty = none",
+    )
+
+
+def default_cache() -> str:
+    """Returns the folder that keeps compiled programs, in the user's cache; empty without a home.
+
+    A relative or empty `XDG_CACHE_HOME` counts as none, as its specification has it: the working
+    folder is no cache.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):
+        return os.path.join(base, "deepsvdd_jax")
+    has_home = os.environ.get("HOME") != "" and os.path.isabs(os.path.expanduser("~"))
+    return "~/.cache/deepsvdd_jax" if has_home else ""
+
+
+def start(command: ModuleType) -> None:
+    """Runs a command, a module with a docstring, `define_flags` and `main`."""
+    sys.modules["__main__"].__doc__ = command.__doc__
+    command.define_flags()
+    run_command(command.main)
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Runs a command under absl and leaves the process with its exit code."""
+    app.run(lambda rest: sys.exit(exit_code(main, rest)), flags_parser=parse_flags)
+
+
+def exit_code(main: Callable[[], None], rest: list[str]) -> int:
+    """Returns 0 when done, 1 when something failed, 2 for wrong flags or unusable input.
+
+    A user's mistake ends in one line on stderr, never in a traceback.
+
+    Args:
+      main: the command.
+      rest: the program's name and what the flags left over, which must be nothing.
+    """
+    try:
+        if len(rest) > 1:
+            raise ConfigError(f"unknown argument {rest[1]!r}; flags start with --, see --help")
+        main()
+        sys.stdout.flush()
+    except (ConfigError, DataError, ModelError, ResultsError) as error:
+        return _explain(2, error)
+    except (Failure, WriteError) as error:
+        return _explain(1, error)
+    except Interrupted as error:
+        return _explain(1, f"stopped by {error}; the same command goes on where it was")
+    except MemoryError as error:
+        return _explain(1, f"out of memory: {error}")
+    except BrokenPipeError:
+        _discard_output()
+        return _explain(1, "what reads the output ended before all of it was printed")
+    except KeyboardInterrupt:
+        return _explain(1, "interrupted; the same command goes on where it was saved last")
+    except OSError as error:
+        return _explain(2 if error.errno in _MISTAKES else 1, _file_error(error))
+    except detectors.TrainingError as error:
+        return _explain(1, error)
+    return 0
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], None]]:
+    """Turns the first SIGINT or SIGTERM into a wish that is granted at a good moment.
+
+    A second SIGINT interrupts at once.
+
+    Yields:
+      A function that raises `Interrupted` if there was a signal.
+    """
+    seen: list[str] = []
+
+    def note(number: int, frame: object) -> None:
+        if seen and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not seen:
+            name = signal.Signals(number).name
+            print(f"{name}: saving, then stopping", file=sys.stderr)
+            seen.append(name)
+
+    def stop_if_asked() -> None:
+        if seen:
+            raise Interrupted(seen[0])
+
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may set handlers.
+        yield stop_if_asked
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop_if_asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def parse_flags(arguments: list[str]) -> list[str]:
+    """Parses the command line; leaves with exit code 2 and one line if it is wrong, and with 0
+    after an explanation of every flag where `--help` asks for it, or after `--version`."""
+    if _HELP.intersection(arguments[1:]):
+        sys.exit(exit_code(lambda: print(explain_flags(arguments[0])), []))
+    if _VERSION.intersection(arguments[1:]):
+        sys.exit(exit_code(lambda: print(explain_version()), []))
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        sys.exit(_explain(2, error))
+
+
+def explain_version() -> str:
+    """Returns the versions of this package, of jax and of Python, in one line."""
+    versions = _versions()
+    names = {"deepsvdd_jax": "deepsvdd_jax", "jax": "jax", "python": "Python"}
+    return ", ".join(f"{shown} {versions[name]}" for name, shown in names.items())
+
+
+def explain_flags(program: str) -> str:
+    """Returns what a command does and what each of its flags means."""
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith("deepsvdd_jax.cli") or module == program:
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module(program, flag)
+    about = sys.modules["__main__"].__doc__ or ""
+    return f"{about}\n{flags.FLAGS.module_help(program)}"
+
+
+def _file_error(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason
+
+
+def _discard_output() -> None:
+    """Turns away what is still to be printed: the interpreter would fail on it when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _explain(code: int, reason: object) -> int:
+    print(f"{Path(sys.argv[0]).stem}: {' '.join(str(reason).split())}", file=sys.stderr)
+    return code
+
+
+def use_platform(name: str, cache: str) -> None:
+    """Chooses the platform, before any computation: a CPU gets one device a core.
+
+    Raises:
+      ConfigError: no such device here.
+    """
+    import jax
+
+    # Devices cannot change once something was computed in this process.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", min(_cores(), MOST_CPU_DEVICES))
+    if cache:
+        _keep_compiled_programs(cache)
+    if name == "auto":
+        asked: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]  # set by name
+        reason = _failure_of(asked)
+        if reason is not None:
+            which = f" of JAX_PLATFORMS={asked}" if asked else ""
+            raise ConfigError(
+                f"platform auto: jax can use no device{which}{reason}; give --platform=cpu"
+            )
+        return
+    reasons = []
+    for candidate in PLATFORMS[name]:
+        reason = _failure_of(candidate)
+        if reason is None:
+            return
+        reasons.append(reason)
+    raise ConfigError(
+        f"platform {name}: jax finds no such device{''.join(reasons)}; {_INSTALL[name]}, or use "
+        "--platform=cpu"
+    )
+
+
+def _failure_of(platforms: str | None) -> str | None:
+    """Makes jax use platforms; returns None, or why there is no such device: words that follow a
+    sentence, or nothing where jax has nothing to add."""
+    import jax
+
+    jax.config.update("jax_platforms", platforms)
+    try:
+        jax.devices()
+    except AssertionError:
+        # Of a CUDA that is asked for where the driver shows no device.
+        return ""
+    except RuntimeError as error:
+        words = str(error).partition(" (set JAX_PLATFORMS")[0]
+        return "" if _UNKNOWN_TO_JAX in words else f" ({words})"
+    return None
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _keep_compiled_programs(cache: str) -> None:
+    # A program compiled for one processor must not be run on another that shares the home folder.
+    folder = paths.of_flag("compilation_cache", cache) / f"{host.machine()}-{_processor()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"compiled programs are not kept: {folder}: {error.strerror}", file=sys.stderr)
+        return
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def processor_name() -> str:
+    """Returns the processor's own name where the system tells it (reads a system file)."""
+    named = [line.partition(":")[2] for line in _processor_lines() if line.startswith("model name")]
+    return named[0].strip() if named else host.processor() or host.machine()
+
+
+def _processor() -> str:
+    # Python's own hash of a string differs from process to process.
+    return f"{zlib.crc32(chr(10).join(_processor_lines()).encode()):08x}"
+
+
+def _processor_lines() -> list[str]:
+    """Returns what tells one kind of processor from another."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return [host.processor()]
+    lines = [line for line in text.splitlines() if line.startswith(("model name", "flags"))]
+    return lines[:2]
+
+
+def progress_bar(what: str, total: int, unit: str) -> tqdm:
+    """Returns a bar on stderr with an estimate of what is left; silent where there is nothing."""
+    slow = 0.5 if sys.stderr.isatty() else 15.0
+    return tqdm(
+        total=total,
+        desc=what,
+        unit=f" {unit}s",
+        mininterval=slow,
+        disable=total == 0,
+        smoothing=0.1,
+    )
+
+
+def show_compilation(bar: tqdm) -> Callable[[int, int], None]:
+    """Returns what shows on a bar how many programs are compiled, and of how many: called again and
+    again until all are. The bar's clock, and so its estimate, stands still meanwhile."""
+    begun = shown = 0.0
+
+    def show(done: int, total: int) -> None:
+        nonlocal begun, shown
+        now = time.time()
+        begun = begun or now
+        if done < total:
+            if not bar.disable and now - max(shown, begun) >= bar.mininterval:
+                shown = now
+                bar.set_postfix_str(f"compiling, {done} of {total} programs, {now - begun:.0f} s")
+            return
+        if not bar.disable:
+            bar.start_t += now - begun
+            bar.last_print_t += now - begun
+            bar.set_postfix_str("", refresh=False)
+        begun = shown = 0.0
+
+    return show
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": host.python_version(), "deepsvdd_jax": __version__}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def describe() -> dict[str, Any]:
+    """Returns the versions of the packages and the devices, for `config.json`."""
+    import jax
+
+    device = jax.local_devices()[0]
+    return {
+        "versions": _versions(),
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "processor": processor_name(),
+            "count": jax.local_device_count(),
+            "cores": _cores(),
+        },
+    }

@@ -1,0 +1,1 @@
+"""Tables and pages of finished sweeps and scores."""

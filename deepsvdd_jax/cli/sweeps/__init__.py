@@ -1,0 +1,1 @@
+"""Class-vs-all sweeps."""

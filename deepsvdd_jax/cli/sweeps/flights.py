@@ -1,0 +1,195 @@
+"""Programs under way, kept in a file so that a sweep that was killed goes on where it was."""
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from deepsvdd_jax import runs
+from deepsvdd_jax.cli.files import WriteError
+from deepsvdd_jax.cli.sweeps import records
+from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.io import archives
+from deepsvdd_jax.runs import Progress
+from deepsvdd_jax.training import EpochInfo, TrainState
+
+# Part of a sweep's time that may go into saving: the next save waits so many times the last one.
+_PATIENCE = 60.0
+
+
+class Flight(NamedTuple):
+    """A program under way.
+
+    Attributes:
+      names: of its runs; those that fill it up have none.
+      progress: of the program.
+      evaluations: figures of the full passes so far, `[passes, runs]`, by history column, beside
+        `epoch`, `[passes]`.
+      seconds: that it has taken so far, compilation included.
+    """
+
+    names: tuple[RunName, ...]
+    progress: Progress
+    evaluations: dict[str, npt.NDArray[Any]]
+    seconds: float
+
+
+class Left(NamedTuple):
+    """A flight as it lies in its file: its state is still a flat list of arrays."""
+
+    names: tuple[RunName, ...]
+    phase: str
+    header: dict[str, Any]
+    arrays: dict[str, npt.NDArray[Any]]
+
+
+class Keeper:
+    """Saves programs under way, so rarely that it costs less than 2 % of the time (writes files,
+    reads the clock).
+
+    Args:
+      folder: of the sweep; a program has the file `under-way/<its first run>.bin` there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "under-way"
+        self._due = time.monotonic() + 1.0
+
+    def left(self, names: Iterable[RunName]) -> list[Left]:
+        """Returns the programs that were left and whose first run is one of some."""
+        paths = (self._path(name) for name in names)
+        read = (read_flight(path) for path in paths if path.exists())
+        return [left for left in read if left is not None]
+
+    def offer(self, flight: Flight, now: bool = False) -> None:
+        """Saves a flight if enough time has passed since the last one was, or at once.
+
+        Raises:
+          WriteError: it cannot be written, or the sweep's folder has vanished; what was there
+            before stays.
+        """
+        started = time.monotonic()
+        if started < self._due and not now:
+            return
+        records.check_there(self._folder.parent)
+        write_flight(self._path(flight.names[0]), flight)
+        ended = time.monotonic()
+        self._due = ended + max(1.0, _PATIENCE * (ended - started))
+
+    def drop(self, names: tuple[RunName, ...]) -> None:
+        """Removes the file of a program whose runs are all finished."""
+        self._path(names[0]).unlink(missing_ok=True)
+
+    def drop_finished(self, finished: Iterable[RunName]) -> None:
+        """Removes all files whose first run is finished, and the folder if nothing is left in it.
+
+        Only one process may do so, and not while others still save: the folder that they write to
+        would vanish.
+        """
+        for name in finished:
+            self._path(name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            # Not there, or a sweep of other classes is under way.
+            self._folder.rmdir()
+
+    def _path(self, first: RunName) -> Path:
+        return self._folder / f"{first.stem}.bin"
+
+
+def write_flight(path: Path, flight: Flight) -> None:
+    """Writes a flight atomically (touches files).
+
+    Raises:
+      WriteError: it cannot be written; what was there before stays.
+    """
+    progress = jax.device_get(flight.progress)
+    arrays = {f"state/{place}": leaf for place, leaf in enumerate(jax.tree.leaves(progress.state))}
+    arrays["untrained"] = progress.untrained_distances
+    for phase, info in progress.history.items():
+        arrays |= {f"history/{phase}/{name}": value for name, value in info._asdict().items()}
+    arrays |= {f"evaluations/{name}": values for name, values in flight.evaluations.items()}
+    header = {
+        "names": [list(name) for name in flight.names],
+        "phase": progress.phase,
+        "epoch": progress.epoch,
+        "seconds": flight.seconds,
+    }
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    try:
+        archives.write_archive(path, arrays)
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def read_flight(path: Path) -> Left | None:
+    """Reads a flight (touches files); None, with a line on stderr, where it is damaged."""
+    try:
+        arrays = archives.read_archive(path)
+        header = json.loads(arrays.pop("header").tobytes())
+        names = tuple(RunName(str(name[0]), int(name[1]), int(name[2])) for name in header["names"])
+        if header["phase"] not in runs.PHASES:
+            raise ValueError(f"phase {header['phase']!r}")
+        if not names:
+            raise ValueError("no runs")
+        header |= {"epoch": int(header["epoch"]), "seconds": float(header["seconds"])}
+        if header["epoch"] < 0 or not 0 <= header["seconds"] < math.inf:
+            raise ValueError(f"epoch {header['epoch']} after {header['seconds']} s")
+        return Left(names, header["phase"], header, arrays)
+    except (archives.ModelError, *archives.DAMAGES) as error:
+        reason = " ".join(str(error).split())
+        print(f"{path}: damaged ({reason}); the runs in it start anew", file=sys.stderr)
+        return None
+
+
+def restore(left: Left, template: TrainState) -> Flight | None:
+    """Returns a flight on the host; None, with a line on stderr, if the program has another shape.
+
+    Args:
+      left: from the file.
+      template: shapes and types of the program's state in that phase.
+    """
+    leaves, structure = jax.tree.flatten(template)
+    found = [left.arrays.get(f"state/{place}") for place in range(len(leaves))]
+    fits = all(
+        array is not None and (array.shape, array.dtype) == (leaf.shape, leaf.dtype)
+        for array, leaf in zip(found, leaves, strict=True)
+    )
+    if not fits or f"state/{len(leaves)}" in left.arrays:
+        print(
+            f"the program of {left.names[0].stem} was left with other shapes (another number of "
+            "runs per program or of devices?); its runs start anew",
+            file=sys.stderr,
+        )
+        return None
+    history = {
+        phase: _history(left, phase)
+        for phase in runs.PHASES
+        if f"history/{phase}/ran" in left.arrays
+    }
+    evaluations = {
+        name.removeprefix("evaluations/"): values
+        for name, values in left.arrays.items()
+        if name.startswith("evaluations/")
+    }
+    progress = Progress(
+        left.phase,
+        left.header["epoch"],
+        jax.tree.unflatten(structure, found),
+        jnp.asarray(left.arrays["untrained"]),
+        history,
+    )
+    return Flight(left.names, progress, evaluations, left.header["seconds"])
+
+
+def _history(left: Left, phase: str) -> EpochInfo:
+    fields: Any = (left.arrays[f"history/{phase}/{name}"] for name in EpochInfo._fields)
+    return EpochInfo(*fields)

@@ -1,0 +1,39 @@
+"""From a finished run to a saved model."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from deepsvdd_jax import detectors
+from deepsvdd_jax.cli.files import WriteError
+from deepsvdd_jax.cli.sweeps.deep import Finished
+from deepsvdd_jax.configs import RunConfig
+from deepsvdd_jax.io import archives, models
+
+
+def save_run(folder: Path, config: RunConfig, finished: Finished) -> None:
+    """Writes a run's model, an ensemble of one member (touches files).
+
+    Raises:
+      WriteError: it cannot be written; what was there before stays.
+    """
+    assert finished.scores is not None, "a failed run has no model"
+    # Without the time it took, so that equal runs leave equal models.
+    summary = {
+        name: value
+        for name, value in finished.row.items()
+        if isinstance(value, (int, float, str)) and name != "train_seconds"
+    }
+    rule = f"quantile {config.threshold_quantile:g} of the training scores"
+    states = jax.tree.map(lambda leaf: np.asarray(leaf)[None], finished.state)
+    model = detectors.make_model(config, finished.fitted, states, finished.image_shape)
+    model = model._replace(
+        train_means=np.asarray(finished.scores["train_mean"], np.float64)[None],
+        threshold=float(finished.row["threshold"]),
+        summary={**summary, "threshold_rule": rule},
+    )
+    try:
+        models.save_model(folder, model)
+    except archives.ModelError as error:
+        raise WriteError(str(error)) from None

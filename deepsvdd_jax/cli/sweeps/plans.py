@@ -1,0 +1,273 @@
+"""What a sweep is asked to do: from flags to checked settings, one-class problems and runs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from deepsvdd_jax import configs, datasets, recipes
+from deepsvdd_jax.cli import environment, paths, settings
+from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.cli.sweeps import processes, shallow_settings, store
+from deepsvdd_jax.cli.sweeps.processes import ALONE, Team
+from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
+from deepsvdd_jax.datasets import Dataset, OneClassSplit
+
+with lazily():
+    from deepsvdd_jax import networks, runs
+    from deepsvdd_jax.runs import initialization, memory
+
+DEEP_METHODS = ("deep_svdd", "dcae", "soft_boundary")
+METHODS = ("deep_svdd", "dcae", *shallow_settings.METHODS, "soft_boundary")
+
+
+class Sweep(NamedTuple):
+    """All that was asked for, checked, and the processes that share it."""
+
+    preset: str
+    data: DataConfig
+    split: SplitConfig
+    dataset: Dataset
+    splits: dict[tuple[int, int], OneClassSplit]
+    classes: tuple[int, ...]
+    seeds: tuple[int, ...]
+    methods: tuple[str, ...]
+    configs: dict[str, RunConfig]
+    shallow: shallow_settings.ShallowConfig
+    runs_per_program: int | None
+    data_devices: int
+    memory_budget: int | None
+    evaluate_every: int | None
+    save_models: bool
+    out: Path
+    team: Team = ALONE
+
+
+def plan(values: flags.FlagValues) -> Sweep:
+    """Checks everything that can be checked before a file is written.
+
+    Raises:
+      ConfigError, DataError: what is wrong and what is allowed.
+    """
+    # What is cheap to check is checked before data are read.
+    out_folder(values, values.dataset)
+    _methods(values.methods)
+    settings.seed_list(values.seeds)
+    data = settings.data_config(values)
+    split = settings.split_config(values)
+    dataset = datasets.load(data)
+    return plan_on(
+        values, data, split, dataset, settings.class_list(values.normal_classes, dataset)
+    )
+
+
+def plan_on(
+    values: flags.FlagValues,
+    data: DataConfig,
+    split: SplitConfig,
+    dataset: Dataset,
+    classes: tuple[int, ...],
+    require_test: bool = True,
+) -> Sweep:
+    """Checks a sweep over given data.
+
+    Args:
+      values: parsed flags, of which those of `define_training_flags` count.
+      data: where the data set came from.
+      split: what is normal.
+      dataset: the data.
+      classes: the normal classes.
+      require_test: whether the anomalies must be there already.
+
+    Raises:
+      ConfigError, DataError: what is wrong and what is allowed.
+    """
+    methods = _methods(values.methods)
+    seeds = settings.seed_list(values.seeds)
+    shape = tuple(dataset.x_train.shape[1:])
+    base = settings.run_config(values, data.name, shape)
+    shallow_config = shallow_settings.read_config(values, base, methods)
+    shallow_settings.check(shallow_config, methods)
+    _check_dcae(values, base, methods)
+    run_configs = {name: method_config(name, base) for name in DEEP_METHODS if name in methods}
+    for config in run_configs.values():
+        check_network(config, shape)
+        initialization.check_start(config, shape)
+    splits = make_splits(dataset, split, classes, seeds, require_test)
+    _check_batches(run_configs, splits)
+    _check_devices(run_configs, values.data_devices)
+    return Sweep(
+        base.preset,
+        data,
+        split,
+        dataset,
+        splits,
+        classes,
+        seeds,
+        methods,
+        run_configs,
+        shallow_config,
+        values.runs_per_program,
+        values.data_devices,
+        None if values.memory_budget is None else memory.parse_bytes(values.memory_budget),
+        values.evaluate_every,
+        values.save_models,
+        out_folder(values, dataset.name),
+    )
+
+
+def out_folder(values: flags.FlagValues, dataset: str) -> Path:
+    """Returns the folder of a sweep, which is not written to yet.
+
+    Raises:
+      ConfigError, ResultsError: no sweep can be written there.
+    """
+    default = f"results/{dataset}-{values.preset}"
+    folder = paths.folder_to_write("out", default if values.out is None else values.out)
+    store.check_usable(folder)
+    return folder
+
+
+def _check_dcae(values: flags.FlagValues, base: RunConfig, methods: tuple[str, ...]) -> None:
+    """Refuses settings of a phase that no chosen method has: a DCAE is the autoencoder phase."""
+    if base.pretraining is None or {"dcae"} != set(methods) & set(DEEP_METHODS):
+        return
+    for name in settings.given_in(values, "training."):
+        raise ConfigError(f"--{name} is not of the autoencoder: dcae takes --pretrain_{name}")
+
+
+def make_splits(
+    dataset: Dataset,
+    split: SplitConfig,
+    classes: tuple[int, ...],
+    seeds: tuple[int, ...],
+    require_test: bool = True,
+) -> dict[tuple[int, int], OneClassSplit]:
+    """Returns the one-class problem of every class and seed."""
+    # Only pollution and validation draw; without them a class has one split for all seeds.
+    drawn = bool(split.outlier_fraction or split.validation_fraction)
+    splits: dict[tuple[int, int], OneClassSplit] = {}
+    for label in classes:
+        for seed in seeds:
+            known = splits.get((label, seeds[0])) if not drawn else None
+            splits[label, seed] = known or datasets.one_class_split(
+                dataset,
+                label,
+                **dataclasses.asdict(split),
+                seed=seed,
+                require_test=require_test,
+            )
+    return splits
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    methods = tuple(dict.fromkeys(part for part in text.split(",") if part))
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or not methods:
+        raise ConfigError(f"methods is {text!r}; allowed: any of {','.join(METHODS)}")
+    return methods
+
+
+def method_config(method: str, base: RunConfig) -> RunConfig:
+    """Returns a method's configuration: a DCAE is the autoencoder phase, trained and scored.
+
+    Raises:
+      ConfigError: `soft_boundary` where `deep_svdd` has that objective already.
+    """
+    if method == "deep_svdd":
+        return base
+    if method == "soft_boundary":
+        if base.training.objective.kind == "soft-boundary":
+            raise ConfigError(
+                "methods: soft_boundary is deep_svdd with --objective=soft-boundary; give one"
+            )
+        return configs.replace_at(base, "training.objective.kind", "soft-boundary")
+    phase = base.pretraining or recipes.default_autoencoder(base.training)
+    return dataclasses.replace(base, pretraining=None, training=phase)
+
+
+def check_network(config: RunConfig, shape: tuple[int, ...]) -> None:
+    """Refuses a network, or a decoder, that images of a shape are too small for or no image of."""
+    networks.check_image_shape(config.network, shape)
+    if config.needs_decoder:
+        import jax
+
+        network = networks.build_network(config.network, shape)
+        jax.eval_shape(lambda key: network.init(key, True), jax.random.key(0))
+
+
+def _check_batches(
+    run_configs: dict[str, RunConfig], splits: dict[tuple[int, int], OneClassSplit]
+) -> None:
+    for config in run_configs.values():
+        for (label, _), split in splits.items():
+            try:
+                runs.check_image_count(config, len(split.train_indices))
+            except ConfigError as error:
+                raise ConfigError(f"class {label} has {error}") from None
+
+
+def _check_devices(run_configs: dict[str, RunConfig], data_devices: int) -> None:
+    import jax
+
+    available = jax.local_device_count()
+    if data_devices > available:
+        raise ConfigError(f"data_devices is {data_devices}; there are {available} devices")
+    for config in run_configs.values():
+        runs.check_data_devices(config, data_devices)
+
+
+def owners(sweep: Sweep) -> dict[RunName, int]:
+    """Returns the runs that are wanted, and which process trains each of them."""
+    owner = processes.owners(sweep.team.size, list(sweep.splits))
+    deep_runs = [RunName(method, *problem) for method in sweep.configs for problem in owner]
+    wanted = deep_runs + wanted_runs(sweep)
+    return {name: owner[name.normal_class, name.seed] for name in wanted}
+
+
+def describe(sweep: Sweep) -> dict[str, Any]:
+    """Returns the content of `config.json`: every setting, versions, device."""
+    data = configs.to_dict(sweep.data)
+    data_dir = data.pop("data_dir")
+    baselines = dataclasses.asdict(sweep.shallow)
+    neighbors = baselines.pop("neighbors")
+    return {
+        "data": data,
+        "data_dir": data_dir,
+        "split": configs.to_dict(sweep.split),
+        "normal_classes": list(sweep.classes),
+        "seeds": list(sweep.seeds),
+        "methods": list(sweep.methods),
+        **{name: _as_dict(sweep.configs.get(name)) for name in DEEP_METHODS},
+        "shallow": baselines,
+        "knn": neighbors,
+        "runs_per_program": sweep.runs_per_program,
+        "data_devices": sweep.data_devices,
+        "memory_budget": sweep.memory_budget,
+        "evaluate_every": sweep.evaluate_every,
+        "save_models": sweep.save_models,
+        **environment.describe(),
+    }
+
+
+def _as_dict(config: RunConfig | None) -> dict[str, Any] | None:
+    return None if config is None else configs.to_dict(config)
+
+
+def wanted_runs(sweep: Sweep) -> list[RunName]:
+    """Returns the runs of the baselines; what does not depend on a seed runs for the first only."""
+    return [
+        RunName(method, label, seed)
+        for method in shallow_settings.METHODS
+        if method in sweep.methods
+        for label in sweep.classes
+        for seed in (sweep.seeds if _is_random(method, sweep) else sweep.seeds[:1])
+    ]
+
+
+def _is_random(method: str, sweep: Sweep) -> bool:
+    drawn = bool(sweep.split.outlier_fraction or sweep.split.validation_fraction)
+    by_selection = method == "ocsvm" and sweep.shallow.selection == "paper"
+    return method == "isolation_forest" or by_selection or drawn

@@ -1,0 +1,60 @@
+"""Meets the other processes of a sweep and prints which one this is.
+
+    python -m deepsvdd_jax.cli.sweeps.rendezvous '{"coordinator_address": "node0:1234", ...}'
+
+`processes` starts it as a process of its own, for as long as the meeting takes.
+`jax.distributed` ends every process that it holds once the first of them is gone, and aborts where
+one never comes; a sweep's processes need nothing of each other and are to outlive one another.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+
+import jax
+
+# XLA's words for processes that have not come in time, and ours.
+ABSENT = "DEADLINE_EXCEEDED"
+UNKNOWN = "UNKNOWN_CLUSTER"
+
+
+def main() -> None:
+    """Meets, prints one line of JSON, parts.
+
+    The argument holds the arguments of `jax.distributed.initialize`; what it lacks is found in the
+    environment of the cluster. The line holds `number` and `count`, and by `visible` the devices
+    that the cluster leaves to this process, as jax's own options.
+    """
+    given = json.loads(sys.argv[1])
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    # Nobody computes here, and an accelerator can only be had by one process of a host.
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 1)
+    jax.config.update("jax_cpu_collectives_implementation", None)
+    try:
+        jax.distributed.initialize(**given)
+    except ValueError as error:
+        sys.exit(f"{UNKNOWN}: {error}")
+    except jax.errors.JaxRuntimeError as error:
+        sys.exit(str(error))
+    names = ("jax_cuda_visible_devices", "jax_rocm_visible_devices")
+    found = {
+        "number": jax.process_index(),
+        "count": jax.process_count(),
+        "visible": {name: jax.config.read(name) for name in names},
+    }
+    jax.distributed.shutdown()
+    print(json.dumps(found))
+
+
+def _leave_with(parent: int) -> None:
+    """Ends this process once its parent was killed, so that its port is free for the next try."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

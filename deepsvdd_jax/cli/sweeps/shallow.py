@@ -1,0 +1,137 @@
+"""Scores the shallow baselines of a sweep: features, methods, several cores."""
+
+from __future__ import annotations
+
+import collections
+import os
+import sys
+import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsvdd_jax import preprocessing
+from deepsvdd_jax.cli import environment, files
+from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.cli.sweeps import processes, records
+from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.shallow_settings import METHODS, method_config
+from deepsvdd_jax.configs import PreprocessingConfig
+from deepsvdd_jax.datasets import OneClassSplit
+
+with lazily():
+    from deepsvdd_jax.cli.sweeps import deep
+    from deepsvdd_jax.detectors import baselines
+    from deepsvdd_jax.detectors import features as detectors_features
+
+if TYPE_CHECKING:
+    from deepsvdd_jax.cli.sweeps.plans import Sweep
+
+
+# The report behind the preset `itu` names this state of its isolation forest.
+_ITU_RANDOM_STATE = 42
+
+
+def score_missing(
+    sweep: Sweep,
+    own: Collection[RunName],
+    rows: dict[RunName, files.Row],
+    stop_if_asked: Callable[[], None],
+) -> None:
+    """Scores those of some baselines that are missing, in threads; a row says of one that failed
+    why."""
+    from joblib import Parallel, delayed
+
+    missing = [name for name in own if name.method in METHODS and name not in rows]
+    for line in describe_costs(sweep, missing):
+        print(line, file=sys.stderr)
+
+    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
+    calls = (delayed(_score)(sweep, name) for name in missing)
+    with environment.progress_bar("baselines", len(missing), "run") as bar:
+        parallel = Parallel(n_jobs=workers, prefer="threads", return_as="generator_unordered")
+        for name, row, scores in parallel(calls):
+            values = records.identity(sweep.dataset.name, sweep.split.protocol, name) | row
+            records.write_run(sweep.out, rows, name, values, scores, None)
+            processes.write_table(sweep.team, sweep.out, rows)
+            bar.update()
+            stop_if_asked()
+
+
+def describe_costs(sweep: Sweep, missing: list[RunName]) -> list[str]:
+    """Returns a line for each method of the missing runs: what one of them will cost."""
+    split = sweep.splits[sweep.classes[0], sweep.seeds[0]]
+    features = int(np.prod(sweep.dataset.x_train.shape[1:]))
+    counts = collections.Counter(name.method for name in missing)
+    lines = []
+    for method, count in counts.items():
+        cost = baselines.describe_cost(
+            method_config(method, sweep.shallow),
+            len(split.train_indices),
+            len(split.test_indices),
+            features,
+        )
+        lines.append(f"{cost}; {count} such runs")
+    return lines
+
+
+def _score(
+    sweep: Sweep, name: RunName
+) -> tuple[RunName, dict[str, Any], dict[str, npt.NDArray[Any]] | None]:
+    split = sweep.splits[name.normal_class, name.seed]
+    started = time.perf_counter()
+    train, test = method_features(sweep, name.method, split)
+    seed = name.seed + (_ITU_RANDOM_STATE if sweep.shallow.recipe == "itu" else 0)
+    try:
+        result = baselines.fit_and_score(
+            method_config(name.method, sweep.shallow), train, test, seed, split.test_labels
+        )
+    except ValueError as error:
+        return name, {"failure": " ".join(str(error).split())}, None
+    row: dict[str, Any] = deep.evaluate_scores(
+        result.test_scores, split.test_labels, result.train_scores, 0.99, result.test_indices
+    )
+    row |= {
+        "train_seconds": round(time.perf_counter() - started, 3),
+        "selection": result.selection,
+    }
+    scores = deep.score_arrays(
+        result.test_scores,
+        result.test_scores,
+        split.test_labels,
+        result.train_scores,
+        result.test_indices,
+    )
+    return name, row, scores
+
+
+def method_features(
+    sweep: Sweep, method: str, split: OneClassSplit
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    """Returns a baseline's features of the training and the test images, `[n, features]`.
+
+    As in the paper: contrast-normalised on CIFAR-10 and, for the isolation forest, on MNIST, with
+    95 % of the variance kept; pixels in [0, 1] otherwise. Tables are standardised. Nearest
+    neighbors get what the networks get, principal components only with `--pca=always`.
+    """
+    images = sweep.dataset.x_train[split.train_indices]
+    test = sweep.dataset.x_test[split.test_indices]
+    name, published = sweep.dataset.name, sweep.shallow.recipe == "published"
+    grey = name in ("mnist", "fashion_mnist", "kmnist") and method == "isolation_forest"
+    normalized = published and (name == "cifar10" or grey)
+    table = images.ndim == 2
+    steps = PreprocessingConfig(
+        contrast="l1" if normalized else "none", min_max=normalized, standardize=table
+    )
+    if method == "knn" and sweep.shallow.neighbors is not None:
+        steps, normalized = sweep.shallow.neighbors.preprocessing, False
+    fitted = preprocessing.fit(steps, images)
+    train, tested = (
+        detectors_features.to_features(preprocessing.apply(fitted, part)) for part in (images, test)
+    )
+    wants_pca = sweep.shallow.pca == "always" or (sweep.shallow.pca == "auto" and normalized)
+    if wants_pca:
+        return detectors_features.pca_features(train, tested)
+    return train, tested

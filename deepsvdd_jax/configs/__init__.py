@@ -1,0 +1,42 @@
+"""Every setting as a frozen, hashable dataclass, its checks, and JSON to and from."""
+
+from deepsvdd_jax.configs.checks import ConfigError
+from deepsvdd_jax.configs.data import DATASETS, DataConfig, PreprocessingConfig, SplitConfig
+from deepsvdd_jax.configs.network import NetworkConfig
+from deepsvdd_jax.configs.objective import ObjectiveConfig
+from deepsvdd_jax.configs.optimizer import OPTIMIZERS, OptimizerConfig
+from deepsvdd_jax.configs.run import EXPORT_PLATFORMS, DetectorConfig, PhaseConfig, RunConfig
+from deepsvdd_jax.configs.serialization import (
+    Config,
+    differences,
+    from_dict,
+    from_json,
+    replace_at,
+    to_dict,
+    to_json,
+    value_at,
+)
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DATASETS",
+    "DataConfig",
+    "DetectorConfig",
+    "EXPORT_PLATFORMS",
+    "NetworkConfig",
+    "OPTIMIZERS",
+    "ObjectiveConfig",
+    "OptimizerConfig",
+    "PhaseConfig",
+    "PreprocessingConfig",
+    "RunConfig",
+    "SplitConfig",
+    "differences",
+    "from_dict",
+    "from_json",
+    "replace_at",
+    "to_dict",
+    "to_json",
+    "value_at",
+]

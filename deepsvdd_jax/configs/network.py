@@ -1,0 +1,77 @@
+"""The layers of an encoder and its decoder."""
+
+import dataclasses
+from typing import Literal
+
+from deepsvdd_jax.configs.checks import (
+    ConfigError,
+    check_literals,
+    check_not_negative,
+    check_positive,
+    check_range,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """An encoder of convolution stages and dense layers, and the decoder that mirrors it.
+
+    Attributes:
+      name: the name it is known by.
+      stages: output channels of the convolutions of each stage; a 2x2 max-pool ends a stage.
+      hidden: widths of the dense layers between the last stage and the representation.
+      hidden_style: what follows each of them: nothing, the activation, or batch normalisation and
+        the activation.
+      rep_dim: width D of the representation.
+      kernel_size: side of every convolution kernel.
+      padding: `same` or `valid`.
+      activation: of the stages (and of hidden layers that have one).
+      leaky_slope: negative slope of the leaky ReLU.
+      batch_norm: normalise after each convolution.
+      affine: trainable scale and offset of the batch normalisation (an offset is a bias).
+      bias: bias terms in convolutions and dense layers. With them the hypersphere can collapse
+        (Ruff et al. 2018, proposition 2).
+      initializer: `glorot` (uniform; gain sqrt(2 / (1 + 0.01^2)) for convolutions, 1 for dense),
+        `glorot_unit` (gain 1 for all) or `torch` (uniform, +-1/sqrt(fan_in)).
+      decoder: `theano` or `pytorch`, the two decoders of the authors.
+      dropout: rate of the dropout; 0 is none.
+      dropout_on: after the `dense` hidden layers' inputs only, or after `all` stages too.
+    """
+
+    name: str = "lenet"
+    stages: tuple[tuple[int, ...], ...] = ((32,), (16,))
+    hidden: tuple[int, ...] = ()
+    hidden_style: Literal["linear", "activation", "batch_norm"] = "linear"
+    rep_dim: int = 32
+    kernel_size: int = 5
+    padding: Literal["same", "valid"] = "same"
+    activation: Literal["leaky_relu", "relu", "elu"] = "leaky_relu"
+    leaky_slope: float = 0.01
+    batch_norm: bool = True
+    affine: bool = False
+    bias: bool = False
+    initializer: Literal["glorot", "glorot_unit", "torch"] = "glorot"
+    decoder: Literal["theano", "pytorch"] = "theano"
+    dropout: float = 0.0
+    dropout_on: Literal["dense", "all"] = "dense"
+
+    def __post_init__(self) -> None:
+        check_literals(self)
+        check_positive("rep_dim", self.rep_dim)
+        check_positive("kernel_size", self.kernel_size)
+        # A negative slope is not monotone, which the pool before the activation needs.
+        check_not_negative("leaky_slope", self.leaky_slope)
+        check_range("dropout", self.dropout, 0.0, 1.0, right_open=True)
+        widths = [width for stage in self.stages for width in stage] + list(self.hidden)
+        if any(width < 1 for width in widths) or any(not stage for stage in self.stages):
+            raise ConfigError(f"network {self.name}: every layer needs a width of at least 1")
+
+    @property
+    def is_dense(self) -> bool:
+        """True for a network of dense layers only, which takes `[n, features]`."""
+        return not self.stages
+
+    @property
+    def has_bias_terms(self) -> bool:
+        """Whether some layer adds a trained offset, with which the hypersphere can collapse."""
+        return self.bias or (self.batch_norm and self.affine)

@@ -1,0 +1,145 @@
+"""A phase of training, a run of one or two phases, and a detector of several runs.
+
+A configuration is static: it is closed over when a program is compiled. What is to be vmapped
+(key, class, nu, weight decay, learning rate) travels as an array beside it.
+"""
+
+import dataclasses
+from typing import Literal
+
+from deepsvdd_jax.configs.checks import (
+    ConfigError,
+    check_literals,
+    check_not_negative,
+    check_positive,
+    check_range,
+)
+from deepsvdd_jax.configs.data import PreprocessingConfig
+from deepsvdd_jax.configs.network import NetworkConfig
+from deepsvdd_jax.configs.objective import ObjectiveConfig
+from deepsvdd_jax.configs.optimizer import OptimizerConfig
+
+EXPORT_PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseConfig:
+    """One phase of training: an objective, a solver, a length.
+
+    Attributes:
+      objective: what is minimised.
+      optimizer: the solver.
+      epochs: passes over the training set.
+      batch_size: images a step.
+      weight_decay: lambda; the loss gets `weight_decay_factor * lambda * sum ||W||^2`.
+      weight_decay_factor: 1/2 in the paper, 2 in the ITU report.
+      whole_batches: leave out the images of the last partial batch and shuffle only the order of
+        fixed batches (Theano code); False shuffles images and trains on a partial last batch.
+      stop_below: stop a run once an epoch's mean loss is below this; None never.
+    """
+
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    epochs: int = 50
+    batch_size: int = 200
+    weight_decay: float = 1e-6
+    weight_decay_factor: float = 0.5
+    whole_batches: bool = False
+    stop_below: float | None = None
+
+    def __post_init__(self) -> None:
+        check_positive("epochs", self.epochs)
+        check_positive("batch_size", self.batch_size)
+        check_not_negative("weight_decay", self.weight_decay)
+        check_not_negative("weight_decay_factor", self.weight_decay_factor)
+        if self.stop_below is not None:
+            check_not_negative("stop_below", self.stop_below)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """All that a run needs besides its key and its data.
+
+    Attributes:
+      preset: the name of the preset it started from.
+      preprocessing: pixels to network input.
+      network: encoder and decoder.
+      pretraining: autoencoder phase that initialises the encoder; None starts from random weights.
+      training: the phase that is evaluated; with a `reconstruction` objective the run is a DCAE.
+      first_layer: `random`, or the atoms of a `dictionary` learned from training images.
+      initial_model: folder of a saved model whose weights a run starts from; None draws them.
+      threshold_quantile: quantile of the training scores above which a score is anomalous.
+    """
+
+    preset: str = "custom"
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    network: NetworkConfig = NetworkConfig()
+    pretraining: PhaseConfig | None = None
+    training: PhaseConfig = PhaseConfig()
+    first_layer: Literal["random", "dictionary"] = "random"
+    initial_model: str | None = None
+    threshold_quantile: float = 0.99
+
+    def __post_init__(self) -> None:
+        check_literals(self)
+        if not 0.0 < self.threshold_quantile <= 1.0:
+            raise ConfigError(
+                f"threshold_quantile is {self.threshold_quantile}; it must lie in (0, 1]"
+            )
+        if self.pretraining is not None and self.pretraining.objective.kind != "reconstruction":
+            raise ConfigError("pretraining must have a reconstruction objective")
+        if self.first_layer == "dictionary" and self.network.is_dense:
+            raise ConfigError(
+                f"first_layer dictionary needs convolutions; network {self.network.name} has none"
+            )
+
+    @property
+    def needs_decoder(self) -> bool:
+        """Whether any phase reconstructs its input."""
+        return self.pretraining is not None or self.training_reconstructs
+
+    @property
+    def training_reconstructs(self) -> bool:
+        """Whether the evaluated phase uses the decoder."""
+        objective = self.training.objective
+        return objective.kind == "reconstruction" or objective.reconstruction_penalty > 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorConfig:
+    """A scorer with a threshold: what to train, how often, and from where a score is anomalous.
+
+    Attributes:
+      run: of every member.
+      seeds: one member each; several make an ensemble.
+      calibration_fraction: share of the normals that is held out of training, for p-values and the
+        `conformal` threshold.
+      threshold_rule: `quantile` (`run.threshold_quantile` of the training scores), `contamination`
+        (a share of all given samples lies above), `radius` (outside the sphere: d > R^2, whose nu
+        is the objective's) or `conformal` (a normal lies above with probability `alarm_rate` at
+        most). Where there are few samples for the network, those that it was trained on lie much
+        closer to the center than new ones: `conformal` alone knows about that.
+      contamination: share of the samples that is anomalous, for the rule of that name.
+      alarm_rate: bound of the false-alarm rate, for the rule `conformal`.
+    """
+
+    run: RunConfig = RunConfig()
+    seeds: tuple[int, ...] = (0,)
+    calibration_fraction: float = 0.0
+    threshold_rule: Literal["quantile", "contamination", "radius", "conformal"] = "quantile"
+    contamination: float = 0.1
+    alarm_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_literals(self)
+        if not self.seeds:
+            raise ConfigError("seeds is empty; give at least one")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ConfigError(f"seeds are {self.seeds}; they must be distinct and not negative")
+        check_range("calibration_fraction", self.calibration_fraction, 0.0, 1.0, right_open=True)
+        if self.threshold_rule == "conformal" and not self.calibration_fraction:
+            raise ConfigError("threshold_rule conformal needs a calibration_fraction above 0")
+        if not 0.0 < self.contamination <= 0.5:
+            raise ConfigError(f"contamination is {self.contamination}; it must lie in (0, 0.5]")
+        if not 0.0 < self.alarm_rate < 1.0:
+            raise ConfigError(f"alarm_rate is {self.alarm_rate}; it must lie in (0, 1)")

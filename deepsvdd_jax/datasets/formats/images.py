@@ -1,0 +1,266 @@
+"""Image files of any common format, decoded to uint8 arrays with a bound on their size."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepsvdd_jax.datasets.dataset import DataError, one_line
+from deepsvdd_jax.datasets.formats.archives import MAX_MEMBER_BYTES, read_file
+from deepsvdd_jax.datasets.memory import available_memory
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# Told by their first bytes, whatever the file's name is.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "PPM", "WEBP")
+# These run another program, unpack without a bound, or have no decoder in Pillow.
+_NOT_READ = frozenset(("EPS", "FITS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "XVTHUMB"))
+_GRAY_MODES = ("1", "L", "LA", "La")
+# Of Pillow's image, its conversions and the array, at most at one time.
+_BYTES_PER_PIXEL = 16
+_SMALL_BYTES = 1 << 28
+_PIXELS_LOCK = threading.RLock()
+_logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def _endings() -> dict[str, str]:
+    """Returns the format of every ending that is read: all that Pillow decodes by itself."""
+    from PIL import Image
+
+    Image.init()
+    known = {**Image.registered_extensions(), ".mpo": "JPEG"}
+    return {
+        ending: name
+        for ending, name in known.items()
+        if name in Image.OPEN and name not in _NOT_READ
+    }
+
+
+def is_image_name(name: str) -> bool:
+    """Says whether a file is an image that is read, by the ending of its name."""
+    return Path(name).suffix.lower() in _endings()
+
+
+def formats_of(name: str) -> tuple[str, ...]:
+    """Returns the formats that a file of this name may have: a few that their first bytes tell
+    for certain, and the one that its ending names."""
+    named = _endings().get(Path(name).suffix.lower())
+    return _FORMATS if named is None or named in _FORMATS else (*_FORMATS, named)
+
+
+def decode_image(
+    data: bytes,
+    source: str,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    formats: tuple[str, ...] = _FORMATS,
+    megapixels: int | None = None,
+) -> np.ndarray:
+    """Decodes one image file and resizes it.
+
+    The orientation that a camera noted is applied. 16-bit gray values keep their upper eight bits.
+    Transparent pixels are laid over black. Palette images become RGB, of an animation the first
+    frame counts. For resizing see `resize_image`.
+
+    Args:
+      data: the whole file.
+      source: its name, for messages.
+      size: (height, width) to resize to; None keeps the size.
+      channels: 1 converts to gray, 3 to RGB; None keeps gray gray and makes all else RGB.
+      formats: Pillow's names of the formats that it may have, see `formats_of`.
+      megapixels: most of them in an image; None is Pillow's bound against attacks, 89. More than
+        that are allowed as far as memory is free.
+
+    Returns:
+      uint8 `[height, width, channels]`.
+
+    Raises:
+      DataError: damaged, of no known format, floating-point pixels, or too many pixels.
+    """
+    from PIL import Image
+
+    try:
+        with (
+            _pixels_bounded(megapixels),
+            Image.open(io.BytesIO(data), formats=formats) as image,
+        ):
+            _check_memory(image, source)
+            image.load()
+            array = _to_array(image, source, channels)
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(
+            f"{source}: too many pixels ({one_line(error)}); --max_megapixels=N allows N million"
+        ) from error
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files.
+        raise DataError(
+            f"{source}: damaged or not an image ({one_line(error)}); replace or remove it"
+        ) from error
+    return array if size is None else resize_image(array, size)
+
+
+@contextlib.contextmanager
+def _pixels_bounded(megapixels: int | None) -> Iterator[None]:
+    """Makes Pillow refuse images of more pixels; its bound is one for the whole process."""
+    from PIL import Image
+
+    own = contextlib.nullcontext() if megapixels is None else _PIXELS_LOCK
+    with own, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        before = Image.MAX_IMAGE_PIXELS
+        try:
+            if megapixels is not None:
+                Image.MAX_IMAGE_PIXELS = megapixels * 1_000_000
+            yield
+        finally:
+            if megapixels is not None:
+                Image.MAX_IMAGE_PIXELS = before
+
+
+def _check_memory(image: Image.Image, source: str) -> None:
+    needed = image.width * image.height * _BYTES_PER_PIXEL
+    if needed <= _SMALL_BYTES:
+        return
+    free = available_memory()
+    if free is not None and needed > free:
+        raise DataError(
+            f"{source}: {image.width} x {image.height} pixels take up to {needed / 1e9:.1f} GB of"
+            f" memory, of which {free / 1e9:.1f} GB are free"
+        )
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes an image, bilinear and antialiased: Pillow's `BILINEAR`.
+
+    When shrinking, the filter widens with the scale.
+
+    Args:
+      image: uint8 `[height, width, channels]` with 1 or 3 channels.
+      size: (height, width) to resize to.
+
+    Returns:
+      uint8 `[*size, channels]`.
+    """
+    from PIL import Image
+
+    if image.shape[:2] == size:
+        return image
+    plain = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    resized = np.array(plain.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return resized.reshape(*size, image.shape[2])
+
+
+def read_image(
+    path: Path,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    megapixels: int | None = None,
+) -> np.ndarray:
+    """Reads one image file (touches files); see `decode_image`."""
+    # Room for four bytes a pixel.
+    limit = max(MAX_MEMBER_BYTES, 4_000_000 * (megapixels or 0))
+    data = read_file(path, limit)
+    return decode_image(data, str(path), size, channels, formats_of(path.name), megapixels)
+
+
+def iter_images(
+    paths: Sequence[Path],
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    batch_size: int = 256,
+    skip_unreadable: bool = False,
+    megapixels: int | None = None,
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Streams images in batches, so that memory holds one batch (touches files).
+
+    Args:
+      paths: image files.
+      size: (height, width) to resize to; None: all must agree with the first.
+      channels: 1, 3, or None: all must agree with the first.
+      batch_size: images a batch; the last batch may be smaller.
+      skip_unreadable: leave out damaged files with a logged warning instead of failing. An image of
+        another shape is an error all the same.
+      megapixels: most of them in an image, see `decode_image`.
+
+    Yields:
+      The names, as given in `paths`, and uint8 `[batch, height, width, channels]`.
+
+    Raises:
+      DataError: a damaged file, or an image of another shape than the first.
+    """
+    first: tuple[Path, tuple[int, ...]] | None = None
+    names: list[str] = []
+    batch: list[np.ndarray] = []
+    for path in paths:
+        try:
+            image = read_image(path, size, channels, megapixels)
+        except DataError as error:
+            if not skip_unreadable:
+                raise
+            _logger.warning("skipped %s", error)
+            continue
+        if first is None:
+            first = path, image.shape
+        elif image.shape != first[1]:
+            raise DataError(
+                f"{path}: {_shape_words(image.shape)}, but {first[0]} has {_shape_words(first[1])};"
+                " pass --image_size and --channels to convert all images alike"
+            )
+        names.append(str(path))
+        batch.append(image)
+        if len(batch) == batch_size:
+            yield names, np.stack(batch)
+            names, batch = [], []
+    if batch:
+        yield names, np.stack(batch)
+
+
+def _shape_words(shape: tuple[int, ...]) -> str:
+    height, width, channels = shape
+    return f"{height}x{width} pixels (height x width) and {channels} channel(s)"
+
+
+def _to_array(image: Image.Image, source: str, channels: int | None) -> np.ndarray:
+    from PIL import ImageOps
+
+    plain = _eight_bits(ImageOps.exif_transpose(image), source)
+    if channels is not None:
+        plain = plain.convert("L" if channels == 1 else "RGB")
+    array = np.array(plain)
+    return array if array.ndim == 3 else array[..., None]
+
+
+def _eight_bits(image: Image.Image, source: str) -> Image.Image:
+    """Converts an image of any mode to `L` or `RGB`."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise DataError(
+            f"{source}: floating-point pixels have no fixed range; save it with 8 or 16 bits,"
+            " or pass the pixels as an npz file"
+        )
+    if image.mode == "I" or image.mode.startswith("I;"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise DataError(
+                f"{source}: pixels from {values.min()} to {values.max()}, expected 16 bits"
+            )
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    target = "L" if image.mode in _GRAY_MODES else "RGB"
+    if not image.has_transparency_data:
+        return image.convert(target)
+    layered = image.convert("RGBA")
+    black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, layered).convert(target)

@@ -1,0 +1,62 @@
+"""From normal images to a model and its scores."""
+
+from typing import TYPE_CHECKING
+
+from deepsvdd_jax.faces import attach
+
+if TYPE_CHECKING:
+    from deepsvdd_jax.detectors.deep_svdd import (
+        CollapseWarning,
+        History,
+        Images,
+        Scores,
+        TrainingError,
+        combine_distances,
+        fit_detector,
+        held_out_count,
+        make_model,
+        member_distances,
+        network_values,
+        preprocessing_of,
+        score_images,
+        states_of,
+    )
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "deep_svdd": (
+            "CollapseWarning",
+            "History",
+            "Images",
+            "Scores",
+            "TrainingError",
+            "combine_distances",
+            "fit_detector",
+            "held_out_count",
+            "make_model",
+            "member_distances",
+            "network_values",
+            "preprocessing_of",
+            "score_images",
+            "states_of",
+        ),
+    },
+)
+
+__all__ = [
+    "CollapseWarning",
+    "History",
+    "Images",
+    "Scores",
+    "TrainingError",
+    "combine_distances",
+    "fit_detector",
+    "held_out_count",
+    "make_model",
+    "member_distances",
+    "network_values",
+    "preprocessing_of",
+    "score_images",
+    "states_of",
+]

@@ -1,0 +1,522 @@
+"""From normal images to a model with a threshold, and from a model to scores of new images.
+
+A model's members, one for each seed, train in one program. Scores are higher for more anomalous
+images: of a single member d, or d - R^2 for a soft boundary; of several the mean over members of d,
+each divided by its mean over the training images.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as Spec
+
+from deepsvdd_jax import preprocessing, runs, scoring, training
+from deepsvdd_jax.configs import ConfigError, DetectorConfig, ObjectiveConfig, RunConfig
+from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.io.models import Model
+from deepsvdd_jax.networks import Network, build_network
+from deepsvdd_jax.preprocessing import Preprocessing, Scaling, Whitening
+from deepsvdd_jax.runs import initialization, streamed
+from deepsvdd_jax.scoring import calibration, metrics
+from deepsvdd_jax.training import TrainState
+
+Images = npt.NDArray[Any]
+Scores = npt.NDArray[np.float32]
+History = dict[str, dict[str, npt.NDArray[Any]]]
+"""By phase and name of `training.EpochInfo`: `[members, epochs, ...]`; where `ran` is False, a
+member had stopped and the other values mean nothing."""
+
+# Of one call that scores: steps of a device, and bytes of its images.
+_MOST_BATCHES_PER_CALL = 32
+_BYTES_PER_CALL = 1 << 25
+
+# Epochs between two calls of `on_progress`.
+_EPOCHS_PER_REPORT = 5
+
+# The number of training images is rounded up to a multiple of this at least: what is compiled for
+# one number serves the numbers near it.
+_SMALLEST_POOL_STEP = 64
+
+_EMPTY_WHITENING = Whitening(np.zeros(0), np.zeros((0, 0)))
+
+
+class TrainingError(RuntimeError):
+    """Training gave no usable network; one line that names the seeds and says what may help."""
+
+
+class CollapseWarning(UserWarning):
+    """A network maps nearly every input to one point, so that its scores tell little."""
+
+
+# --- fitting ------------------------------------------------------------------------------------
+
+
+def fit_detector(
+    config: DetectorConfig,
+    images: npt.ArrayLike,
+    *,
+    feature_names: tuple[str, ...] = (),
+    groups: npt.ArrayLike | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Model, History]:
+    """Trains all members on normal images and sets the threshold.
+
+    The calibration part is a permutation's, drawn from the first seed; preprocessing is fitted to
+    the rest. On the same machine equal arguments give equal models, to the last bit.
+
+    Args:
+      config: what to train.
+      images: `[n, height, width, channels]` or `[n, features]`, see `network_values`.
+      feature_names: columns of a table, kept in the model.
+      groups: `[n]`, equal for images that are held out together or not at all, as near-duplicates
+        should be; None holds out one by one.
+      on_progress: called now and then with the epochs that are done, and all there are.
+
+    Returns:
+      The model, and the history of its training.
+
+    Raises:
+      ConfigError: a setting that does not suit the images, or too few of these for the alarm rate.
+      DataError: images that cannot be trained on.
+      TrainingError: a member failed.
+    """
+    values = network_values(images)
+    _check_trainable(values)
+    train, held_out = _split(config, values, groups)
+    runs.check_image_count(config.run, len(train))
+    fitted = preprocessing.fit(config.run.preprocessing, train)
+    outcome, progress = _train(config, preprocessing.apply(fitted, train), on_progress)
+    _check_outcome(config, outcome)
+    model = make_model(config.run, fitted, outcome.state, values.shape[1:], feature_names)
+    history = {phase: info._asdict() for phase, info in progress.history.items()}
+    model = _with_threshold(config, model, train, held_out, progress)
+    _warn_of_collapse(config, model, outcome.spread)
+    return model, history
+
+
+def held_out_count(calibration_fraction: float, count: int) -> int:
+    """Returns how many of `count` samples are held out of training: at least one of a share that
+    is not 0."""
+    return max(1, round(calibration_fraction * count)) if calibration_fraction else 0
+
+
+def _split(
+    config: DetectorConfig, values: Images, groups: npt.ArrayLike | None
+) -> tuple[Images, Images]:
+    """Returns the training part and the calibration part."""
+    count = len(values)
+    wanted = held_out_count(config.calibration_fraction, count)
+    random = np.random.RandomState(config.seeds[0] % 2**32)
+    held_out = _held_out(random, wanted, np.arange(count) if groups is None else groups)
+    if config.calibration_fraction and count - held_out.sum() < 2:
+        raise ConfigError(
+            f"calibration_fraction {config.calibration_fraction:g} of {count} samples leaves "
+            f"{held_out.sum()} for calibration and {count - held_out.sum()} for training; at least "
+            "2 are needed for training"
+        )
+    if config.threshold_rule == "conformal":
+        # Before the training, not after it.
+        calibration.conformal_threshold(np.zeros(held_out.sum()), config.alarm_rate)
+    return values[~held_out], values[held_out]
+
+
+def _held_out(
+    random: np.random.RandomState, wanted: int, groups: npt.ArrayLike
+) -> npt.NDArray[np.bool_]:
+    """Returns which samples are held out, `[n]`: whole groups, drawn until there are enough."""
+    if not wanted:
+        return np.zeros(len(np.asarray(groups)), bool)
+    _, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = random.permutation(len(sizes))
+    drawn = np.searchsorted(np.cumsum(sizes[order]), wanted) + 1
+    return np.isin(members, order[:drawn])
+
+
+def _train(
+    config: DetectorConfig,
+    images: Images,
+    on_progress: Callable[[int, int], None] | None,
+) -> tuple[runs.Outcome, runs.Progress]:
+    count = len(images)
+    padding = _padded_count(count) - count
+    pool = np.pad(images, ((0, padding), *((0, 0),) * (images.ndim - 1)))
+    ones = (1,) * (images.ndim - 1)
+    data = training.run_data(np.arange(count), count + padding, np.zeros(ones), np.ones(ones))
+    keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in config.seeds], np.uint32))
+    weights = [initialization.initial_weights(config.run, images, seed) for seed in config.seeds]
+
+    def report(progress: runs.Progress) -> None:
+        assert on_progress is not None
+        on_progress(_epochs_done(config.run, progress), _epochs(config.run))
+
+    return runs.train_runs(
+        keys,
+        config.run,
+        pool,
+        data=[data] * len(config.seeds),
+        weights=weights,
+        engine=streamed.choose_engine(None, pool),
+        epochs_per_call=_EPOCHS_PER_REPORT if on_progress else runs.MOST_EPOCHS_PER_CALL,
+        on_progress=report if on_progress else None,
+    )
+
+
+def _padded_count(count: int) -> int:
+    """Returns a number of images to compile for: few numbers, an eighth larger at most but for
+    small ones."""
+    step = max(_SMALLEST_POOL_STEP, 2 ** (count.bit_length() - 4))
+    return -(-count // step) * step
+
+
+def _epochs(config: RunConfig) -> int:
+    return config.training.epochs + (config.pretraining.epochs if config.pretraining else 0)
+
+
+def _epochs_done(config: RunConfig, progress: runs.Progress) -> int:
+    if runs.is_over(config, progress):
+        return _epochs(config)
+    before = _epochs(config) - config.training.epochs if progress.phase == "training" else 0
+    return before + progress.epoch
+
+
+def _check_outcome(config: DetectorConfig, outcome: runs.Outcome) -> None:
+    seeds = np.array(config.seeds)
+    failure = np.asarray(outcome.state.failure)
+    for code, reason in training.FAILURES.items():
+        if np.any(failure == code):
+            raise TrainingError(f"training failed for {_named(seeds[failure == code])}: {reason}")
+
+
+def _warn_of_collapse(config: DetectorConfig, model: Model, noise_spread: Array) -> None:
+    """Warns of members that map nearly every input to one point, or with bias terms every training
+    sample: noise may still be told from these, so that its spread does not show it."""
+    if config.run.training.objective.kind == "reconstruction":
+        return
+    seeds, everything = np.array(config.seeds), np.asarray(noise_spread) < metrics.COLLAPSED_SPREAD
+    # A user's module may have biases.
+    has_bias_terms = getattr(config.run.network, "has_bias_terms", True)
+    training_set = ~everything & np.array(
+        [
+            has_bias_terms and metrics.is_collapsed_on_training(mean, center)
+            for mean, center in zip(model.train_means, model.center, strict=True)
+        ]
+    )
+    for collapsed, what in ((everything, "input"), (training_set, "training sample")):
+        if np.any(collapsed):
+            warnings.warn(
+                f"{_named(seeds[collapsed])}: the hypersphere collapsed, nearly every {what} is "
+                "mapped to one point; use a network without bias, a lower learning rate or fewer "
+                "epochs",
+                CollapseWarning,
+                stacklevel=3,
+            )
+
+
+def _named(seeds: npt.NDArray[np.integer]) -> str:
+    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds))
+
+
+# --- the model ----------------------------------------------------------------------------------
+
+
+def make_model(
+    config: RunConfig,
+    fitted: Preprocessing,
+    states: TrainState,
+    image_shape: tuple[int, ...],
+    feature_names: tuple[str, ...] = (),
+) -> Model:
+    """Returns the model of trained states, still without a threshold: everything is normal.
+
+    Args:
+      config: of the runs.
+      fitted: what maps images to network input.
+      states: stacked along a leading axis of members.
+      image_shape: of one image.
+      feature_names: columns of a table.
+    """
+    whitening = fitted.whitening or _EMPTY_WHITENING
+    params, statistics, center, squared_radius = jax.device_get(
+        (states.params, states.statistics, states.center, states.squared_radius)
+    )
+    return Model(
+        config=config,
+        image_shape=tuple(image_shape),
+        feature_names=feature_names,
+        params=params,
+        statistics=statistics,
+        center=center,
+        squared_radius=squared_radius,
+        train_means=np.ones(len(center)),
+        shift=fitted.scaling.shift,
+        scale=fitted.scaling.scale,
+        whitening_mean=whitening.mean,
+        whitening_matrix=whitening.matrix,
+        calibration_scores=np.zeros(0, np.float32),
+        threshold=float("inf"),
+        summary={},
+    )
+
+
+def _with_threshold(
+    config: DetectorConfig, model: Model, train: Images, held_out: Images, progress: runs.Progress
+) -> Model:
+    """Returns the model with what is learned from scores: radius, means, calibration, threshold."""
+    nu = config.run.training.objective.nu
+    distances = member_distances(model, train)
+    # Here and later one and the same program measures distances: at the radius d - R^2 is 0.
+    squared_radius = [calibration.radius_threshold(one, nu) for one in distances]
+    model = model._replace(
+        squared_radius=np.array(squared_radius, np.float32),
+        train_means=distances.mean(axis=1, dtype=np.float64),
+    )
+    train_scores = combine_distances(model, distances)
+    model = model._replace(calibration_scores=np.sort(score_images(model, held_out)))
+    if not (np.isfinite(train_scores).all() and np.isfinite(model.calibration_scores).all()):
+        raise TrainingError("scores are not finite; lower the learning rate")
+    threshold, rule = _threshold(config, train_scores, model.calibration_scores)
+    ran = np.asarray(progress.history["training"].ran).sum(axis=1)
+    return model._replace(
+        threshold=threshold,
+        summary={
+            "objective": config.run.training.objective.kind,
+            "seeds": list(config.seeds),
+            "train_samples": len(train),
+            "calibration_samples": len(held_out),
+            "epochs": [int(epochs) for epochs in ran],
+            "threshold_rule": rule,
+            "train_alarms": int(np.sum(train_scores > threshold)),
+        },
+    )
+
+
+def _threshold(
+    config: DetectorConfig, train_scores: Scores, calibration_scores: Scores
+) -> tuple[float, str]:
+    """Returns the threshold and a few words on where it comes from."""
+    nu, quantile = config.run.training.objective.nu, config.run.threshold_quantile
+    if config.threshold_rule == "contamination":
+        every = np.concatenate([train_scores, calibration_scores])
+        threshold = calibration.contamination_threshold(every, config.contamination)
+        return threshold, f"a share of {config.contamination:g} of all given samples is above"
+    if config.threshold_rule == "radius":
+        threshold = calibration.radius_threshold(train_scores, nu)
+        return threshold, f"outside the sphere, where a share of {nu:g} of the training may be"
+    if config.threshold_rule == "conformal":
+        threshold = calibration.conformal_threshold(calibration_scores, config.alarm_rate)
+        return threshold, f"a normal is above with probability {config.alarm_rate:g} at most"
+    threshold = metrics.training_threshold(train_scores, quantile)
+    return threshold, f"quantile {quantile:g} of the training scores"
+
+
+# --- scoring ------------------------------------------------------------------------------------
+
+
+def score_images(model: Model, images: npt.ArrayLike) -> Scores:
+    """Returns the anomaly scores of images, float32 `[n]`, higher = more anomalous.
+
+    One member: d (a squared distance; of an autoencoder the summed squared error), or d - R^2 for
+    a soft boundary. Several: the mean over members of d / its mean over the training images.
+
+    Args:
+      model: fitted or loaded.
+      images: `[n, *model.image_shape]`, see `network_values`.
+
+    Raises:
+      DataError: images of another shape, or values that are not finite.
+    """
+    return combine_distances(model, member_distances(model, images))
+
+
+def combine_distances(model: Model, distances: Scores) -> Scores:
+    """Returns scores, float32 `[n]`, from the members' distances `[members, n]`."""
+    if len(distances) > 1:
+        # A member whose distances are all 0 has no unit; it adds nothing.
+        units = np.where(model.train_means > 0, model.train_means, 1.0)
+        return np.asarray((distances / units[:, None]).mean(axis=0), np.float32)
+    if model.config.training.objective.kind == "soft-boundary":
+        return np.asarray(distances[0] - model.squared_radius[0])
+    return np.asarray(distances[0])
+
+
+def member_distances(model: Model, images: npt.ArrayLike) -> Scores:
+    """Returns d of every image to every member's center, float32 `[members, n]`.
+
+    Arguments and errors are those of `score_images`.
+    """
+    values = network_values(images)
+    if values.shape[1:] != model.image_shape:
+        raise DataError(
+            f"samples of shape {values.shape[1:]}; this model was trained on {model.image_shape}"
+        )
+    fitted = preprocessing_of(model)
+    network = build_network(model.config.network, model.image_shape)
+    objective = model.config.training.objective
+    # Every device works on batches of one size: how many devices there are changes no score.
+    devices = min(jax.local_device_count(), max(1, -(-len(values) // _batch_size())))
+    size = devices * _batch_size() * _batches_per_call(model.image_shape)
+    mesh = runs.make_mesh(jax.local_devices()[:devices])
+    states = jax.device_put(states_of(model), NamedSharding(mesh, Spec()))
+    parts = []
+    for start in range(0, len(values), size):
+        batch = preprocessing.apply_unscaled(fitted, values[start : start + size])
+        filled, counts = _shared_out(batch, devices, size // devices)
+        # Not waited for: the host prepares the next call meanwhile.
+        found = _distances(states, fitted.scaling, filled, counts, network, objective, mesh)
+        parts.append((found, counts))
+    distances = [np.zeros((len(model.center), 0), np.float32)]
+    for found, counts in parts:
+        of_devices = np.split(np.asarray(found), devices, axis=1)
+        distances += [some[:, :count] for some, count in zip(of_devices, counts, strict=True)]
+    return np.concatenate(distances, axis=1)
+
+
+def _shared_out(images: Images, devices: int, most: int) -> tuple[Images, npt.NDArray[np.int32]]:
+    """Shares images out evenly, in whole batches: `[devices most, ...]`, every device's filled up
+    with zeros, and how many each has, int32 `[devices]`."""
+    if len(images) == devices * most:
+        return images, np.full(devices, most, np.int32)
+    batches = -(-len(images) // _batch_size())
+    ends = np.arange(1, devices + 1) * batches // devices * _batch_size()
+    shares = np.split(images, ends[:-1])
+    filled = np.zeros((devices, most, *images.shape[1:]), np.float32)
+    for place, share in zip(filled, shares, strict=True):
+        place[: len(share)] = share
+    return filled.reshape(-1, *images.shape[1:]), np.array([*map(len, shares)], np.int32)
+
+
+def _batch_size() -> int:
+    """Returns how many images a step takes: a CPU's caches like few."""
+    return 64 if jax.default_backend() == "cpu" else 512
+
+
+def _batches_per_call(image_shape: tuple[int, ...]) -> int:
+    """Returns how many steps a device takes in one call; bounds the memory of large images."""
+    batch_bytes = 4 * _batch_size() * int(np.prod(image_shape))
+    return max(1, min(_MOST_BATCHES_PER_CALL, _BYTES_PER_CALL // batch_bytes))
+
+
+@functools.partial(jax.jit, static_argnames=("network", "objective", "mesh"))
+def _distances(
+    states: TrainState,
+    scaling: Scaling,
+    images: Array,
+    counts: Array,
+    network: Network,
+    objective: ObjectiveConfig,
+    mesh: Mesh,
+) -> Array:
+    """Returns the distances `[members, n]` of unscaled images `[n, ...]`, of every device's share
+    those of the first `counts[device]` at least."""
+    size = _batch_size()
+
+    def of_member(images: Array, state: TrainState) -> Array:
+        return scoring.batch_distances(state, images, network, objective)
+
+    of_members = runs.map_runs(of_member, runs.make_mesh(jax.local_devices()[:1]))
+
+    def of_device(images: Array, counts: Array, states: TrainState, scaling: Scaling) -> Array:
+        def step(index: Array, found: Array) -> Array:
+            batch = jax.lax.dynamic_slice_in_dim(images, index * size, size)
+            scaled = (batch - scaling.shift[None]) * scaling.scale[None]
+            distances = of_members(scaled, states)
+            return jax.lax.dynamic_update_slice_in_dim(found, distances, index * size, 1)
+
+        nothing = jnp.zeros((states.center.shape[0], len(images)))
+        return jax.lax.fori_loop(0, (counts[0] + size - 1) // size, step, nothing)
+
+    return jax.shard_map(
+        of_device,
+        mesh=mesh,
+        in_specs=(Spec("run"), Spec("run"), Spec(), Spec()),
+        out_specs=Spec(None, "run"),
+        check_vma=False,
+    )(images, counts, states, scaling)
+
+
+def states_of(model: Model) -> TrainState:
+    """Returns the members as stacked states, as far as scoring looks at them."""
+    nothing: Any = np.zeros(len(model.center), np.float32)
+    center: Any = model.center
+    squared_radius: Any = model.squared_radius
+    return TrainState(
+        params=model.params,
+        statistics=model.statistics,
+        optimizer_state=None,
+        center=center,
+        squared_radius=squared_radius,
+        step=nothing,
+        epoch=nothing,
+        active=nothing,
+        failure=nothing,
+    )
+
+
+def preprocessing_of(model: Model) -> Preprocessing:
+    """Returns what maps raw images to network input."""
+    whitening = Whitening(model.whitening_mean, model.whitening_matrix)
+    return Preprocessing(
+        model.config.preprocessing.contrast,
+        whitening if len(model.whitening_mean) else None,
+        Scaling(model.shift, model.scale),
+    )
+
+
+# --- input --------------------------------------------------------------------------------------
+
+
+def network_values(images: npt.ArrayLike) -> Images:
+    """Returns images or a table as the numbers that preprocessing starts from.
+
+    Integers in an image are grey levels of 0 .. 255 and are divided by 255 (uint8 later, to save
+    memory); floats are taken as they are, in [0, 1] by custom. A table is taken as it is.
+
+    Args:
+      images: `[n, height, width, channels]` or `[n, features]`, numpy or JAX array.
+
+    Returns:
+      uint8 images, or float32.
+
+    Raises:
+      DataError: no numbers, another number of axes, or values that are not finite in float32.
+    """
+    values = np.asarray(images)
+    if values.ndim not in (2, 4) or 0 in values.shape[1:]:
+        raise DataError(
+            f"samples of shape {values.shape[1:]}; an image is (height, width, channels), the row "
+            "of a table (features,)"
+        )
+    if values.dtype.kind not in "buif":
+        raise DataError(f"samples of type {values.dtype}; they must be numbers")
+    if values.ndim == 4 and values.dtype == np.uint8:
+        return values
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers: Images = values.astype(np.float32, copy=False)
+        if values.ndim == 4 and values.dtype.kind in "ui":
+            numbers = numbers / np.float32(255)
+        # A sum is finite only if all values are, and less work than asking each of them; in float32
+        # it may overflow all the same.
+        if np.isfinite(numbers.sum()) or np.isfinite(numbers.sum(dtype=np.float64)):
+            return numbers
+    bad = np.array([not np.isfinite(number).all() for number in numbers])
+    if np.any(bad):
+        raise DataError(
+            f"{np.sum(bad)} of {len(bad)} samples hold NaN, infinity or a value too large for "
+            f"float32, the first is sample {np.argmax(bad)}"
+        )
+    return numbers
+
+
+def _check_trainable(values: Images) -> None:
+    if len(values) < 2:
+        raise DataError(f"n_samples={len(values)}; at least 2 are needed for training")
+    if np.all(values[1:] == values[:1]):
+        raise DataError(f"all {len(values)} samples are equal; there is nothing to learn from them")

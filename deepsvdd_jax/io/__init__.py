@@ -1,0 +1,1 @@
+"""Files: npz within bounds, models, archives, atomic writing."""

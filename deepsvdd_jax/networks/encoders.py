@@ -1,0 +1,90 @@
+"""Encoders from a configuration: stages of convolutions, then dense layers."""
+
+import functools
+
+import flax.linen as nn
+from jax import Array
+
+from deepsvdd_jax.configs import ConfigError, NetworkConfig
+from deepsvdd_jax.networks.base import ImageShape, Network, as_network, network_from_module
+from deepsvdd_jax.networks.decoders import Decoder, DenseDecoder, decoder_plan
+from deepsvdd_jax.networks.layers import Convolution, Dense, DenseBlock, without_padding
+
+
+class _Encoder(nn.Module):
+    """Convolution stages, then dense layers, then the representation without bias."""
+
+    config: NetworkConfig
+
+    @nn.compact
+    def __call__(self, images: Array, mask: Array | None, train: bool) -> Array:
+        # What is not finite in padding would reach the gradient of the first kernel as 0 * inf.
+        config, values = self.config, without_padding(images, mask)
+        for number, stage in enumerate(config.stages):
+            for place, features in enumerate(stage):
+                pool = place == len(stage) - 1
+                name = f"stage{number}_{place}"
+                values = Convolution(config, features, pool, name=name)(values, mask, train)
+            if config.dropout_on == "all":
+                values = self._drop(values, train)
+        values = values.reshape(values.shape[0], -1)
+        style = "activation" if config.is_dense else config.hidden_style
+        for number, features in enumerate(config.hidden):
+            values = self._drop(values, train)
+            values = DenseBlock(config, features, style, name=f"hidden{number}")(
+                values, mask, train
+            )
+        values = self._drop(values, train)
+        return Dense(config, config.rep_dim, name="representation")(values)
+
+    def _drop(self, values: Array, train: bool) -> Array:
+        if not self.config.dropout:
+            return values
+        return nn.Dropout(self.config.dropout, deterministic=not train)(values)
+
+
+@functools.lru_cache(maxsize=64)
+def build_network(config: NetworkConfig | nn.Module, image_shape: ImageShape) -> Network:
+    """Returns the pure functions of a network for images of one shape.
+
+    Args:
+      config: the description of one of the project's networks, or any flax module of the user's
+        that maps `[n, *image_shape]` to `[n, rep_dim]` (see `network_from_module`).
+      image_shape: `(height, width, channels)`, or `(features,)` for tables.
+
+    Raises:
+      ConfigError: the images do not fit the network.
+    """
+    if isinstance(config, nn.Module):
+        return network_from_module(config, image_shape)
+    check_image_shape(config, image_shape)
+
+    def decoder() -> nn.Module:
+        if config.is_dense:
+            return DenseDecoder(config, image_shape[0])
+        return Decoder(config, decoder_plan(config, image_shape))
+
+    network = as_network(_Encoder(config), decoder, image_shape)
+    return network._replace(draws=config.dropout > 0)
+
+
+def check_image_shape(config: NetworkConfig, image_shape: ImageShape) -> None:
+    """Checks that images of a shape can pass through a network.
+
+    Raises:
+      ConfigError: tables for convolutions, images for dense layers, or images that are too small.
+    """
+    if len(image_shape) != (1 if config.is_dense else 3):
+        kinds = ("tables [n, features]", "images [n, height, width, channels]")
+        wanted, found = kinds if config.is_dense else kinds[::-1]
+        raise ConfigError(f"network {config.name} takes {wanted}; the data are {found}")
+    side = min(image_shape[:2]) if not config.is_dense else 1
+    for stage in config.stages:
+        if config.padding == "valid":
+            side -= len(stage) * (config.kernel_size - 1)
+        side //= 2
+    if side < 1:
+        raise ConfigError(
+            f"network {config.name} halves images {len(config.stages)} times; "
+            f"{image_shape[0]}x{image_shape[1]} pixels are too few"
+        )

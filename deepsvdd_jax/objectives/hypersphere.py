@@ -1,0 +1,62 @@
+"""Distances to a center, and the loss over them (equations 3 and 4 of Ruff et al. 2018)."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from deepsvdd_jax.configs import ObjectiveConfig
+from deepsvdd_jax.objectives.radius import soft_boundary_losses
+from deepsvdd_jax.objectives.reduction import masked_mean, squared_kernel_norm
+
+
+def squared_distances(codes: Array, center: Array) -> Array:
+    """Returns d = ||phi - c||^2, `[n]`, of representations `[n, rep_dim]` and a center."""
+    return jnp.sum(jnp.square(codes - center[None]), axis=1)
+
+
+def hypersphere_loss(
+    codes: Array,
+    center: Array,
+    params: Any,
+    objective: ObjectiveConfig,
+    *,
+    mask: Array | None = None,
+    squared_radius: Array | float = 0.0,
+    nu: Array | float | None = None,
+    weight_decay: Array | float = 1e-6,
+    weight_decay_factor: float = 0.5,
+) -> Array:
+    """Returns the loss of a batch, weight decay included, a scalar.
+
+    One-class: mean d (equation 4 of Ruff et al. 2018); soft-boundary: mean of
+    `soft_boundary_losses` (equation 3). Both plus factor * lambda * sum_l ||W_l||_F^2; the factor
+    is 1/2 in the paper and 2 in the ITU report.
+
+    Args:
+      codes: `[n, rep_dim]`, representations.
+      center: `[rep_dim]`.
+      params: the network's parameters, for the decay.
+      objective: says which loss; its nu holds where `nu` is None.
+      mask: bool `[n]`, False on padding.
+      squared_radius: R^2, of the soft boundary.
+      nu: in (0, 1], may be traced.
+      weight_decay: lambda.
+      weight_decay_factor: see above.
+    """
+    losses = squared_distances(codes, center)
+    if objective.kind == "soft-boundary":
+        nu = objective.nu if nu is None else nu
+        losses = soft_boundary_losses(losses, jnp.asarray(squared_radius), nu)
+    decay = weight_decay_factor * weight_decay * squared_kernel_norm(params)
+    return masked_mean(losses, mask) + decay
+
+
+def away_from_zero(center: Array, floor: float) -> Array:
+    """Moves components with |c_i| < floor to floor, sign kept; an exact zero becomes +floor.
+
+    A component at 0 can be met by zero weights, the trivial solution. Both original codes leave
+    exact zeros alone.
+    """
+    pushed = jnp.where(center < 0, -floor, floor)
+    return jnp.where(jnp.abs(center) < floor, pushed, center)

@@ -1,0 +1,24 @@
+"""Values an example to one value a batch, and the weights' norm."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def masked_mean(values: Array, mask: Array | None = None) -> Array:
+    """Averages `[n]` over the examples whose mask is True; 0 if there is none."""
+    if mask is None:
+        return jnp.mean(values)
+    total = jnp.sum(jnp.where(mask, values, 0.0))
+    return total / jnp.maximum(jnp.sum(mask), 1)
+
+
+def squared_kernel_norm(params: Any) -> Array:
+    """Returns sum_l ||W_l||_F^2 over convolution and dense kernels, never biases or scales."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    kernels = [
+        leaf for path, leaf in leaves if getattr(path[-1], "key", None) in ("kernel", "embedding")
+    ]
+    return sum((jnp.sum(jnp.square(kernel)) for kernel in kernels), jnp.zeros(()))

@@ -1,0 +1,40 @@
+"""What several recipes share: the autoencoder phase and the preprocessing."""
+
+import dataclasses
+
+from deepsvdd_jax.configs import ObjectiveConfig, OptimizerConfig, PhaseConfig, PreprocessingConfig
+
+
+def autoencoder(
+    optimizer: OptimizerConfig,
+    epochs: int,
+    batch_size: int,
+    weight_decay: float,
+    whole_batches: bool = False,
+) -> PhaseConfig:
+    return PhaseConfig(
+        objective=ObjectiveConfig(kind="reconstruction"),
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        whole_batches=whole_batches,
+    )
+
+
+def default_autoencoder(training: PhaseConfig) -> PhaseConfig:
+    """Returns an autoencoder phase with the solver, length and batch size of a training phase."""
+    return dataclasses.replace(
+        training, objective=ObjectiveConfig(kind="reconstruction"), stop_below=None
+    )
+
+
+def theano_autoencoder_decay(dataset: str) -> float:
+    return 1e-3 if dataset in ("mnist", "fashion_mnist", "kmnist") else 1e-6
+
+
+def published_preprocessing(dataset: str) -> PreprocessingConfig:
+    # GTSRB is used as it is: pixels in [0, 1].
+    if dataset == "gtsrb":
+        return PreprocessingConfig(min_max=False)
+    return PreprocessingConfig(contrast="l1", min_max=True)

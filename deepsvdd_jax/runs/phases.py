@@ -1,0 +1,422 @@
+"""A whole run as a pure function, many runs as one program, the mesh, and the chunks between which
+a program can be left and taken up again.
+
+A program works on a fixed number of runs. On an accelerator they are vmapped; on a CPU each device
+loops over its runs, because there a batched convolution gains nothing, a loop skips a stopped run
+and steps that a smaller class does not need, and the result does not depend on the neighbours.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from deepsvdd_jax import convolution, objectives, scoring, training
+from deepsvdd_jax.configs import PhaseConfig, RunConfig
+from deepsvdd_jax.networks import Network, Params, Statistics
+from deepsvdd_jax.runs.state import (
+    Outcome,
+    Run,
+    Shared,
+    autoencoder_config,
+    phase_config,
+    phase_hyperparameters,
+)
+from deepsvdd_jax.training import EpochInfo, EpochKeys, RunData, TrainState
+
+
+def init_params(config: RunConfig, network: Network, run: Run) -> tuple[Params, Statistics]:
+    """Draws a run's weights; `run.weights` replaces what it names, under `statistics` running
+    statistics."""
+    key_init = jax.random.fold_in(run.key, 0)
+    params, statistics = network.init(key_init, config.needs_decoder)
+    weights = {name: value for name, value in run.weights.items() if name != "statistics"}
+    kept = run.weights.get("statistics", {})
+    return _replace_leaves(params, weights), _replace_leaves(statistics, kept)
+
+
+def _replace_leaves(params: Params, replacements: Params) -> Params:
+    merged = dict(params)
+    for name, value in replacements.items():
+        merged[name] = _replace_leaves(params[name], value) if isinstance(value, dict) else value
+    return merged
+
+
+def begin_run(
+    config: RunConfig, network: Network, shared: Shared, run: Run
+) -> tuple[TrainState, Array]:
+    """Returns a run's first state and the test distances `[n_test]` of the untrained network."""
+    params, statistics = init_params(config, network, run)
+    untrained = begin_training(config, network, shared, run, params, statistics)
+    distances = scoring.pool_distances(
+        untrained, shared.test_images, run.data, network, config.training.objective
+    )
+    if config.pretraining is None:
+        return untrained, distances
+    autoencoder = autoencoder_config(config)
+    return begin_training(autoencoder, network, shared, run, params, statistics), distances
+
+
+def end_pretraining(
+    config: RunConfig, network: Network, shared: Shared, run: Run, state: TrainState
+) -> TrainState:
+    """Returns the first state of the training phase, its encoder taken from the autoencoder."""
+    new = begin_training(config, network, shared, run, state.params, state.statistics)
+    return handed_on(state, new)
+
+
+def handed_on(pretrained: TrainState, new: TrainState) -> TrainState:
+    """Returns a new phase's first state; a run that failed before does not train."""
+    healthy = pretrained.failure == training.NOT_FAILED
+    return new._replace(active=new.active & healthy, failure=pretrained.failure)
+
+
+def begin_training(
+    config: RunConfig,
+    network: Network,
+    shared: Shared,
+    run: Run,
+    params: Params,
+    statistics: Statistics,
+) -> TrainState:
+    """Returns the first state of the training phase: statistics, then center, then radius.
+
+    The center is the mean representation of the training set (paper, section 3.3).
+    """
+    phase, objective = config.training, config.training.objective
+    state = bare_state(config, network, params, statistics)
+    if objective.statistics_first:
+        found = training_set_statistics(
+            network, phase, shared.images, run.data, state.params, state.statistics
+        )
+        state = state._replace(statistics=found)
+    if objective.center_from_data:
+        mean = mean_code(network, phase, shared.images, run.data, state)
+        state = with_center(phase, state, mean)
+    if objective.radius_from_data:
+        state = with_radius(run, state, _training_distances(network, phase, shared, run, state))
+    return ready_to_train(phase, run, state)
+
+
+def bare_state(
+    config: RunConfig, network: Network, params: Params, statistics: Statistics
+) -> TrainState:
+    """Returns a state of the training phase that knows nothing of the training set yet."""
+    parts = ("encoder", "decoder") if config.training_reconstructs else ("encoder",)
+    objective = config.training.objective
+    constant = objective.kind != "reconstruction" and objective.center_init == "constant"
+    return training.start_phase(
+        config.training,
+        {part: params[part] for part in parts},
+        {part: statistics[part] for part in parts},
+        jnp.full((network.rep_dim,), 0.5 if constant else 0.0, jnp.float32),
+        jnp.zeros(()),
+    )
+
+
+def with_center(phase: PhaseConfig, state: TrainState, mean: Array) -> TrainState:
+    """Sets the center to the mean representation `[rep_dim]`, away from zero."""
+    center = objectives.away_from_zero(mean, phase.objective.center_floor)
+    return state._replace(center=center)
+
+
+def with_radius(run: Run, state: TrainState, distances: Array) -> TrainState:
+    """Solves for the squared radius, given the distances of the run's images, padding included."""
+    radius = objectives.exact_squared_radius(distances, run.training.nu, _valid(run.data))
+    return state._replace(squared_radius=radius)
+
+
+def ready_to_train(phase: PhaseConfig, run: Run, state: TrainState) -> TrainState:
+    """Returns the state before the first step; a run without images never trains."""
+    # The optimiser's state has the shape of center and radius where these are trained.
+    state = training.start_phase(
+        phase, state.params, state.statistics, state.center, state.squared_radius
+    )
+    return state._replace(active=run.data.count > 0)
+
+
+def training_set_statistics(
+    network: Network,
+    phase: PhaseConfig,
+    images: Array,
+    data: RunData,
+    params: Params,
+    like: Statistics,
+) -> Statistics:
+    """Averages the batch statistics over a run's training set, weights fixed; their names and
+    shapes are those of `like`."""
+
+    def of_batch(places: Array, mask: Array) -> Statistics:
+        batch = training.take_batch(images, data, places, mask)
+        codes, encoder = network.encode_batch(params, batch.images, mask, None)
+        found = {"encoder": encoder}
+        if "decoder" in params:
+            _, found["decoder"] = network.decode_batch(params, codes, mask)
+        return found
+
+    return _mean_over_batches(of_batch, data, phase.batch_size, data.count, like)
+
+
+def mean_code(
+    network: Network, phase: PhaseConfig, images: Array, data: RunData, state: TrainState
+) -> Array:
+    """Returns the mean representation `[rep_dim]` of the images that make the center."""
+
+    def of_batch(places: Array, mask: Array) -> Array:
+        batch = training.take_batch(images, data, places, mask)
+        codes = network.encode(state.params, state.statistics, batch.images)
+        total = jnp.sum(jnp.where(mask[:, None], codes, 0.0), axis=0)
+        return total / jnp.maximum(jnp.sum(mask), 1)
+
+    count = center_count(phase, data.count)
+    return _mean_over_batches(of_batch, data, phase.batch_size, count, state.center)
+
+
+def center_count(phase: PhaseConfig, count: Array) -> Array:
+    """Returns how many of a run's first images make the center."""
+    batches = phase.objective.center_batches
+    return count if batches is None else jnp.minimum(count, batches * phase.batch_size)
+
+
+def _mean_over_batches(
+    of_batch: Callable[[Array, Array], Any],
+    data: RunData,
+    batch_size: int,
+    count: Array,
+    like: Any,
+) -> Any:
+    """Averages a function of batches, which returns what `like` looks like, over the first `count`
+    images, weighted by their number."""
+
+    def body(index: Array, total: Any) -> Any:
+        places = index * batch_size + jnp.arange(batch_size)
+        mask = places < count
+        found = of_batch(jnp.minimum(places, data.indices.shape[0] - 1), mask)
+        weight = jnp.sum(mask) / jnp.maximum(count, 1)
+        return jax.tree.map(lambda old, new: old + weight * new, total, found)
+
+    batches = (count + batch_size - 1) // batch_size
+    return jax.lax.fori_loop(0, batches, body, jax.tree.map(jnp.zeros_like, like))
+
+
+def _valid(data: RunData) -> Array:
+    return jnp.arange(data.indices.shape[0]) < data.count
+
+
+def _training_distances(
+    network: Network, phase: PhaseConfig, shared: Shared, run: Run, state: TrainState
+) -> Array:
+    return scoring.pool_distances(
+        state, shared.images, run.data, network, phase.objective, run.data.indices
+    )
+
+
+def run_epochs(
+    config: RunConfig,
+    network: Network,
+    phase_name: str,
+    capacity: int,
+    shared: Shared,
+    first_epoch: Array,
+    count: Array,
+    run: Run,
+    state: TrainState,
+) -> tuple[TrainState, Array]:
+    """Trains one run for some epochs; a run that has stopped keeps its state.
+
+    Args:
+      config: static.
+      network: static.
+      phase_name: static; which phase.
+      capacity: static; epochs that the history holds, at least `count`.
+      shared: pools of images.
+      first_epoch: int32, traced, so that one executable serves every chunk.
+      count: int32, traced, epochs to run.
+      run: key, data and settings.
+      state: after epoch `first_epoch - 1`.
+
+    Returns:
+      The state, and the history `[capacity, INFO_WIDTH]` of `training.packed_info`, 0 where nothing
+      was done.
+    """
+    phase, settings = phase_config(config, phase_name), phase_hyperparameters(run, phase_name)
+
+    def train(epoch: Array, state: TrainState) -> tuple[TrainState, Array]:
+        keys = epoch_keys(network, phase, run, epoch)
+        new, info = training.train_epoch(
+            state, shared.images, run.data, network, phase, settings, keys
+        )
+        if phase.objective.solves_radius:
+            new = jax.lax.cond(
+                radius_is_due(phase, epoch),
+                lambda state: _with_solved_radius(network, phase, shared, run, state),
+                lambda state: state,
+                new,
+            )
+        new, info = judged(phase, new, info)
+        return new, training.packed_info(info)
+
+    def skip(epoch: Array, state: TrainState) -> tuple[TrainState, Array]:
+        return state, jnp.zeros(training.INFO_WIDTH)
+
+    def body(index: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
+        state, history = carry
+        state, row = jax.lax.cond(state.active, train, skip, first_epoch + index, state)
+        return state, history.at[index].set(row)
+
+    return jax.lax.fori_loop(0, count, body, (state, jnp.zeros((capacity, training.INFO_WIDTH))))
+
+
+def epoch_keys(network: Network, phase: PhaseConfig, run: Run, epoch: Array) -> EpochKeys:
+    """Returns the keys of an epoch, counted from 0, of a phase."""
+    # By what is minimised, not by the phase: an autoencoder draws the same before and alone.
+    reconstructs = phase.objective.kind == "reconstruction"
+    of_epoch = (1 if reconstructs else 2, epoch)
+    dropout = _folded(run.key, *of_epoch, 1) if network.draws else None
+    return EpochKeys(_folded(run.key, *of_epoch, 0), dropout)
+
+
+def _folded(key: Array, *numbers: Array | int) -> Array:
+    """Folds numbers into a key one after the other. In a loop, since every place of a program where
+    something is drawn takes the compiler a tenth of a second."""
+    path = jnp.stack([jnp.asarray(number, jnp.uint32) for number in numbers])
+    return jax.lax.fori_loop(
+        0, len(numbers), lambda place, key: jax.random.fold_in(key, path[place]), key
+    )
+
+
+def radius_is_due(phase: PhaseConfig, epoch: Array | int) -> Array | bool:
+    """Whether the radius is solved for at the end of an epoch, counted from 0: after every epoch of
+    the warm-up, then every `radius_every` epochs (Theano code)."""
+    objective = phase.objective
+    past = epoch + 1 - objective.warm_up_epochs
+    return (past <= 0) | (past % objective.radius_every == 0)
+
+
+def _with_solved_radius(
+    network: Network, phase: PhaseConfig, shared: Shared, run: Run, state: TrainState
+) -> TrainState:
+    """Solves for the radius (and the center) on the whole training set."""
+    if phase.objective.center_rule == "dual":
+        return with_dual(run, state, pool_codes(network, shared.images, run.data, state))
+    return with_radius(run, state, _training_distances(network, phase, shared, run, state))
+
+
+def with_dual(run: Run, state: TrainState, codes: Array) -> TrainState:
+    """Solves for center and squared radius, given the representations `[n, rep_dim]` of the run's
+    images, padding included."""
+    center, squared_radius, _ = objectives.svdd_dual(codes, run.training.nu, _valid(run.data))
+    return state._replace(center=center, squared_radius=squared_radius)
+
+
+def pool_codes(network: Network, images: Array, data: RunData, state: TrainState) -> Array:
+    """Returns the representations `[n, rep_dim]` of a run's images, padding included."""
+
+    def encode(indices: Array) -> Array:
+        scaled = training.scaled_images(images, data, indices)
+        return network.encode(state.params, state.statistics, scaled)
+
+    size = data.indices.shape[0]
+    batches = -(-size // scoring.BATCH_SIZE)
+    padded = jnp.pad(data.indices, (0, batches * scoring.BATCH_SIZE - size))
+    codes = jax.lax.map(encode, padded.reshape(batches, -1))
+    return codes.reshape(-1, network.rep_dim)[:size]
+
+
+def judged(phase: PhaseConfig, state: TrainState, info: EpochInfo) -> tuple[TrainState, EpochInfo]:
+    """Notes the radius that an epoch ended with; stops a run whose loss is low enough, not finite,
+    or whose radius vanished."""
+    info = info._replace(radius=jnp.sqrt(jnp.maximum(state.squared_radius, 0.0)))
+    # The losses were taken before each step: only the weights tell of the last one.
+    finite = jnp.isfinite(info.loss) & jnp.isfinite(info.parameter_norm)
+    failure = jnp.where(finite, training.NOT_FAILED, training.NON_FINITE)
+    objective = phase.objective
+    if objective.kind == "soft-boundary":
+        warm = objective.radius_rule == "quantile"
+        expected = state.epoch > objective.warm_up_epochs if warm else jnp.ones((), bool)
+        lost = expected & ~(state.squared_radius > 0.0)
+        failure = jnp.where((failure == training.NOT_FAILED) & lost, training.NO_RADIUS, failure)
+    active = failure == training.NOT_FAILED
+    if phase.stop_below is not None:
+        active = active & ~(info.loss < phase.stop_below)
+    return state._replace(active=active, failure=failure.astype(jnp.int32)), info
+
+
+def end_run(
+    config: RunConfig, network: Network, shared: Shared, run: Run, state: TrainState
+) -> Outcome:
+    """Scores both sets and takes the final radius from the whole training set.
+
+    The radius is the (1 - nu) order statistic of the training distances; in one-class mode it
+    serves as a threshold only.
+    """
+    distances = evaluate_run(config, network, "training", shared, run, state)
+    return outcome_of(network, run, state, *distances)
+
+
+def outcome_of(
+    network: Network, run: Run, state: TrainState, train_distances: Array, test_distances: Array
+) -> Outcome:
+    """Returns the outcome of a run with the distances of both its sets; see `end_run`."""
+    valid = _valid(run.data)
+    finite = jnp.all(jnp.isfinite(train_distances) | ~valid) & jnp.all(jnp.isfinite(test_distances))
+    lost = (state.failure == training.NOT_FAILED) & (run.data.count > 0) & ~finite
+    # The last step may blow up what all losses before it did not show.
+    failure = jnp.where(lost, training.NON_FINITE, state.failure)
+    state = state._replace(failure=failure.astype(jnp.int32))
+    over = (train_distances > state.squared_radius).astype(jnp.float32)
+    outside = objectives.masked_mean(over, valid)
+    state = with_radius(run, state, train_distances)
+    spread = scoring.noise_spread(state, network)
+    return Outcome(state, train_distances, test_distances, spread, outside)
+
+
+def evaluate_run(
+    config: RunConfig,
+    network: Network,
+    phase_name: str,
+    shared: Shared,
+    run: Run,
+    state: TrainState,
+) -> tuple[Array, Array]:
+    """Passes over both sets in evaluation mode; returns the distances of the run's images in the
+    order of its indices, padding included, and of the test images `[n_test]`."""
+    phase = phase_config(config, phase_name)
+    train_distances = _training_distances(network, phase, shared, run, state)
+    test_distances = scoring.pool_distances(
+        state, shared.test_images, run.data, network, phase.objective
+    )
+    return train_distances, test_distances
+
+
+def looped(function: Callable[[Any], Any], per_run: Any) -> Any:
+    """Returns `function` over a leading axis of runs, one after the other, as `jax.lax.map` does.
+
+    The compiler must not see that there is one run only. It would drop the loop, fuse its body with
+    what is around it, and the last bits of a run would depend on how many runs its device has. So
+    the number of runs is hidden from it, and the arrays always have two rows or more.
+    """
+    count = jax.tree.leaves(per_run)[0].shape[0]
+    if count == 1:
+        per_run = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), per_run)
+    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], per_run))
+    rows = max(count, 2)
+    results = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), shapes)
+
+    def body(index: Array, results: Any) -> Any:
+        one = function(jax.tree.map(lambda leaf: leaf[index], per_run))
+        return jax.tree.map(lambda whole, part: whole.at[index].set(part), results, one)
+
+    hidden = jax.lax.optimization_barrier(np.int32(count))
+    results = jax.lax.fori_loop(0, hidden, body, results)
+    return jax.tree.map(lambda leaf: leaf[:count], results)
+
+
+def platform(mesh: Mesh) -> str:
+    """Returns the platform that a program is lowered for: where its devices are, unless
+    `convolution.lowered_for` says otherwise."""
+    return convolution.platform(mesh.devices.flat[0].platform)

@@ -1,0 +1,146 @@
+"""One pass over a run's images."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from deepsvdd_jax.configs import PhaseConfig
+from deepsvdd_jax.networks import Network
+from deepsvdd_jax.training.info import EpochInfo, describe_epoch
+from deepsvdd_jax.training.optimizer import learning_rate_factor
+from deepsvdd_jax.training.order import order_of_epoch
+from deepsvdd_jax.training.state import Hyperparameters, RunData, TrainState, take_batch
+from deepsvdd_jax.training.step import train_step
+
+
+class EpochUnderWay(NamedTuple):
+    """An epoch between two of its steps.
+
+    Attributes:
+      state: after the last step.
+      loss: sum over the steps so far, decay included.
+      data_loss: likewise without decay.
+      distances: `[steps * batch]`, of the examples in the order of the epoch, 0 where none was yet.
+    """
+
+    state: TrainState
+    loss: Array
+    data_loss: Array
+    distances: Array
+
+
+class EpochKeys(NamedTuple):
+    """What an epoch draws with: its order, and the dropout of its steps (None: there is none)."""
+
+    order: Array
+    dropout: Array | None
+
+
+def train_epoch(
+    state: TrainState,
+    images: Array,
+    run: RunData,
+    network: Network,
+    phase: PhaseConfig,
+    hyperparameters: Hyperparameters,
+    keys: EpochKeys,
+) -> tuple[TrainState, EpochInfo]:
+    """One pass over a run's images in random order.
+
+    Args:
+      state: of the run.
+      images: float32 `[m, ...]`, the pool that all runs share.
+      run: which of them are this run's.
+      network: static.
+      phase: static.
+      hyperparameters: traced scalars.
+      keys: of this epoch.
+    """
+    order, count = order_of_epoch(keys.order, run, phase)
+    under_way = begin_epoch(state, order)
+    under_way = take_steps(
+        under_way, images, run, order, 0, count, network, phase, hyperparameters, keys.dropout
+    )
+    return end_epoch(state, under_way, count, phase, hyperparameters)
+
+
+def begin_epoch(state: TrainState, order: Array) -> EpochUnderWay:
+    """Returns an epoch in that order before its first step."""
+    return EpochUnderWay(state, jnp.zeros(()), jnp.zeros(()), jnp.zeros(order.shape))
+
+
+def take_steps(
+    under_way: EpochUnderWay,
+    images: Array,
+    run: RunData,
+    order: Array,
+    first: Array | int,
+    count: Array,
+    network: Network,
+    phase: PhaseConfig,
+    hyperparameters: Hyperparameters,
+    key: Array | None,
+) -> EpochUnderWay:
+    """Takes an epoch's next steps: all, or those whose images are at hand.
+
+    Args:
+      under_way: the epoch before these steps.
+      images: float32 `[m, ...]`, a pool that holds at least their images.
+      run: which of them are this run's.
+      order: int32 `[steps * batch]`, places in the run's indices, of these steps.
+      first: how many of the epoch's steps come before these.
+      count: images that the whole epoch takes.
+      network: static.
+      phase: static.
+      hyperparameters: traced scalars.
+      key: draws the dropout of the epoch's steps; None where the network has none.
+    """
+    batch_size = phase.batch_size
+
+    def body(index: Array, under_way: EpochUnderWay) -> EpochUnderWay:
+        state, loss, data_loss, distances = under_way
+        start = index * batch_size
+        places = jax.lax.dynamic_slice(order, (start - first * batch_size,), (batch_size,))
+        mask = start + jnp.arange(batch_size) < count
+        batch = take_batch(images, run, places, mask)
+        key_step = None if key is None else jax.random.fold_in(key, index)
+        state, info = train_step(state, batch, network, phase, hyperparameters, key_step)
+        return EpochUnderWay(
+            state,
+            loss + info.loss,
+            data_loss + info.data_loss,
+            jax.lax.dynamic_update_slice(distances, info.distances, (start,)),
+        )
+
+    # A traced number of steps: a run with fewer images than its neighbours takes fewer.
+    last = jnp.minimum(first + order.shape[0] // batch_size, _steps(count, batch_size))
+    return jax.lax.fori_loop(first, last, body, under_way)
+
+
+def _steps(count: Array, batch_size: int) -> Array:
+    return (count + batch_size - 1) // batch_size
+
+
+def end_epoch(
+    before: TrainState,
+    under_way: EpochUnderWay,
+    count: Array,
+    phase: PhaseConfig,
+    hyperparameters: Hyperparameters,
+) -> tuple[TrainState, EpochInfo]:
+    """Returns the state after an epoch's last step, and what the epoch tells."""
+    state = under_way.state._replace(epoch=before.epoch + 1)
+    valid = jnp.arange(under_way.distances.shape[0]) < count
+    taken = jnp.maximum(_steps(count, phase.batch_size), 1)
+    info = describe_epoch(
+        before,
+        state,
+        under_way.distances,
+        valid,
+        under_way.loss / taken,
+        under_way.data_loss / taken,
+    )
+    rate = hyperparameters.learning_rate * learning_rate_factor(phase.optimizer, before.epoch)
+    return state, info._replace(learning_rate=rate)

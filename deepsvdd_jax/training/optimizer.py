@@ -1,0 +1,76 @@
+"""Optimisers and learning rates, without the rate itself, which is traced."""
+
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from deepsvdd_jax.configs import OptimizerConfig, PhaseConfig
+from deepsvdd_jax.networks import Params, Statistics
+from deepsvdd_jax.training.state import TrainState
+
+
+@functools.lru_cache(maxsize=64)
+def descent(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Returns the solver's direction, still to be multiplied by minus the learning rate."""
+    momentum, rho = config.momentum, config.rho
+    transformations = {
+        "sgd": optax.identity,
+        "momentum": lambda: optax.trace(momentum),
+        "nesterov": lambda: optax.trace(momentum, nesterov=True),
+        # Lasagne's start value and its epsilon under the root.
+        "adagrad": lambda: optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-6),
+        "rmsprop": lambda: optax.scale_by_rms(0.9 if rho is None else rho, eps=1e-6),
+        "adadelta": lambda: optax.scale_by_adadelta(0.95 if rho is None else rho, eps=1e-6),
+        "adam": optax.scale_by_adam,
+        "adamax": optax.scale_by_adamax,
+        "amsgrad": optax.scale_by_amsgrad,
+    }
+    return transformations[config.name]()
+
+
+def learning_rate_factor(config: OptimizerConfig, epoch: Array) -> Array:
+    """Returns what the learning rate is multiplied by in an epoch (counted from 0)."""
+    epoch = jnp.asarray(epoch)
+    factor = jnp.ones((), jnp.float32)
+    for milestone in config.milestones:
+        factor = factor * jnp.where(epoch >= milestone, jnp.float32(config.drop_factor), 1.0)
+    start = config.decay_after_epoch
+    if start is not None:
+        factor = factor * jnp.where(epoch > start, start / jnp.maximum(epoch, 1), 1.0)
+    return factor
+
+
+def trained_parts(phase: PhaseConfig, state: TrainState) -> dict[str, Any]:
+    """Picks what the optimiser changes: weights, and center and radius where their rule says so."""
+    trained: dict[str, Any] = {"params": state.params}
+    if phase.objective.kind != "reconstruction" and phase.objective.center_rule == "gradient":
+        trained["center"] = state.center
+    if phase.objective.kind == "soft-boundary" and phase.objective.radius_rule == "gradient":
+        trained["squared_radius"] = state.squared_radius
+    return trained
+
+
+def start_phase(
+    phase: PhaseConfig,
+    params: Params,
+    statistics: Statistics,
+    center: Array,
+    squared_radius: Array,
+) -> TrainState:
+    """Returns the state before the first step of a phase, with a fresh optimiser."""
+    state = TrainState(
+        params=params,
+        statistics=statistics,
+        optimizer_state=None,
+        center=center,
+        squared_radius=squared_radius,
+        step=jnp.zeros((), jnp.int32),
+        epoch=jnp.zeros((), jnp.int32),
+        active=jnp.ones((), bool),
+        failure=jnp.zeros((), jnp.int32),
+    )
+    optimizer_state = descent(phase.optimizer).init(trained_parts(phase, state))
+    return state._replace(optimizer_state=optimizer_state)
