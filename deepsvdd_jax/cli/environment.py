@@ -3,6 +3,7 @@ one way in which every command ends."""
 
 import contextlib
 import errno
+import logging
 import os
 import platform as host
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 from absl import app, flags
 from tqdm import tqdm
@@ -35,6 +36,9 @@ _HELP = frozenset(("--help", "-help", "--helpfull", "-helpfull", "-h", "-?"))
 _VERSION = frozenset(("--version", "-version"))
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+
+# Signals that end a process, beside that of the keyboard; SIGHUP is not known everywhere.
+_ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 # Why a path that was given cannot be used; any other failure of a file is none of the user's.
 _MISTAKES = frozenset(
@@ -101,7 +105,15 @@ def start(command: ModuleType) -> None:
 
 def run_command(main: Callable[[], None]) -> None:
     """Runs a command under absl and leaves the process with its exit code."""
-    app.run(lambda rest: sys.exit(exit_code(main, rest)), flags_parser=parse_flags)
+
+    def run(rest: list[str]) -> None:
+        for number in _ENDS:
+            # What is ignored stays so, as after nohup.
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _end)
+        sys.exit(exit_code(main, rest))
+
+    app.run(run, flags_parser=parse_flags)
 
 
 def exit_code(main: Callable[[], None], rest: list[str]) -> int:
@@ -127,10 +139,10 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
     except MemoryError as error:
         return _explain(1, f"out of memory: {error}")
     except BrokenPipeError:
-        _discard_output()
+        _discard_output(sys.stdout)
         return _explain(1, "what reads the output ended before all of it was printed")
-    except KeyboardInterrupt:
-        return _explain(1, "interrupted; the same command goes on where it was saved last")
+    except KeyboardInterrupt as error:
+        return _explain(1, f"interrupted; {str(error) or 'what was not finished is not written'}")
     except OSError as error:
         return _explain(2 if error.errno in _MISTAKES else 1, _file_error(error))
     except detectors.TrainingError as error:
@@ -140,7 +152,7 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], None]]:
-    """Turns the first SIGINT or SIGTERM into a wish that is granted at a good moment.
+    """Turns the first SIGINT, SIGTERM or SIGHUP into a wish that is granted at a good moment.
 
     A second SIGINT interrupts at once.
 
@@ -151,11 +163,10 @@ def stop_signals() -> Iterator[Callable[[], None]]:
 
     def note(number: int, frame: object) -> None:
         if seen and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("the same command goes on where it was saved last")
         if not seen:
-            name = signal.Signals(number).name
-            print(f"{name}: saving, then stopping", file=sys.stderr)
-            seen.append(name)
+            seen.append(signal.Signals(number).name)
+            _tell(f"{seen[0]}: saving, then stopping")
 
     def stop_if_asked() -> None:
         if seen:
@@ -165,7 +176,11 @@ def stop_signals() -> Iterator[Callable[[], None]]:
         # Only the main thread may set handlers.
         yield stop_if_asked
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, note)
+        for number in (signal.SIGINT, *_ENDS)
+        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield stop_if_asked
     finally:
@@ -208,16 +223,49 @@ def _file_error(error: OSError) -> str:
     return f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason
 
 
-def _discard_output() -> None:
+def _end(number: int, frame: object) -> None:
+    """Ends the process at once, with a line and exit code 1.
+
+    Nothing is raised: within a callback of the garbage collection Python would discard it, and
+    within XLA's compiler it would abort the process. Drafts are left to the next writer.
+    """
+    if getattr(tqdm, "_instances", None):
+        # A bar leaves its line open.
+        _tell("")
+    name = signal.Signals(number).name
+    _tell(f"{_program()}: stopped by {name}; what was not finished is not written")
+    with contextlib.suppress(OSError, RuntimeError):
+        sys.stdout.flush()
+    os._exit(1)
+
+
+def _tell(line: str) -> None:
+    """Prints a line on stderr from within a signal handler."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except RuntimeError:
+        # The signal came while another line was written.
+        pass
+    except OSError:
+        # The terminal has gone, which is what SIGHUP says: what is printed later would end all.
+        _discard_output(sys.stdout)
+        _discard_output(sys.stderr)
+
+
+def _discard_output(stream: TextIO) -> None:
     """Turns away what is still to be printed: the interpreter would fail on it when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def _explain(code: int, reason: object) -> int:
-    print(f"{Path(sys.argv[0]).stem}: {' '.join(str(reason).split())}", file=sys.stderr)
+    print(f"{_program()}: {' '.join(str(reason).split())}", file=sys.stderr)
     return code
+
+
+def _program() -> str:
+    return Path(sys.argv[0]).stem
 
 
 def use_platform(name: str, cache: str) -> None:
@@ -259,6 +307,8 @@ def _failure_of(platforms: str | None) -> str | None:
     sentence, or nothing where jax has nothing to add."""
     import jax
 
+    # jax also notes every platform that it looks for in vain; its warnings tell of a GPU left idle.
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     jax.config.update("jax_platforms", platforms)
     try:
         jax.devices()

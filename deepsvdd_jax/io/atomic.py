@@ -1,7 +1,11 @@
 """Files that are there whole or not at all."""
 
+import contextlib
+import functools
 import hashlib
 import os
+import platform
+import re
 import threading
 from pathlib import Path
 
@@ -29,8 +33,52 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def draft_of(path: Path) -> Path:
-    """Returns a hidden name beside a path that no other process or thread writes to."""
+    """Returns a hidden name beside a path that no other process or thread writes to.
+
+    Drafts beside it that processes of this host left behind when they were killed are removed, once
+    a folder and process (touches files).
+    """
+    _sweep_up(path.parent, os.getpid())
     name = path.name
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
-    return path.with_name(f".{name}-{os.getpid()}-{threading.get_ident()}")
+    return path.with_name(f".{name}-{_host()}-{os.getpid()}-{threading.get_ident()}")
+
+
+@functools.cache
+def _host() -> str:
+    """Returns what tells the processes of one host, or container, from those of another."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        space = 0
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
+
+
+@functools.lru_cache(maxsize=1024)
+def _sweep_up(folder: Path, process: int) -> None:
+    """Removes drafts of processes of this host that have ended (touches files)."""
+    drafts = re.compile(rf"\..+-{_host()}-(\d+)-\d+")
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        found = drafts.fullmatch(name)
+        if found and not _is_alive(int(found[1])):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+
+
+def _is_alive(process: int) -> bool:
+    # Elsewhere the call would end the process that it asks for.
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        # Another user's.
+        pass
+    return True

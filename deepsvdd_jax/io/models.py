@@ -24,7 +24,10 @@ FORMAT_VERSION = 2
 _JSON = "model.json"
 
 # The files of a model, and what a save that was killed leaves of them.
-_OURS = re.compile(r"arrays-[0-9a-f]{12}\.npz|\.(arrays-[0-9a-f]{12}\.npz|model\.json)-\d+-\d+")
+_OURS = re.compile(
+    r"arrays-[0-9a-f]{12}\.npz"
+    r"|\.(arrays-[0-9a-f]{12}\.npz|model\.json)(-[0-9a-f]{8})?-\d+-\d+"
+)
 
 
 class Model(NamedTuple):

@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from deepsvdd_jax.cli.adversarial.attack import Adversarials, scaled
-from deepsvdd_jax.io import npz
+from deepsvdd_jax.io import atomic, npz
 from deepsvdd_jax.io.npz import NpzError
 
 ARRAYS_NAME = "adversarials.npz"
@@ -85,7 +85,7 @@ def _difference_gain(difference: np.ndarray) -> int:
 
 
 def _write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = atomic.draft_of(path)
     try:
         with open(temporary, "wb") as file:
             write(file)
