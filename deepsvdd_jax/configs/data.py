@@ -89,15 +89,24 @@ class SplitConfig:
       anomalous_classes: restricts the anomalies of the test set; None takes all that are left.
       outlier_fraction: share of the training set that is anomalous (the original's `out_frac`).
       validation_fraction: share of the normal training images that is kept from training.
+      known_anomalous_classes: classes that labelled training anomalies come from; None takes all
+        anomalous ones.
+      labelled_ratio: share of labelled anomalies in the training set, for objectives that learn
+        from labels; None is 0.
     """
 
     protocol: Literal["one-vs-rest", "rest-vs-one"] = "one-vs-rest"
     anomalous_classes: tuple[int, ...] | None = None
     outlier_fraction: float = 0.0
     validation_fraction: float = 0.0
+    known_anomalous_classes: tuple[int, ...] | None = None
+    labelled_ratio: float | None = None
 
     def __post_init__(self) -> None:
         check_literals(self)
+        check_range("labelled_ratio", self.labelled_ratio or 0.0, 0.0, 1.0, right_open=True)
+        if self.known_anomalous_classes is not None and not self.labelled_ratio:
+            raise ConfigError("known_anomalous_classes needs a labelled_ratio above 0")
         check_range("outlier_fraction", self.outlier_fraction, 0.0, 1.0, right_open=True)
         check_range("validation_fraction", self.validation_fraction, 0.0, 1.0, right_open=True)
 

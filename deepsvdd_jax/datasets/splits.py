@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deepsvdd_jax.datasets.dataset import DataError, Dataset
+from deepsvdd_jax.datasets.labelled import draw_known_anomalies
 
 PROTOCOLS = ("one-vs-rest", "rest-vs-one")
 
@@ -21,12 +22,15 @@ class OneClassSplit(NamedTuple):
       validation_indices: int32, ascending, into `x_train`: normal images held out of training.
       test_indices: int32, ascending, into `x_test`.
       test_labels: uint8, one a test index; 1 = anomalous.
+      known_anomalies: int32, ascending, into `x_train`: labelled anomalies, which objectives that
+        learn from labels train on beside `train_indices`.
     """
 
     train_indices: np.ndarray
     validation_indices: np.ndarray
     test_indices: np.ndarray
     test_labels: np.ndarray
+    known_anomalies: np.ndarray = np.zeros(0, np.int32)
 
 
 def one_class_split(
@@ -38,6 +42,8 @@ def one_class_split(
     validation_fraction: float = 0.0,
     seed: int = 0,
     require_test: bool = True,
+    known_anomalous_classes: tuple[int, ...] | None = None,
+    labelled_ratio: float | None = None,
 ) -> OneClassSplit:
     """Selects the training, validation and test images of one one-class problem.
 
@@ -58,6 +64,10 @@ def one_class_split(
       seed: seed of the two random choices, not negative.
       require_test: whether the test set must hold normal and anomalous images. False serves
         training on data that has no test part.
+      known_anomalous_classes: classes that labelled anomalies come from; None takes all that are
+        anomalous.
+      labelled_ratio: share r of labelled anomalies in the training set, 0 <= r < 1: round(r / (1 -
+        r) * n) of them join n unlabelled images, polluting ones included.
 
     Raises:
       DataError: a class that does not exist or is empty, a normal class among the anomalous ones,
@@ -82,6 +92,15 @@ def one_class_split(
             f" of {candidates.size} images of {_describe(dataset, normal)}; lower it"
         )
     outliers = _draw_outliers(dataset, anomalous, train.size, outlier_fraction, seed)
+    unlabelled = np.sort(np.concatenate([train, outliers])).astype(np.int32)
+    known = draw_known_anomalies(
+        dataset,
+        normal,
+        anomalous if known_anomalous_classes is None else known_anomalous_classes,
+        unlabelled,
+        labelled_ratio or 0.0,
+        seed,
+    )
 
     test_normal = np.isin(dataset.y_test, normal)
     test_anomalous = np.isin(dataset.y_test, anomalous)
@@ -90,10 +109,11 @@ def one_class_split(
         _check_test(dataset, test_anomalous, anomalous, "anomalous")
     test = np.flatnonzero(test_normal | test_anomalous)
     return OneClassSplit(
-        train_indices=np.sort(np.concatenate([train, outliers])).astype(np.int32),
+        train_indices=unlabelled,
         validation_indices=validation.astype(np.int32),
         test_indices=test.astype(np.int32),
         test_labels=test_anomalous[test].astype(np.uint8),
+        known_anomalies=known,
     )
 
 
