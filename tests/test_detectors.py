@@ -122,9 +122,15 @@ def test_progress_ends_with_all_epochs() -> None:
 
 @pytest.mark.parametrize("count", [2, 63, 64, 65, 1000, 1025, 54321])
 def test_padding_is_small_and_shared(count: int) -> None:
-    padded = deep_svdd._padded_count(count)
+    padded = deep_svdd._padded_count(count, is_table=False)
     assert count <= padded <= max(64, count * 9 / 8 + 64)
-    assert deep_svdd._padded_count(padded) == padded
+    assert deep_svdd._padded_count(padded, is_table=False) == padded
+
+
+def test_small_tables_have_few_numbers_of_rows() -> None:
+    found = {deep_svdd._padded_count(count, is_table=True) for count in range(2, 8193)}
+    assert found == {1024, 2048, 4096, 8192}
+    assert 54321 <= deep_svdd._padded_count(54321, is_table=True) <= 54321 * 9 / 8
 
 
 # --- threshold ----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as Spec
 from deepsvdd_jax import preprocessing, runs, scoring, training
 from deepsvdd_jax.configs import ConfigError, DetectorConfig, ObjectiveConfig, RunConfig
 from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.detectors import columns
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.preprocessing import Preprocessing, Scaling, Whitening
@@ -44,6 +45,7 @@ _EPOCHS_PER_REPORT = 5
 # The number of training images is rounded up to a multiple of this at least: what is compiled for
 # one number serves the numbers near it.
 _SMALLEST_POOL_STEP = 64
+_FEWEST_ROWS, _MOST_ROUNDED_ROWS = 1024, 8192
 
 _EMPTY_WHITENING = Whitening(np.zeros(0), np.zeros((0, 0)))
 
@@ -146,18 +148,23 @@ def _train(
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[runs.Outcome, runs.Progress]:
     count = len(images)
-    padding = _padded_count(count) - count
+    padding = _padded_count(count, is_table=images.ndim == 2) - count
     pool = np.pad(images, ((0, padding), *((0, 0),) * (images.ndim - 1)))
     ones = (1,) * (images.ndim - 1)
     data = training.run_data(np.arange(count), count + padding, np.zeros(ones), np.ones(ones))
     keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in config.seeds], np.uint32))
     weights = [initialization.initial_weights(config.run, images, seed) for seed in config.seeds]
+    width = columns.program_width(config.run, images.shape[1:])
+    if width is not None:
+        pool = columns.pad(pool, width)
+        factors = columns.start_factors(config.run.network, images.shape[1], width)
+        weights = [{"factors": factors} | drawn for drawn in weights]
 
     def report(progress: runs.Progress) -> None:
         assert on_progress is not None
         on_progress(_epochs_done(config.run, progress), _epochs(config.run))
 
-    return runs.train_runs(
+    outcome, progress = runs.train_runs(
         keys,
         config.run,
         pool,
@@ -167,11 +174,17 @@ def _train(
         epochs_per_call=_EPOCHS_PER_REPORT if on_progress else runs.MOST_EPOCHS_PER_CALL,
         on_progress=report if on_progress else None,
     )
+    if width is not None:
+        params = columns.cut(config.run.network, outcome.state.params, images.shape[1])
+        outcome = outcome._replace(state=outcome.state._replace(params=params))
+    return outcome, progress
 
 
-def _padded_count(count: int) -> int:
-    """Returns a number of images to compile for: few numbers, an eighth larger at most but for
-    small ones."""
+def _padded_count(count: int, *, is_table: bool) -> int:
+    """Returns a number of samples to compile for: few numbers, an eighth larger at most but for
+    small ones. Rows of a table take so little that up to 8,192 they are a power of two."""
+    if is_table and count <= _MOST_ROUNDED_ROWS:
+        return max(_FEWEST_ROWS, 1 << (count - 1).bit_length())
     step = max(_SMALLEST_POOL_STEP, 2 ** (count.bit_length() - 4))
     return -(-count // step) * step
 
@@ -357,26 +370,40 @@ def member_distances(model: Model, images: npt.ArrayLike) -> Scores:
         raise DataError(
             f"samples of shape {values.shape[1:]}; this model was trained on {model.image_shape}"
         )
-    fitted = preprocessing_of(model)
-    network = build_network(model.config.network, model.image_shape)
+    fitted, width = preprocessing_of(model), columns.program_width(model.config, model.image_shape)
+    states, scaling = _of_width(model, fitted.scaling, width)
+    shape = model.image_shape if width is None else (width,)
+    network = build_network(model.config.network, shape)
     objective = model.config.training.objective
     # Every device works on batches of one size: how many devices there are changes no score.
     devices = min(jax.local_device_count(), max(1, -(-len(values) // _batch_size())))
-    size = devices * _batch_size() * _batches_per_call(model.image_shape)
+    size = devices * _batch_size() * _batches_per_call(shape)
     mesh = runs.make_mesh(jax.local_devices()[:devices])
-    states = jax.device_put(states_of(model), NamedSharding(mesh, Spec()))
+    states = jax.device_put(states, NamedSharding(mesh, Spec()))
     parts = []
     for start in range(0, len(values), size):
         batch = preprocessing.apply_unscaled(fitted, values[start : start + size])
+        if width is not None:
+            batch = columns.pad(batch, width)
         filled, counts = _shared_out(batch, devices, size // devices)
         # Not waited for: the host prepares the next call meanwhile.
-        found = _distances(states, fitted.scaling, filled, counts, network, objective, mesh)
+        found = _distances(states, scaling, filled, counts, network, objective, mesh)
         parts.append((found, counts))
     distances = [np.zeros((len(model.center), 0), np.float32)]
     for found, counts in parts:
         of_devices = np.split(np.asarray(found), devices, axis=1)
         distances += [some[:, :count] for some, count in zip(of_devices, counts, strict=True)]
     return np.concatenate(distances, axis=1)
+
+
+def _of_width(model: Model, scaling: Scaling, width: int | None) -> tuple[TrainState, Scaling]:
+    """Returns a model's states and scaling for so many columns of a table; None leaves them."""
+    states = states_of(model)
+    if width is None:
+        return states, scaling
+    params = columns.widen(model.config.network, model.params, width)
+    wide = Scaling(columns.pad(scaling.shift, width), columns.pad(scaling.scale, width))
+    return states._replace(params=params), wide
 
 
 def _shared_out(images: Images, devices: int, most: int) -> tuple[Images, npt.NDArray[np.int32]]:

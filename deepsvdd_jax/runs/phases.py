@@ -31,12 +31,14 @@ from deepsvdd_jax.training import EpochInfo, EpochKeys, RunData, TrainState
 
 def init_params(config: RunConfig, network: Network, run: Run) -> tuple[Params, Statistics]:
     """Draws a run's weights; `run.weights` replaces what it names, under `statistics` running
-    statistics."""
+    statistics, under `factors` it says what drawn weights are multiplied by."""
     key_init = jax.random.fold_in(run.key, 0)
     params, statistics = network.init(key_init, config.needs_decoder)
-    weights = {name: value for name, value in run.weights.items() if name != "statistics"}
-    kept = run.weights.get("statistics", {})
-    return _replace_leaves(params, weights), _replace_leaves(statistics, kept)
+    special = ("statistics", "factors")
+    weights = {name: value for name, value in run.weights.items() if name not in special}
+    kept, factors = (run.weights.get(name, {}) for name in special)
+    params = _replace_leaves(scale_leaves(params, factors), weights)
+    return params, _replace_leaves(statistics, kept)
 
 
 def _replace_leaves(params: Params, replacements: Params) -> Params:
@@ -44,6 +46,15 @@ def _replace_leaves(params: Params, replacements: Params) -> Params:
     for name, value in replacements.items():
         merged[name] = _replace_leaves(params[name], value) if isinstance(value, dict) else value
     return merged
+
+
+def scale_leaves(params: Params, factors: Params) -> Params:
+    """Returns parameters, those that factors name multiplied by them."""
+    scaled = dict(params)
+    for name, factor in factors.items():
+        leaf = params[name]
+        scaled[name] = scale_leaves(leaf, factor) if isinstance(factor, dict) else leaf * factor
+    return scaled
 
 
 def begin_run(
