@@ -19,7 +19,7 @@ import numpy as np
 from deepsvdd_jax.configs import DataConfig
 from deepsvdd_jax.datasets.dataset import DataError, Dataset, one_line
 from deepsvdd_jax.datasets.formats.archives import data_folders, folder_files, tar_files
-from deepsvdd_jax.datasets.formats.images import decode_image, resize_image
+from deepsvdd_jax.datasets.formats.images import decode_image
 
 DEFAULT_SIZE = (32, 32)
 CLASS_NAMES = (
@@ -135,7 +135,7 @@ def load_gtsrb(config: DataConfig) -> Dataset:
     """Loads GTSRB from `<data_dir>/gtsrb` or `data_dir`, unpacked or in tars (touches files).
 
     Every image is cropped to its annotated box, both ends inclusive, and resized to
-    `config.image_size`, 32x32 by default (bilinear, antialiased; see `images.resize_image`). Where
+    `config.image_size`, 32x32 by default (bilinear, antialiased; see `pixels.resize_image`). Where
     an image is of another size than its table says, the box is scaled with it and rounded to whole
     pixels: copies of the data exist whose images are shrunk and whose tables are the original ones.
 
@@ -234,6 +234,8 @@ def _read_tables(files: _Files, source: str) -> dict[str, Annotation]:
 def _read_images(
     files: _Files, source: str, annotations: dict[str, Annotation], size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
+    from deepsvdd_jax.datasets.formats.pixels import resize_image
+
     images = {}
     for path, data in files(lambda path: _part(path) in annotations):
         image = decode_image(data, f"{source}: {path}", channels=3)

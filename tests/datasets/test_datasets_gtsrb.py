@@ -151,7 +151,7 @@ def test_annotations_are_read_by_the_names_of_their_columns():
 
 
 def test_shrinking_is_antialiased_bilinear():
-    from deepsvdd_jax.datasets.formats.images import resize_image
+    from deepsvdd_jax.datasets.formats.pixels import resize_image
 
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     expected = Image.fromarray(image).resize((30, 20), Image.Resampling.BILINEAR)

@@ -1,6 +1,10 @@
 """Exports a saved model as one file that jax alone runs.
 
-python -m experiments.export --model=parts.model --out=scorer.jaxexport
+    python -m experiments.export --model=parts.model --out=scorer.jaxexport
+    python scorer.py new.jpg
+
+For a model of images it writes a script beside it, which needs jax, numpy and Pillow and reads
+image files as `score` does: orientation, transparency, depth, channels and size.
 """
 
 from pathlib import Path
@@ -13,7 +17,7 @@ from deepsvdd_jax.configs import EXPORT_PLATFORMS, ConfigError
 from deepsvdd_jax.io import models
 
 with lazily():
-    from deepsvdd_jax.detectors import export
+    from deepsvdd_jax.detectors import export, reader
 
 
 # What every program in StableHLO holds.
@@ -25,6 +29,7 @@ def define_flags() -> None:
     environment.define_flags()
     flags.DEFINE_string("model", None, "folder of a saved model")
     flags.DEFINE_string("out", "scorer.jaxexport", "file to write")
+    flags.DEFINE_bool("script", True, "write the script that reads image files beside it")
     flags.DEFINE_list("platforms", list(EXPORT_PLATFORMS), "what it is to run on")
 
 
@@ -40,6 +45,7 @@ def main() -> None:
     out = paths.file_to_write("out", values.out, "exported scorer", is_export, [folder])
     environment.use_platform(values.platform, values.compilation_cache)
     model = models.load_model(folder)
+    script = script_beside(out, folder) if values.script and len(model.image_shape) == 3 else None
     try:
         data = export.export_model(model, tuple(values.platforms))
     except ImportError as error:
@@ -50,6 +56,25 @@ def main() -> None:
         f"{values.out}: {len(data) / 1e6:.2f} MB for {', '.join(values.platforms)}; float32 "
         f"[n, {shape}] to scores [n]; anomalous above {model.threshold:.6g}"
     )
+    if script is not None:
+        files.write_text(script, reader.reader_script(model, out.name))
+        print(f"{script}: reads image files as `score` does: python {script.name} IMAGE ...")
+
+
+def script_beside(out: Path, model: Path) -> Path:
+    """Returns where the script goes (touches files).
+
+    Raises:
+      ConfigError: another file is there.
+    """
+    name = out.with_suffix(".py").name if out.suffix != ".py" else f"{out.stem}_script.py"
+    script = out.with_name(name)
+    return paths.file_to_write("out", str(script), "script of an export", is_script, [model])
+
+
+def is_script(path: Path) -> bool:
+    """Returns whether a file is the script of an exported scorer (touches files)."""
+    return path.read_bytes().startswith(reader.MARK.encode())
 
 
 def is_export(path: Path) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepsvdd_jax.cli.reporting.sweep_report import Page
 from deepsvdd_jax.datasets import DataError
-from deepsvdd_jax.datasets.formats.images import is_image_name, read_image, resize_image
+from deepsvdd_jax.datasets.formats.images import is_image_name, read_image
 from deepsvdd_jax.viz import pages, plots
 from deepsvdd_jax.viz.pages import Html, Picture, Section
 
@@ -186,6 +186,8 @@ def leads_outside(root: Path, name: str) -> bool:
 def _thumbnail(root: Path, name: str, megapixels: int | None) -> Picture | None:
     """Returns a small picture of an image file (touches files), None where it cannot be read."""
     from PIL import Image
+
+    from deepsvdd_jax.datasets.formats.pixels import resize_image
 
     try:
         # Reading from a pipe or a device might never end.

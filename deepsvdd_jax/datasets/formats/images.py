@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "PPM", "WEBP")
 # These run another program, unpack without a bound, or have no decoder in Pillow.
 _NOT_READ = frozenset(("EPS", "FITS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "XVTHUMB"))
-_GRAY_MODES = ("1", "L", "LA", "La")
 # Of Pillow's image, its conversions and the array, at most at one time.
 _BYTES_PER_PIXEL = 16
 _SMALL_BYTES = 1 << 28
@@ -69,9 +68,8 @@ def decode_image(
 ) -> np.ndarray:
     """Decodes one image file and resizes it.
 
-    The orientation that a camera noted is applied. 16-bit gray values keep their upper eight bits.
-    Transparent pixels are laid over black. Palette images become RGB, of an animation the first
-    frame counts. For resizing see `resize_image`.
+    For its pixels see `pixels.pixels_of`, for resizing `pixels.resize_image`. Of an animation the
+    first frame counts.
 
     Args:
       data: the whole file.
@@ -88,7 +86,9 @@ def decode_image(
     Raises:
       DataError: damaged, of no known format, floating-point pixels, or too many pixels.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
+
+    from deepsvdd_jax.datasets.formats.pixels import PixelError, pixels_of, resize_image
 
     try:
         with (
@@ -97,9 +97,15 @@ def decode_image(
         ):
             _check_memory(image, source)
             image.load()
-            array = _to_array(image, source, channels)
+            array = pixels_of(image, channels)
     except DataError:
         raise
+    except PixelError as error:
+        raise DataError(f"{source}: {error}") from error
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{source}: damaged or not an image of a known format; replace or remove it"
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(
             f"{source}: too many pixels ({one_line(error)}); --max_megapixels=N allows N million"
@@ -139,27 +145,6 @@ def _check_memory(image: Image.Image, source: str) -> None:
             f"{source}: {image.width} x {image.height} pixels take up to {needed / 1e9:.1f} GB of"
             f" memory, of which {free / 1e9:.1f} GB are free"
         )
-
-
-def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes an image, bilinear and antialiased: Pillow's `BILINEAR`.
-
-    When shrinking, the filter widens with the scale.
-
-    Args:
-      image: uint8 `[height, width, channels]` with 1 or 3 channels.
-      size: (height, width) to resize to.
-
-    Returns:
-      uint8 `[*size, channels]`.
-    """
-    from PIL import Image
-
-    if image.shape[:2] == size:
-        return image
-    plain = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-    resized = np.array(plain.resize((size[1], size[0]), Image.Resampling.BILINEAR))
-    return resized.reshape(*size, image.shape[2])
 
 
 def read_image(
@@ -230,37 +215,3 @@ def iter_images(
 def _shape_words(shape: tuple[int, ...]) -> str:
     height, width, channels = shape
     return f"{height}x{width} pixels (height x width) and {channels} channel(s)"
-
-
-def _to_array(image: Image.Image, source: str, channels: int | None) -> np.ndarray:
-    from PIL import ImageOps
-
-    plain = _eight_bits(ImageOps.exif_transpose(image), source)
-    if channels is not None:
-        plain = plain.convert("L" if channels == 1 else "RGB")
-    array = np.array(plain)
-    return array if array.ndim == 3 else array[..., None]
-
-
-def _eight_bits(image: Image.Image, source: str) -> Image.Image:
-    """Converts an image of any mode to `L` or `RGB`."""
-    from PIL import Image
-
-    if image.mode == "F":
-        raise DataError(
-            f"{source}: floating-point pixels have no fixed range; save it with 8 or 16 bits,"
-            " or pass the pixels as an npz file"
-        )
-    if image.mode == "I" or image.mode.startswith("I;"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise DataError(
-                f"{source}: pixels from {values.min()} to {values.max()}, expected 16 bits"
-            )
-        return Image.fromarray((values >> 8).astype(np.uint8))
-    target = "L" if image.mode in _GRAY_MODES else "RGB"
-    if not image.has_transparency_data:
-        return image.convert(target)
-    layered = image.convert("RGBA")
-    black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, layered).convert(target)
