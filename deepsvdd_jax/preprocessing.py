@@ -4,6 +4,7 @@
 function of that and images. numpy only: all of it runs once, on the host, before training.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +17,24 @@ Floats = npt.NDArray[np.floating]
 # Images are transformed this many at a time, so that float64 copies stay small.
 _CHUNK = 4096
 
+# Values that differ by less than this many roundings of their type are the same number.
+_ROUNDINGS = 2
+
+# Beyond these, float32 values lose more than a thousandth of a standard deviation before they are
+# scaled, or leave the range of normal float32 numbers.
+_MOST_SHIFT, _MOST_SCALE = 1e3, 1e30
+
+# Columns that a message names, of many.
+_NAMED_COLUMNS = 5
+
 
 class Scaling(NamedTuple):
     """Network input = (values - shift) * scale; both `[1, 1, 1]` for images, `[features]` for
-    tables, so that they broadcast against one example."""
+    tables, so that they broadcast against one example.
+
+    In float32 it may be applied to float32 values anywhere; in float64 it belongs to values of the
+    user's own type, and is applied on the host.
+    """
 
     shift: Floats
     scale: Floats
@@ -41,9 +56,12 @@ class Preprocessing(NamedTuple):
 
 
 def unit_range(images: npt.NDArray[np.generic]) -> Floats:
-    """Returns float32 images, uint8 pixels divided by 255."""
+    """Returns uint8 pixels divided by 255, in float32; float64 values as they are, others as
+    float32."""
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
+    if images.dtype == np.float64:
+        return images.astype(np.float64, copy=False)
     return images.astype(np.float32, copy=False)
 
 
@@ -51,22 +69,23 @@ def normalize_contrast(images: Floats, kind: str) -> Floats:
     """Takes each image's mean off and divides by its scale: global contrast normalisation.
 
     The L1 scale is the mean of |x| (the Theano code takes the sum; min-max scaling removes the
-    difference), L2 the root of the sum of squares, `std` the standard deviation. A constant image
-    becomes zeros.
+    difference), L2 the root of the sum of squares, `std` the standard deviation. An image that is
+    constant, up to the rounding of its type, becomes zeros.
 
     Args:
-      images: `[n, ...]` in [0, 1].
+      images: `[n, ...]`, in any unit.
       kind: `none`, `std`, `l1` or `l2`.
 
     Returns:
-      float32 of the same shape.
+      float32 of the same shape; with `none` the images as they are.
     """
     if kind == "none":
-        return images.astype(np.float32, copy=False)
+        return images
     result = np.empty(images.shape, np.float32)
     for start in range(0, len(images), _CHUNK):
         part = images[start : start + _CHUNK].astype(np.float64)
         axes = tuple(range(1, part.ndim))
+        constant = is_constant(part, axes, images.dtype)
         part -= part.mean(axis=axes, keepdims=True)
         if kind == "l1":
             size = np.abs(part).mean(axis=axes, keepdims=True)
@@ -74,10 +93,19 @@ def normalize_contrast(images: Floats, kind: str) -> Floats:
             size = np.sqrt(np.square(part).mean(axis=axes, keepdims=True))
             if kind == "l2":
                 size *= np.sqrt(np.prod(part.shape[1:]))
-        # A constant image leaves rounding errors of its mean, far below one grey level.
-        constant = size < 1e-8
         result[start : start + _CHUNK] = np.where(constant, 0.0, part / np.where(constant, 1, size))
     return result
+
+
+def is_constant(
+    values: Floats, axes: int | tuple[int, ...], dtype: npt.DTypeLike
+) -> npt.NDArray[np.bool_]:
+    """Returns whether values are equal along axes, which stay with length 1, up to the rounding of
+    the type that they were given in."""
+    low, high = values.min(axis=axes, keepdims=True), values.max(axis=axes, keepdims=True)
+    size = np.maximum(np.abs(low), np.abs(high))
+    # Halves, since the difference of two numbers of a type may be beyond its range.
+    return np.asarray(high / 2 - low / 2 <= _ROUNDINGS / 2 * np.finfo(dtype).eps * size)
 
 
 def fit_whitening(images: Floats, epsilon: float) -> Whitening:
@@ -111,18 +139,77 @@ def fit_scaling(config: PreprocessingConfig, values: Floats) -> Scaling:
     """Fits the last step to the training normals `[n, ...]`.
 
     Min-max takes two scalars over all of them; standardising takes the mean and the deviation of
-    every feature of a table. A constant range or feature is only shifted.
+    every feature of a table, in float64. A range or feature that is constant up to the rounding of
+    its type (`is_constant`) is only shifted.
+
+    Returns:
+      float64 for a table that is standardised and for values in float64, else float32.
     """
+    exact = config.standardize or values.dtype == np.float64
     if config.standardize:
-        shift, spread = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
+        shift, spread = _mean_and_deviation(values)
+        constant = is_constant(values, 0, values.dtype)[0]
     else:
         ones = (1,) * (values.ndim - 1)
         low, high = (values.min(), values.max()) if config.min_max else (0.0, 1.0)
-        shift, spread = np.full(ones, low, np.float64), np.full(ones, high - low, np.float64)
+        with np.errstate(over="ignore"):
+            shift, spread = np.full(ones, low, np.float64), np.full(ones, high - low, np.float64)
+        constant = config.min_max & is_constant(values, tuple(range(values.ndim)), values.dtype)
+        constant = constant.reshape(ones)
+    with np.errstate(divide="ignore", over="ignore"):
+        scale = 1.0 / spread
     # What is constant up to rounding must not be blown up.
-    constant = spread <= 1e-7 * np.maximum(1.0, np.abs(shift))
-    scale = 1.0 / np.where(constant, 1.0, spread)
-    return Scaling(shift.astype(np.float32), scale.astype(np.float32))
+    scale = np.where(constant | ~np.isfinite(scale), 1.0, scale)
+    dtype = np.float64 if exact else np.float32
+    return Scaling(shift.astype(dtype), scale.astype(dtype))
+
+
+def _mean_and_deviation(values: Floats) -> tuple[Floats, Floats]:
+    """Returns mean and standard deviation of the columns of a table, float64 `[features]`, to the
+    rounding of its values: their own offset and unit are taken off first."""
+    table = values.astype(np.float64)
+    # Powers of two, by which a division is exact.
+    unit = np.ldexp(1.0, np.clip(np.frexp(np.abs(table).max(axis=0))[1], -1000, 1000))
+    table /= unit
+    first = table[0].copy()
+    table -= first
+    return (first + table.mean(axis=0)) * unit, table.std(axis=0) * unit
+
+
+def constant_columns(values: Floats) -> npt.NDArray[np.bool_]:
+    """Returns which columns of a table `[n, features]` standardising only shifts; see
+    `is_constant`."""
+    return is_constant(values, 0, values.dtype)[0]
+
+
+def describe_constant(values: Floats, names: Sequence[str] = ()) -> str | None:
+    """Returns one line that names the columns of a training table which are constant; None where
+    there are none.
+
+    Args:
+      values: `[n, features]`.
+      names: of the columns; numbers from 0 where there are none.
+    """
+    found = np.flatnonzero(constant_columns(values))
+    if not len(found):
+        return None
+    named = [repr(names[i]) if len(names) else str(i) for i in found[:_NAMED_COLUMNS]]
+    rest = f" and {len(found) - len(named)} more" if len(found) > len(named) else ""
+    word, verb = ("column", "is") if len(found) == 1 else ("columns", "are")
+    rounded = [i for i in found if values[:, i].min() != values[:, i].max()]
+    why = f" to the rounding of {values.dtype}" if rounded else ""
+    return (
+        f"{word} {', '.join(named)}{rest} {verb} constant{why} in the training data: shifted, not"
+        " scaled"
+    )
+
+
+def fits_float32(scaling: Scaling) -> bool:
+    """Whether float32 values keep what a scaling makes of them: no shift of a thousand deviations,
+    no unit near the ends of float32."""
+    scale = np.abs(scaling.scale)
+    inside = (np.abs(scaling.shift) * scale < _MOST_SHIFT) & (scale < _MOST_SCALE)
+    return bool(np.all(inside & (scale > 1 / _MOST_SCALE)))
 
 
 def fit(config: PreprocessingConfig, images: npt.NDArray[np.generic]) -> Preprocessing:
@@ -135,12 +222,27 @@ def fit(config: PreprocessingConfig, images: npt.NDArray[np.generic]) -> Preproc
 
 
 def apply_unscaled(fitted: Preprocessing, images: npt.NDArray[np.generic]) -> Floats:
-    """Applies all steps but the last, `[n, ...]` float32: what many runs share on a device."""
+    """Applies all steps but the last, `[n, ...]`: float32, or float64 as the images are."""
     values = normalize_contrast(unit_range(images), fitted.contrast)
     return values if fitted.whitening is None else apply_whitening(fitted.whitening, values)
 
 
 def apply(fitted: Preprocessing, images: npt.NDArray[np.generic]) -> Floats:
     """Applies all steps to images `[n, ...]`: float32, network input. Test data is not clipped."""
-    values = apply_unscaled(fitted, images)
-    return (values - fitted.scaling.shift) * fitted.scaling.scale
+    values, scaling = apply_on_host(fitted, images)
+    scaled: Floats = (values - scaling.shift) * scaling.scale
+    return scaled
+
+
+def apply_on_host(fitted: Preprocessing, images: npt.NDArray[np.generic]) -> tuple[Floats, Scaling]:
+    """Applies what has to be done on the host.
+
+    Returns:
+      float32 `[n, ...]`, and what is left to do in float32: the scaling, unless it is in float64.
+    """
+    values, (shift, scale) = apply_unscaled(fitted, images), fitted.scaling
+    if shift.dtype == np.float32:
+        return values.astype(np.float32, copy=False), fitted.scaling
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = ((values - shift) * scale).astype(np.float32)
+    return values, Scaling(np.zeros_like(shift, np.float32), np.ones_like(scale, np.float32))

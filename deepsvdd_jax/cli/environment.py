@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -105,6 +106,7 @@ def start(command: ModuleType) -> None:
 
 def run_command(main: Callable[[], None]) -> None:
     """Runs a command under absl and leaves the process with its exit code."""
+    warnings.showwarning = show_warning
 
     def run(rest: list[str]) -> None:
         for number in _ENDS:
@@ -114,6 +116,21 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(exit_code(main, rest))
 
     app.run(run, flags_parser=parse_flags)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Prints a warning of this package as one line, others as Python does."""
+    if category.__module__.startswith("deepsvdd_jax"):
+        print(f"warning: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno), end="", file=sys.stderr)
 
 
 def exit_code(main: Callable[[], None], rest: list[str]) -> int:

@@ -70,11 +70,12 @@ def feature_array(array: np.ndarray, source: str) -> np.ndarray:
 
     Returns:
       Images `[n, height, width, channels]`, uint8 as they are, other whole numbers as grey levels
-      of 0 .. 255 divided by 255, everything else as float32; or rows, float32 `[n, features]`.
+      of 0 .. 255 divided by 255, everything else as floats; or rows, floats `[n, features]`. Floats
+      are float64 where float32 would round what is given, else float32.
 
     Raises:
       DataError: another number of dimensions, an empty array, channels that come first, a value
-        that is NaN, infinite, or too large for float32.
+        that is NaN or infinite.
     """
     if array.ndim not in (2, 3, 4) or 0 in array.shape:
         raise DataError(
@@ -87,10 +88,11 @@ def feature_array(array: np.ndarray, source: str) -> np.ndarray:
             " use numpy.moveaxis(x, 1, -1)"
         )
     if array.dtype != np.uint8 or array.ndim == 2:
+        short = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
         with np.errstate(over="ignore"):
-            values = array.astype(np.float32)
+            values = array.astype(np.float32) if short else array.astype(np.float64)
         if array.ndim > 2 and array.dtype.kind in "ui":
-            values /= np.float32(255)
+            values = np.divide(values, 255, dtype=values.dtype)
         _check_finite(values, array, source)
         array = values
     return array[..., None] if array.ndim == 3 else array
@@ -115,7 +117,7 @@ def load_npz(config: DataConfig) -> Dataset:
     `x` and `y`: then every fifth row of a class is a test row (`dataset.every_fifth`).
 
     Returns:
-      Images `[n, height, width, channels]`, uint8 or float32, or float32 `[n, features]`.
+      Images `[n, height, width, channels]`, uint8 or floats, or floats `[n, features]`.
 
     Raises:
       DataError: as `read_npz` and `feature_array`; arrays that are missing or do not fit together.
@@ -144,7 +146,8 @@ def _load_parts(arrays: dict[str, np.ndarray], config: DataConfig) -> Dataset:
         y_train = class_labels(arrays["y_train"], len(x_train), f"{source}: y_train")
     if "x_test" in arrays:
         x_test = feature_array(arrays["x_test"], f"{source}: x_test")
-        if x_test.shape[1:] != x_train.shape[1:] or x_test.dtype != x_train.dtype:
+        bytes_and_floats = (x_test.dtype == np.uint8) != (x_train.dtype == np.uint8)
+        if x_test.shape[1:] != x_train.shape[1:] or bytes_and_floats:
             raise DataError(
                 f"{source}: a row of x_test is {x_test.dtype} of shape {x_test.shape[1:]}, one of"
                 f" x_train {x_train.dtype} of shape {x_train.shape[1:]}; they must agree"
@@ -169,6 +172,6 @@ def _check_finite(values: np.ndarray, original: np.ndarray, source: str) -> None
     if not finite.all():
         index = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise DataError(
-            f"{source}: {original[index]} at index {index}, expected finite float32 values;"
+            f"{source}: {original[index]} at index {index}, expected finite values;"
             " remove or replace it"
         )

@@ -34,8 +34,8 @@ class Dataset(NamedTuple):
 
     Attributes:
       name: the name it was loaded under.
-      x_train: images, uint8 (0 to 255) or float32 `[n, height, width, channels]`, or tabular rows,
-        float32 `[n, features]`.
+      x_train: images, uint8 (0 to 255) or float `[n, height, width, channels]`, or tabular rows,
+        float `[n, features]`; float64 where float32 would round what the source holds.
       y_train: int64 `[n]`, indices into `class_names`.
       x_test: like `x_train`; empty where the source has no test part.
       y_test: int64, indices into `class_names`.

@@ -28,7 +28,6 @@ from deepsvdd_jax.datasets.formats.archives import data_errors, open_plain_or_gz
 LABEL = "label"
 MAX_CSV_CHARACTERS = 2 << 30
 _MAX_LINE = 1 << 24
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NO_FEATURES = frozenset(
     (
         *("label", "labels", "class", "classes", "target", "targets", "outcome", "y", "outlier"),
@@ -65,7 +64,7 @@ class Table(NamedTuple):
     """A table of numbers.
 
     Attributes:
-      features: float32 `[n, features]`.
+      features: float64 `[n, features]`.
       names: of the features.
       labels: int64 `[n]`, None without a column of labels.
       identifiers: `[n]`, empty without a column of them.
@@ -158,7 +157,7 @@ def _parse_lines(lines: Iterable[str], source: str, columns: Columns) -> Table:
     if not numbers:
         raise DataError(f"{source}: no rows below the header")
     return Table(
-        np.frombuffer(numbers).reshape(-1, len(roles.features)).astype(np.float32),
+        np.frombuffer(numbers).reshape(-1, len(roles.features)),
         tuple(header[i] for i in roles.features),
         None if roles.label is None else np.array(labels, np.int64),
         tuple(identifiers),
@@ -180,7 +179,7 @@ def load_csv(config: DataConfig) -> Dataset:
         `id_column` names the rows.
 
     Returns:
-      float32 rows `[n, features]`.
+      float64 rows `[n, features]`.
 
     Raises:
       DataError: as `parse_table`; files that are missing or whose columns differ.
@@ -308,8 +307,8 @@ def _value(text: str, column: str, source: str) -> float:
             if text.strip()
             else f"{source}, column {column!r}: the value is missing"
         )
-    if not math.isfinite(value) or abs(value) > _FLOAT32_MAX:
-        raise DataError(f"{source}, column {column!r}: {value} is not a finite float32 number")
+    if not math.isfinite(value):
+        raise DataError(f"{source}, column {column!r}: {value} is not a finite number")
     return value
 
 

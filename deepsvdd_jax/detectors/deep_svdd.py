@@ -58,6 +58,10 @@ class CollapseWarning(UserWarning):
     """A network maps nearly every input to one point, so that its scores tell little."""
 
 
+class ConstantFeatureWarning(UserWarning):
+    """Columns of a training table are constant; one line names them."""
+
+
 # --- fitting ------------------------------------------------------------------------------------
 
 
@@ -76,7 +80,8 @@ def fit_detector(
 
     Args:
       config: what to train.
-      images: `[n, height, width, channels]` or `[n, features]`, see `network_values`.
+      images: `[n, height, width, channels]` or `[n, features]`, see `network_values`. Columns of a
+        table that are constant are named in a `ConstantFeatureWarning`.
       feature_names: columns of a table, kept in the model.
       groups: `[n]`, equal for images that are held out together or not at all, as near-duplicates
         should be; None holds out one by one.
@@ -95,7 +100,11 @@ def fit_detector(
     train, held_out = _split(config, values, groups)
     runs.check_image_count(config.run, len(train))
     fitted = preprocessing.fit(config.run.preprocessing, train)
-    outcome, progress = _train(config, preprocessing.apply(fitted, train), on_progress)
+    inputs = preprocessing.apply(fitted, train)
+    _check_finite(inputs, "once they are scaled")
+    if config.run.preprocessing.standardize:
+        _warn_of_constant_columns(train, feature_names)
+    outcome, progress = _train(config, inputs, on_progress)
     _check_outcome(config, outcome)
     model = make_model(config.run, fitted, outcome.state, values.shape[1:], feature_names)
     history = {phase: info._asdict() for phase, info in progress.history.items()}
@@ -292,9 +301,17 @@ def _with_threshold(
         train_means=distances.mean(axis=1, dtype=np.float64),
     )
     train_scores = combine_distances(model, distances)
-    model = model._replace(calibration_scores=np.sort(score_images(model, held_out)))
+    held_out_scores = combine_distances(model, member_distances(model, held_out))
+    model = model._replace(calibration_scores=np.sort(held_out_scores))
     if not (np.isfinite(train_scores).all() and np.isfinite(model.calibration_scores).all()):
         raise TrainingError("scores are not finite; lower the learning rate")
+    if metrics.have_no_spread(distances):
+        warnings.warn(
+            f"the scores of all {len(train)} training samples are equal: the model tells nothing "
+            "apart; look at the scaling of the data, or train with a lower learning rate",
+            CollapseWarning,
+            stacklevel=3,
+        )
     threshold, rule = _threshold(config, train_scores, model.calibration_scores)
     ran = np.asarray(progress.history["training"].ran).sum(axis=1)
     return model._replace(
@@ -343,10 +360,24 @@ def score_images(model: Model, images: npt.ArrayLike) -> Scores:
       model: fitted or loaded.
       images: `[n, *model.image_shape]`, see `network_values`.
 
+    A sample so far away that its distance is beyond float32 has the largest float32 number.
+
     Raises:
       DataError: images of another shape, or values that are not finite.
+
+    Warns:
+      CollapseWarning: the samples differ and their scores do not.
     """
-    return combine_distances(model, member_distances(model, images))
+    values = network_values(images)
+    distances = member_distances(model, values)
+    if len(values) > 1 and metrics.have_no_spread(distances) and np.any(values[1:] != values[:1]):
+        warnings.warn(
+            "all scores are equal though the samples differ: the model tells nothing apart",
+            CollapseWarning,
+            stacklevel=2,
+        )
+    scores = combine_distances(model, distances)
+    return np.where(np.isfinite(scores), scores, np.finfo(np.float32).max)
 
 
 def combine_distances(model: Model, distances: Scores) -> Scores:
@@ -354,7 +385,8 @@ def combine_distances(model: Model, distances: Scores) -> Scores:
     if len(distances) > 1:
         # A member whose distances are all 0 has no unit; it adds nothing.
         units = np.where(model.train_means > 0, model.train_means, 1.0)
-        return np.asarray((distances / units[:, None]).mean(axis=0), np.float32)
+        with np.errstate(over="ignore"):
+            return np.asarray((distances / units[:, None]).mean(axis=0), np.float32)
     if model.config.training.objective.kind == "soft-boundary":
         return np.asarray(distances[0] - model.squared_radius[0])
     return np.asarray(distances[0])
@@ -371,7 +403,7 @@ def member_distances(model: Model, images: npt.ArrayLike) -> Scores:
             f"samples of shape {values.shape[1:]}; this model was trained on {model.image_shape}"
         )
     fitted, width = preprocessing_of(model), columns.program_width(model.config, model.image_shape)
-    states, scaling = _of_width(model, fitted.scaling, width)
+    states = _of_width(model, width)
     shape = model.image_shape if width is None else (width,)
     network = build_network(model.config.network, shape)
     objective = model.config.training.objective
@@ -382,9 +414,11 @@ def member_distances(model: Model, images: npt.ArrayLike) -> Scores:
     states = jax.device_put(states, NamedSharding(mesh, Spec()))
     parts = []
     for start in range(0, len(values), size):
-        batch = preprocessing.apply_unscaled(fitted, values[start : start + size])
+        batch, scaling = preprocessing.apply_on_host(fitted, values[start : start + size])
+        _check_finite(batch, "once they are scaled", start)
         if width is not None:
             batch = columns.pad(batch, width)
+            scaling = Scaling(*(columns.pad(part, width) for part in scaling))
         filled, counts = _shared_out(batch, devices, size // devices)
         # Not waited for: the host prepares the next call meanwhile.
         found = _distances(states, scaling, filled, counts, network, objective, mesh)
@@ -396,14 +430,12 @@ def member_distances(model: Model, images: npt.ArrayLike) -> Scores:
     return np.concatenate(distances, axis=1)
 
 
-def _of_width(model: Model, scaling: Scaling, width: int | None) -> tuple[TrainState, Scaling]:
-    """Returns a model's states and scaling for so many columns of a table; None leaves them."""
+def _of_width(model: Model, width: int | None) -> TrainState:
+    """Returns a model's states for so many columns of a table; None leaves them."""
     states = states_of(model)
     if width is None:
-        return states, scaling
-    params = columns.widen(model.config.network, model.params, width)
-    wide = Scaling(columns.pad(scaling.shift, width), columns.pad(scaling.scale, width))
-    return states._replace(params=params), wide
+        return states
+    return states._replace(params=columns.widen(model.config.network, model.params, width))
 
 
 def _shared_out(images: Images, devices: int, most: int) -> tuple[Images, npt.NDArray[np.int32]]:
@@ -504,16 +536,17 @@ def network_values(images: npt.ArrayLike) -> Images:
     """Returns images or a table as the numbers that preprocessing starts from.
 
     Integers in an image are grey levels of 0 .. 255 and are divided by 255 (uint8 later, to save
-    memory); floats are taken as they are, in [0, 1] by custom. A table is taken as it is.
+    memory); floats are taken as they are, in [0, 1] by custom. A table is taken as it is. What
+    float32 would round stays in float64, so that it is scaled by its own digits.
 
     Args:
       images: `[n, height, width, channels]` or `[n, features]`, numpy or JAX array.
 
     Returns:
-      uint8 images, or float32.
+      uint8 images, float32, or float64 for float64 and for integers of more than 16 bits.
 
     Raises:
-      DataError: no numbers, another number of axes, or values that are not finite in float32.
+      DataError: no numbers, another number of axes, or values that are not finite.
     """
     values = np.asarray(images)
     if values.ndim not in (2, 4) or 0 in values.shape[1:]:
@@ -525,21 +558,37 @@ def network_values(images: npt.ArrayLike) -> Images:
         raise DataError(f"samples of type {values.dtype}; they must be numbers")
     if values.ndim == 4 and values.dtype == np.uint8:
         return values
+    short = values.dtype.itemsize <= (4 if values.dtype.kind == "f" else 2)
+    dtype = np.dtype(np.float32 if short else np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        numbers: Images = values.astype(np.float32, copy=False)
-        if values.ndim == 4 and values.dtype.kind in "ui":
-            numbers = numbers / np.float32(255)
+        numbers: Images = values.astype(dtype, copy=False)
+    if values.ndim == 4 and values.dtype.kind in "ui":
+        numbers = numbers / dtype.type(255)
+    _check_finite(numbers)
+    return numbers
+
+
+def _check_finite(numbers: Images, when: str = "", first: int = 0) -> None:
+    """Refuses samples, counted from `first`, that hold NaN, infinity, or overflowed."""
+    if numbers.dtype == np.uint8:
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
         # A sum is finite only if all values are, and less work than asking each of them; in float32
         # it may overflow all the same.
         if np.isfinite(numbers.sum()) or np.isfinite(numbers.sum(dtype=np.float64)):
-            return numbers
+            return
     bad = np.array([not np.isfinite(number).all() for number in numbers])
     if np.any(bad):
         raise DataError(
             f"{np.sum(bad)} of {len(bad)} samples hold NaN, infinity or a value too large for "
-            f"float32, the first is sample {np.argmax(bad)}"
+            f"float32{when and f', {when}'}, the first is sample {first + np.argmax(bad)}"
         )
-    return numbers
+
+
+def _warn_of_constant_columns(train: Images, names: tuple[str, ...]) -> None:
+    line = preprocessing.describe_constant(train, names)
+    if line is not None:
+        warnings.warn(line, ConstantFeatureWarning, stacklevel=3)
 
 
 def _check_trainable(values: Images) -> None:

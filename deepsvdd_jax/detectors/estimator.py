@@ -46,9 +46,9 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
     close to one point; what lands far from it is anomalous.
 
     Train it on normal samples; a few anomalous ones among them do little harm. `X` is a table `[n,
-    features]` (float32 inside; a column far from 0 for its spread should be shifted before) or
-    images `[n, height, width]` or `[n, height, width, channels]`: floats as they are, integers as
-    grey levels of 0 .. 255. numpy, JAX or anything that numpy takes.
+    features]` (columns in any unit and with any offset: they are scaled in float64) or images `[n,
+    height, width]` or `[n, height, width, channels]`: floats as they are, integers as grey levels
+    of 0 .. 255. numpy, JAX or anything that numpy takes.
 
     Parameters
     ----------

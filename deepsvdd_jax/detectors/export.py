@@ -10,10 +10,12 @@ scores = scorer.call(np.zeros((3, 28, 28, 1), np.float32))  # [3], higher = more
 """
 
 import importlib
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax import Array
 
 from deepsvdd_jax import scoring
@@ -25,15 +27,21 @@ from deepsvdd_jax.training import TrainState
 
 PLATFORMS = EXPORT_PLATFORMS
 
-# As in `preprocessing.normalize_contrast`: below it an image is constant but for rounding.
-_LEAST_CONTRAST = 1e-8
+# Rounding of a float32 input, in standard deviations of its column, from which on scores differ.
+_COARSE = 0.01
+
+
+class PrecisionWarning(UserWarning):
+    """Columns whose values float32, which an exported scorer takes, is too coarse for."""
 
 
 def export_model(model: Model, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
     """Returns the serialised scorer, for any number of images at once.
 
     It maps float32 `[n, *model.image_shape]`, pixels in [0, 1] or the columns of a table, to the
-    scores of `detectors.score_images`, float32 `[n]`; preprocessing is part of it, in float32.
+    scores of `detectors.score_images`, float32 `[n]`; preprocessing is part of it. Columns whose
+    offset is so large that float32 rounds them are named in a `PrecisionWarning`: take an offset
+    off before training.
 
     Args:
       model: fitted or loaded.
@@ -48,6 +56,16 @@ def export_model(model: Model, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
         raise ImportError(
             "an export needs flatbuffers: pip install 'deepsvdd_jax[export]'"
         ) from None
+    coarse = coarse_columns(model)
+    if len(coarse):
+        names = [model.feature_names[i] if model.feature_names else str(i) for i in coarse]
+        warnings.warn(
+            f"an exported scorer takes float32, which rounds columns {', '.join(names)} by more "
+            f"than {_COARSE:g} standard deviations: its scores are not the model's; take their "
+            "offset off before training",
+            PrecisionWarning,
+            stacklevel=2,
+        )
     (count,) = jax.export.symbolic_shape("n")
     images = jax.ShapeDtypeStruct((count, *model.image_shape), jnp.float32)
     exported = jax.export.export(jax.jit(lambda x: scores(model, x)), platforms=platforms)(images)
@@ -84,19 +102,36 @@ def network_input(model: Model, images: Array) -> Array:
         with jax.default_matmul_precision("highest"):
             whitened = flat @ model.whitening_matrix.astype(np.float32)
         values = whitened.reshape(values.shape)
-    return (values - model.shift[None]) * model.scale[None]
+    # The shift in two parts, so that a difference of large numbers keeps its digits.
+    shift = model.shift.astype(np.float32)
+    rest = (model.shift - shift).astype(np.float32)
+    return (values - shift[None] - rest[None]) * model.scale[None].astype(np.float32)
+
+
+def coarse_columns(model: Model) -> npt.NDArray[np.integer]:
+    """Returns the columns of a table that float32 input is too coarse for, positions from 0."""
+    if len(model.image_shape) != 1 or model.shift.shape != model.image_shape:
+        return np.zeros(0, np.int64)
+    scale = np.abs(model.scale.astype(np.float64))
+    rounding = np.abs(model.shift) * (np.finfo(np.float32).eps / 2) * scale
+    tiny = np.finfo(np.float32).tiny
+    return np.flatnonzero((rounding > _COARSE) | (scale > 0.01 / tiny) | (scale < tiny))
 
 
 def _normalize_contrast(images: Array, kind: str) -> Array:
     if kind == "none":
         return images
     axes = tuple(range(1, images.ndim))
-    values = images - jnp.mean(images, axis=axes, keepdims=True)
+    low, high = (find(images, axis=axes, keepdims=True) for find in (jnp.min, jnp.max))
+    size = jnp.maximum(jnp.abs(low), jnp.abs(high))
+    constant = high - low <= 2 * np.finfo(np.float32).eps * size
+    # From the smallest value on, so that a mean far from 0 is not rounded.
+    values = images - low
+    values = values - jnp.mean(values, axis=axes, keepdims=True)
     if kind == "l1":
         size = jnp.mean(jnp.abs(values), axis=axes, keepdims=True)
     else:
         size = jnp.sqrt(jnp.mean(jnp.square(values), axis=axes, keepdims=True))
         if kind == "l2":
             size = size * np.float32(np.sqrt(np.prod(images.shape[1:])))
-    constant = size < _LEAST_CONTRAST
     return jnp.where(constant, 0.0, values / jnp.where(constant, 1.0, size))

@@ -276,6 +276,9 @@ COLLAPSED_SPREAD = 1e-3
 # all training samples to within 1 % of ||c|| of the center.
 COLLAPSED_DISTANCE = 1e-4
 
+# Roundings of float32 by which the scores of equal samples differ, at most.
+_ROUNDINGS_OF_EQUAL = 16
+
 # Share of distinct scores below which a scorer tells nothing apart.
 _FEWEST_DISTINCT = 0.01
 
@@ -295,3 +298,13 @@ def is_collapsed_on_training(distances: npt.ArrayLike, center: npt.ArrayLike) ->
     """
     scale = float(np.sum(np.square(np.asarray(center, np.float64))))
     return float(np.mean(np.asarray(distances, np.float64))) < COLLAPSED_DISTANCE * scale
+
+
+def have_no_spread(scores: npt.ArrayLike) -> bool:
+    """Whether in every row of scores `[..., n]`, n > 1, all are equal to the rounding of float32:
+    nothing is told apart."""
+    values = np.asarray(scores, np.float64)
+    if values.size == 0 or values.shape[-1] < 2 or not np.isfinite(values).all():
+        return False
+    rounding = _ROUNDINGS_OF_EQUAL * np.finfo(np.float32).eps * np.abs(values).max(axis=-1)
+    return bool(np.all(np.ptp(values, axis=-1) <= rounding))

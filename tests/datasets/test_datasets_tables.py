@@ -12,7 +12,7 @@ def test_features_names_and_labels(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes('\ufefflength,label,"wid,th"\r\n1,0,2.5\r\n\r\n-3e2,4, 0 \r\n'.encode())
     features, columns, labels = read_csv(path)
-    assert features.dtype == np.float32 and labels.dtype == np.int64
+    assert features.dtype == np.float64 and labels.dtype == np.int64
     np.testing.assert_array_equal(features, [[1, 2.5], [-300, 0]])
     assert columns == ("length", "wid,th")
     np.testing.assert_array_equal(labels, [0, 4])
@@ -45,7 +45,7 @@ def test_without_a_label_column_there_are_no_labels():
         ("a,b\n1,2\nNA,4\n", ["line 3", "'a'", "'NA'"]),
         ("a,b\n1,nan\n", ["line 2", "'b'", "nan"]),
         ("a,b\n1,-inf\n", ["line 2", "'b'", "inf"]),
-        ("a,b\n1,1e39\n", ["line 2", "'b'", "1e+39"]),
+        ("a,b\n1,1e309\n", ["line 2", "'b'", "inf"]),
         ("a,b\n1,1_0\n", ["line 2", "'b'", "1_0"]),
         ("a,label\n1,0.5\n", ["line 2", "'label'", "0.5"]),
         ("a,label\n1,-1\n", ["line 2", "'label'", "-1"]),
@@ -81,7 +81,7 @@ def test_a_single_labelled_file_is_split_every_fifth(tmp_path):
     dataset = load(DataConfig("csv", str(path)))
     np.testing.assert_array_equal(dataset.x_test[:, 0], [8, 9])
     np.testing.assert_array_equal(dataset.y_test, [0, 1])
-    assert dataset.x_train.shape == (8, 1) and dataset.x_train.dtype == np.float32
+    assert dataset.x_train.shape == (8, 1) and dataset.x_train.dtype == np.float64
 
 
 def test_a_single_unlabelled_file_is_all_normal(tmp_path):

@@ -22,6 +22,7 @@ from deepsvdd_jax.cli.sweeps.plans import METHODS, Sweep
 from deepsvdd_jax.cli.sweeps.records import RunName
 
 with lazily():
+    from deepsvdd_jax import preprocessing
     from deepsvdd_jax.cli.sweeps import flights, stages
 
 
@@ -114,6 +115,8 @@ def run(sweep: Sweep, rows: dict[RunName, files.Row], stop_if_asked: Callable[[]
         f"{sweep.out}: {len(rows)} runs are there, {len(own.keys() & missing.keys())} to go",
         file=sys.stderr,
     )
+    for line in constant_columns(sweep):
+        print(line, file=sys.stderr)
     processes.call_roll(team, sweep.out, missing.values(), stop_if_asked)
     stages.train_deep(sweep, own, rows, stop_if_asked)
     shallow.score_missing(sweep, own, rows, stop_if_asked)
@@ -122,6 +125,19 @@ def run(sweep: Sweep, rows: dict[RunName, files.Row], stop_if_asked: Callable[[]
         rows |= processes.gather(team, sweep.out, missing, stop_if_asked)
         _write_tables(sweep, rows)
     _report_failures(owners if team.is_first else own, rows)
+
+
+def constant_columns(sweep: Sweep) -> list[str]:
+    """Returns a line for each class of a table that has columns which are constant in training."""
+    if sweep.dataset.x_train.ndim != 2:
+        return []
+    lines = []
+    for label in sweep.classes:
+        normals = sweep.dataset.x_train[sweep.splits[label, sweep.seeds[0]].train_indices]
+        line = preprocessing.describe_constant(normals, sweep.dataset.feature_names)
+        if line is not None:
+            lines.append(f"class {label}: {line}")
+    return lines
 
 
 def _write_tables(sweep: Sweep, rows: dict[RunName, files.Row]) -> None:

@@ -103,10 +103,12 @@ class Finished(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Jobs that share pools of images, and the preprocessing of each of their classes."""
+    """Jobs that share pools of images, the preprocessing of each of their classes, and what of it
+    is left to do to the pools."""
 
     jobs: list[Job]
     fitted: dict[int, preprocessing.Preprocessing]
+    scalings: dict[int, preprocessing.Scaling]
     images: npt.NDArray[np.floating]
     test_images: npt.NDArray[np.floating]
 
@@ -180,7 +182,7 @@ def _train_group(
     shared = engine.share(mesh, group.images, group.test_images)
     at_once = runs.places_for_runs(mesh)
     by_name = {job.name: job for job in group.jobs}
-    to_take_up = [left for left in lefts if left.names[0] in by_name]
+    to_take_up = [left for left in lefts if by_name.keys() >= set(left.names)]
     taken = {name for left in to_take_up for name in left.names}
     rest = [job for job in group.jobs if job.name not in taken]
     while rest or to_take_up:
@@ -240,30 +242,45 @@ def _narrower(error: jax.errors.JaxRuntimeError | _TooWide, width: int, at_once:
 
 
 def _groups(config: RunConfig, dataset: Dataset, jobs: list[Job]) -> Iterator[_Group]:
-    """Classes share one pool unless whitening, fitted to each class, changes the images."""
+    """Classes share one pool unless their preprocessing changes the images: whitening, or a scaling
+    that float32 values are too coarse for."""
     by_class: dict[int, list[Job]] = {}
     for job in jobs:
         by_class.setdefault(job.name.normal_class, []).append(job)
-    if config.preprocessing.zca:
-        for label, members in by_class.items():
-            normals = dataset.x_train[members[0].split.train_indices]
-            whitened = preprocessing.fit(config.preprocessing, normals)
-            yield _Group(
-                members,
-                {label: whitened},
-                preprocessing.apply_unscaled(whitened, dataset.x_train),
-                preprocessing.apply_unscaled(whitened, dataset.x_test),
-            )
+    shared = None if config.preprocessing.zca else _shared_pool(config, dataset, jobs, by_class)
+    if shared is not None:
+        yield shared
         return
+    for label, members in by_class.items():
+        normals = dataset.x_train[members[0].split.train_indices]
+        fitted = preprocessing.fit(config.preprocessing, normals)
+        images, scaling = preprocessing.apply_on_host(fitted, dataset.x_train)
+        test, _ = preprocessing.apply_on_host(fitted, dataset.x_test)
+        yield _Group(members, {label: fitted}, {label: scaling}, images, test)
+
+
+def _shared_pool(
+    config: RunConfig, dataset: Dataset, jobs: list[Job], by_class: dict[int, list[Job]]
+) -> _Group | None:
+    """Returns all jobs with pools that every class scales on the device, in float32; None where
+    that would lose digits."""
     contrast = config.preprocessing.contrast
     images = preprocessing.normalize_contrast(preprocessing.unit_range(dataset.x_train), contrast)
     test = preprocessing.normalize_contrast(preprocessing.unit_range(dataset.x_test), contrast)
-    fitted: dict[int, preprocessing.Preprocessing] = {}
+    scalings: dict[int, preprocessing.Scaling] = {}
     for label, members in by_class.items():
         normals = images[members[0].split.train_indices]
         scaling = preprocessing.fit_scaling(config.preprocessing, normals)
-        fitted[label] = preprocessing.Preprocessing(contrast, None, scaling)
-    yield _Group(jobs, fitted, images, test)
+        if not preprocessing.fits_float32(scaling):
+            return None
+        shift, scale = (part.astype(np.float32) for part in scaling)
+        scalings[label] = preprocessing.Scaling(shift, scale)
+    fitted = {
+        label: preprocessing.Preprocessing(contrast, None, scaling)
+        for label, scaling in scalings.items()
+    }
+    pools = (part.astype(np.float32, copy=False) for part in (images, test))
+    return _Group(jobs, fitted, scalings, *pools)
 
 
 def _stack(
@@ -277,7 +294,7 @@ def _stack(
     settings = runs.phase_settings(config)
     stacked = []
     for job in jobs:
-        scaling = group.fitted[job.name.normal_class].scaling
+        scaling = group.scalings[job.name.normal_class]
         indices = job.split.train_indices
         # What stands behind the training images is scored by a full pass and otherwise padding.
         held = np.concatenate([indices, job.split.validation_indices])
