@@ -7,6 +7,7 @@ from deepsvdd_jax.faces import attach
 if TYPE_CHECKING:
     from deepsvdd_jax.detectors.deep_svdd import (
         CollapseWarning,
+        ConstantFeatureWarning,
         History,
         Images,
         Scores,
@@ -27,6 +28,7 @@ __getattr__, __dir__ = attach(
     {
         "deep_svdd": (
             "CollapseWarning",
+            "ConstantFeatureWarning",
             "History",
             "Images",
             "Scores",
@@ -46,6 +48,7 @@ __getattr__, __dir__ = attach(
 
 __all__ = [
     "CollapseWarning",
+    "ConstantFeatureWarning",
     "History",
     "Images",
     "Scores",
