@@ -354,13 +354,12 @@ def score_images(model: Model, images: npt.ArrayLike) -> Scores:
     """Returns the anomaly scores of images, float32 `[n]`, higher = more anomalous.
 
     One member: d (a squared distance; of an autoencoder the summed squared error), or d - R^2 for
-    a soft boundary. Several: the mean over members of d / its mean over the training images.
+    a soft boundary. Several: the mean over members of d / its mean over the training images. A
+    distance beyond float32 counts as its largest number.
 
     Args:
       model: fitted or loaded.
       images: `[n, *model.image_shape]`, see `network_values`.
-
-    A sample so far away that its distance is beyond float32 has the largest float32 number.
 
     Raises:
       DataError: images of another shape, or values that are not finite.
