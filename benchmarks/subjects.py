@@ -63,7 +63,9 @@ class Subject(NamedTuple):
 
 SUBJECTS = {
     "mnist_lenet": Subject(
-        NetworkConfig(name="mnist_lenet", stages=((8,), (4,)), rep_dim=32),
+        NetworkConfig(
+            name="mnist_lenet", stages=((8,), (4,)), rep_dim=32, decoder_layout="mnist_lenet"
+        ),
         (28, 28, 1),
         6000,
         ("one-class", "autoencoder"),

@@ -147,7 +147,7 @@ def test_grid_search_in_a_pipeline() -> None:
     order = np.random.RandomState(1).permutation(80)
     values = np.concatenate([TABLE, TABLE[:20] + 30])[order]
     labels = np.where(order < 60, 1, -1)
-    pipeline = make_pipeline(RobustScaler(), tiny(objective="soft-boundary", epochs=1))
+    pipeline = make_pipeline(RobustScaler(), tiny(objective="soft-boundary", epochs=11))
     grid = {
         "deepsvdd__nu": [0.1, 0.5],
         "deepsvdd__network": [TINY, NetworkConfig("other", (), (), rep_dim=2, batch_norm=False)],
@@ -219,6 +219,7 @@ def test_network_is_chosen_by_shape() -> None:
         ({"nu": "high"}, "nu is 'high'; it must be a number"),
         ({"objective": "two-class"}, "allowed: one-class, soft-boundary"),
         ({"epochs": 1.5}, "epochs is 1.5; it must be a whole number of 1 or more"),
+        ({"objective": "soft-boundary", "epochs": 5}, "warm_up_epochs=10 .*epochs=5: give epochs"),
         ({"n_seeds": 0}, "n_seeds is 0"),
         ({"pretrain_epochs": -1}, "pretrain_epochs is -1; .* 0 or more"),
         ({"contamination": 0.8}, "contamination is 0.8"),

@@ -40,8 +40,8 @@ def test_weights_of_a_saved_models_first_member_are_used_and_another_network_ref
         feature_names=(),
         params=stacked,
         statistics=jax.tree.map(lambda leaf: np.stack([leaf, leaf]), statistics),
-        center=np.zeros((2, 3), np.float32),
-        squared_radius=np.zeros(2, np.float32),
+        center=np.asarray([[0.25, -1.0, 3.0], [0, 0, 0]], np.float32),
+        squared_radius=np.asarray([0.5, 7.0], np.float32),
         train_means=np.ones(2),
         shift=np.zeros((1, 1, 1), np.float32),
         scale=np.ones((1, 1, 1), np.float32),
@@ -55,6 +55,14 @@ def test_weights_of_a_saved_models_first_member_are_used_and_another_network_ref
     config = RunConfig(network=NETWORK, initial_model=str(tmp_path / "model"))
     weights = initialization.initial_weights(config, np.zeros((1, 8, 8, 1)), 0)
     jax.tree.map(np.testing.assert_array_equal, weights["encoder"], params["encoder"])
+    np.testing.assert_array_equal(weights["center"], [0.25, -1.0, 3.0])
+    assert weights["squared_radius"] == np.float32(0.5)
+    autoencoder = configs.PhaseConfig(objective=configs.ObjectiveConfig(kind="reconstruction"))
+    for more in ({"pretraining": autoencoder}, {"training": autoencoder}):
+        # Another encoder comes first, or there is no sphere.
+        other = dataclasses.replace(config, **more)
+        found = initialization.initial_weights(other, np.zeros((1, 8, 8, 1)), 0)
+        assert set(found) == {"encoder", "statistics"}
     wider = dataclasses.replace(config, network=dataclasses.replace(NETWORK, rep_dim=5))
     with pytest.raises(ConfigError, match="rep_dim=3; this run has 5"):
         initialization.initial_weights(wider, np.zeros((1, 8, 8, 1)), 0)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepsvdd_jax import convolution
+from deepsvdd_jax import configs, convolution, recipes
 from deepsvdd_jax.configs import ConfigError, NetworkConfig
 from deepsvdd_jax.networks import Network, build_network, network_from_module
 
@@ -20,8 +20,13 @@ from deepsvdd_jax.networks import Network, build_network, network_from_module
 compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 MNIST, CIFAR = (28, 28, 1), (32, 32, 3)
+LAYOUTS = {
+    "cifar10_lenet_small": "cifar10_lenet",
+    "cifar10_lenet_elu": "cifar10_lenet",
+    "itu_cnn": "mirror",
+}
 PUBLISHED: dict[str, tuple[NetworkConfig, tuple[int, int, int]]] = {
-    config.name: (config, shape)
+    config.name: (replace(config, decoder_layout=LAYOUTS.get(config.name, config.name)), shape)
     for config, shape in [
         (NetworkConfig("mnist_lenet", ((8,), (4,)), rep_dim=32), MNIST),
         (NetworkConfig("mnist_lenet_wide", ((256,), (256,), (128,)), (320,), rep_dim=32), MNIST),
@@ -402,12 +407,17 @@ DECODERS = {
     "cifar10_lenet_small": (
         [],
         [(8, 64), (64, 32), (32, 16), (16, 3)],
-        {"layer0", "layer1", "layer2"},
+        {"layer0", "layer1", "layer2", "layer3"},
     ),
     "cifar10_lenet_deep": (
         [],
         [(32, 64), (64, 64), (64, 32), (32, 32), (32, 16), (16, 16), (16, 3)],
-        {f"layer{number}" for number in range(6)},
+        {f"layer{number}" for number in range(7)},
+    ),
+    "fashion_mnist_lenet": (
+        [(64, 128)],
+        [(8, 32), (32, 16), (16, 1)],
+        {"code", "layer0", "layer1"},
     ),
     "gtsrb_lenet": ([(32, 64)], [(1, 32), (32, 16), (16, 3)], {"layer0", "layer1", "layer2"}),
 }
@@ -472,6 +482,81 @@ def test_decoders_return_the_images_shape(config, shape):
         assert images.shape == (2, *shape)
 
 
+def decoder_shapes(config: NetworkConfig, shape: tuple[int, ...]) -> Any:
+    network = build_network(config, shape)
+    params, statistics = jax.eval_shape(lambda: network.init(jax.random.key(0), True))
+    return jax.tree.map(lambda leaf: leaf.shape, (params["decoder"], statistics["decoder"]))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_networks_name_decides_nothing(name):
+    config, shape = PUBLISHED[name]
+    if name != "itu_cnn":
+        other = replace(config, name="mine")
+        assert decoder_shapes(other, shape) == decoder_shapes(config, shape)
+    assert recipes.NETWORKS[name].decoder_layout == config.decoder_layout
+
+
+# What the decoders of saved networks had before their settings named a layout: kernels of the
+# convolutions, and whether the output and the code were normalised, of theano's and pytorch's.
+OLD_DECODERS = {
+    "mnist_lenet": (3, (False, False), (False, False)),
+    "mnist_lenet_wide": (4, (False, True), (False, True)),
+    "cifar10_lenet": (4, (True, False), (False, True)),
+    "cifar10_lenet_elu": (4, (True, False), (False, True)),
+    "cifar10_lenet_small": (4, (False, False), (False, False)),
+    "cifar10_lenet_deep": (7, (False, False), (False, False)),
+    "gtsrb_lenet": (3, (True, False), (False, False)),
+    "fashion_mnist_lenet": (3, (False, False), (False, False)),
+}
+
+
+@pytest.mark.parametrize("decoder", ["theano", "pytorch"])
+@pytest.mark.parametrize("name", OLD_DECODERS)
+def test_saved_settings_without_a_layout_have_the_decoder_of_then(name, decoder):
+    config, shape = PUBLISHED[name]
+    saved = configs.to_dict(replace(config, decoder=decoder))
+    del saved["decoder_layout"]
+    found = configs.from_dict(NetworkConfig, saved)
+    kernels, statistics = decoder_shapes(found, shape)
+    layers, *normalized = OLD_DECODERS[name]
+    assert len([layer for layer in kernels if layer.startswith("layer")]) == layers
+    output, code = normalized[decoder == "pytorch"]
+    assert (f"layer{layers - 1}" in statistics) == output
+    assert ("norm" in statistics) == code
+    if name == "fashion_mnist_lenet":
+        # The mirror: 64 -> 128 -> 7 x 7 x 1.
+        assert kernels["hidden1"]["linear"]["dense"]["kernel"] == (128, 49)
+
+
+@pytest.mark.parametrize("activation", ["leaky_relu", "elu"])
+@pytest.mark.parametrize("initializer", ["torch", "torch_xavier"])
+def test_torchs_draws(initializer, activation):
+    """torch draws uniformly in +-1/sqrt(fan_in); for a transposed convolution that counts the
+    features that go out. The CIFAR-10 autoencoders of the PyTorch code draw convolutions of both
+    kinds by Xavier, with the gain of a leaky ReLU or 1 before an ELU, and leave the dense layer."""
+    config = replace(
+        PUBLISHED["cifar10_lenet_small"][0],
+        initializer=initializer,
+        decoder="pytorch",
+        activation=activation,
+    )
+    params, _ = compiled(build_network(config, CIFAR).init, static_argnums=1)(
+        jax.random.key(7), True
+    )
+    gain = 1.0 if activation == "elu" else math.sqrt(2 / (1 + 0.01**2))
+    for part in ("encoder", "decoder"):
+        for name, kernel in named_leaves(params[part]):
+            fan_in, fan_out = fans(kernel)
+            bound = 1 / math.sqrt(fan_in)
+            if kernel.ndim == 4:
+                bound = 1 / math.sqrt(fan_out if part == "decoder" else fan_in)
+                if initializer == "torch_xavier":
+                    bound = gain * math.sqrt(6 / (fan_in + fan_out))
+            values = np.abs(np.asarray(kernel))
+            assert 0.95 * bound < values.max() <= bound * 1.000001, (part, name)
+
+
 def plain_upscaling(
     config: NetworkConfig,
     params: dict[str, Any],
@@ -513,7 +598,8 @@ def plain_upscaling(
     [
         ("mnist_lenet", (4, 4, 2), [2, 1, 2], [True] * 3, False),
         ("cifar10_lenet", (4, 4, 8), [2] * 4, [False, True, True, True], True),
-        ("cifar10_lenet_deep", (2, 2, 32), [2] * 7, [True, False] * 3 + [True], False),
+        ("cifar10_lenet_deep", (2, 2, 32), [2] * 7, [True, False] * 3 + [True], True),
+        ("cifar10_lenet_small", (4, 4, 8), [2] * 4, [False, True, True, True], True),
     ],
 )
 def test_published_decoder_is_the_plain_upscaling(name, start, paddings, doubles, normalize_last):
@@ -618,6 +704,31 @@ def test_dropout_draws_from_the_key_in_training_only():
     np.testing.assert_array_equal(
         evaluate(params, statistics, images), without(params, statistics, images)
     )
+
+
+def test_dropout_on_all_drops_the_images_and_the_input_of_every_layer_once():
+    """Ones through kernels that pass them on: what is zero in a representation of one pixel."""
+    config = NetworkConfig(
+        "copy", ((1,), (1,)), rep_dim=1, kernel_size=1, batch_norm=False, dropout=0.5
+    )
+    images = jnp.ones((20_000, 4, 4, 1))
+
+    def kept(on: str) -> np.ndarray:
+        network = build_network(replace(config, dropout_on=on), (4, 4, 1))
+        params, _ = network.init(jax.random.key(0), False)
+        ones = jax.tree.map(jnp.ones_like, params)
+        codes = compiled(lambda key: network.encode_batch(ones, images, None, key)[0])
+        return np.asarray(codes(jax.random.key(1)))[:, 0]
+
+    np.testing.assert_allclose(kept("dense").mean(), 1.0, atol=0.02)
+    np.testing.assert_allclose((kept("dense") == 0).mean(), 0.5, atol=0.02)
+    of_all = kept("all")
+    # Pools take a maximum: of 4 pixels one is left, or none of the 4 of a window is.
+    window = 1 - 0.2**4
+    stage = 0.5 * window
+    one_is_left = 1 - (1 - stage) ** 4
+    np.testing.assert_allclose((of_all != 0).mean(), 0.5 * one_is_left, atol=0.015)
+    assert set(np.round(np.unique(of_all), 4)) == {0.0, round(1 / 0.8 / 0.5 / 0.5, 4)}
 
 
 # --- a user's modules ---------------------------------------------------------------------------

@@ -42,6 +42,41 @@ def test_icml2018_is_the_papers_schedule() -> None:
     assert recipes.icml2018("gtsrb", (32, 32, 3)).preprocessing.contrast == "none"
 
 
+@pytest.mark.parametrize("dataset", ["cifar10", "gtsrb"])
+def test_theano_is_the_scripts_of_cifar10_and_gtsrb(dataset: str) -> None:
+    config = recipes.theano(dataset, (32, 32, 3))
+    assert config.pretraining is not None and config.first_layer == "dictionary"
+    assert (config.pretraining.epochs, config.pretraining.optimizer.milestones) == (350, (250,))
+    assert config.pretraining.weight_decay == 1e-6 and config.pretraining.whole_batches
+    assert (config.training.epochs, config.training.optimizer.milestones) == (150, (50,))
+    assert config.training.batch_size == (64 if dataset == "gtsrb" else 200)
+    assert config.preprocessing.contrast == ("none" if dataset == "gtsrb" else "l1")
+    assert config.preprocessing.min_max
+
+
+def test_theano_on_mnist_has_a_short_autoencoder_without_a_drop() -> None:
+    config = recipes.theano("mnist", (28, 28, 1))
+    assert config.pretraining is not None and config.first_layer == "dictionary"
+    assert (config.pretraining.epochs, config.pretraining.optimizer.milestones) == (150, ())
+    assert config.pretraining.weight_decay == 1e-3
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_pytorch_on_cifar10_draws_as_torch_does(pretrained: bool) -> None:
+    config = recipes.pytorch("cifar10", (32, 32, 3))
+    if not pretrained:
+        config = recipes.without_pretraining(config)
+    network = networks.build_network(config.network, (32, 32, 3))
+    params, _ = network.init(jax.random.key(0), False)
+    dense = params["encoder"]["representation"]["dense"]["kernel"]
+    # torch.nn.Linear(2048, 128): uniform in +-1/sqrt(2048).
+    assert 0.0220 < float(abs(dense).max()) <= 0.0221
+    # torch.nn.Conv2d(32, 64, 5): +-1/sqrt(800), and Xavier with gain sqrt(2) in the autoencoder.
+    bound = (2 * 6 / (25 * 32 + 25 * 64)) ** 0.5 if pretrained else 800**-0.5
+    kernel = params["encoder"]["stage1_0"]["kernel"]
+    assert 0.99 * bound < float(abs(kernel).max()) <= bound
+
+
 def test_itu_is_the_reports_recipe() -> None:
     config = recipes.itu("mnist", (28, 28, 1))
     training = config.training

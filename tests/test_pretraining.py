@@ -32,6 +32,7 @@ def command(calling: Calling) -> Iterator[Command]:
         yield lambda out, methods, *more: call(
             *ARGUMENTS,
             *(() if methods == "dcae" else TRAINING),
+            *(("--warm_up_epochs=1",) if "soft_boundary" in methods else ()),
             f"--methods={methods}",
             f"--out={out}",
             *more,

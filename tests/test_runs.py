@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from deepsvdd_jax import runs, training
+from deepsvdd_jax import runs, streaming, training
 from deepsvdd_jax.configs import (
+    ConfigError,
     NetworkConfig,
     ObjectiveConfig,
     OptimizerConfig,
@@ -169,7 +170,7 @@ def test_one_class_and_soft_boundary_are_compiled_once_where_they_are_equal(
     compilations: list[float],
 ) -> None:
     def train_briefly(kind: Any) -> None:
-        phase = dataclasses.replace(PHASE, epochs=1, objective=ObjectiveConfig(kind=kind))
+        phase = dataclasses.replace(PHASE, epochs=11, objective=ObjectiveConfig(kind=kind))
         config = RunConfig(network=NetworkConfig("mlp", (), (3,), rep_dim=2), training=phase)
         keys = jax.vmap(jax.random.key)(np.arange(1))
         runs.train_runs(keys, config, np.ones((20, 3), np.float32))
@@ -402,6 +403,73 @@ def soft(rule: str, **changes: Any) -> RunConfig:
     )
     phase = dataclasses.replace(PHASE, objective=objective, epochs=30)
     return dataclasses.replace(CONFIG, training=phase)
+
+
+def with_epochs(config: RunConfig, epochs: int, **changes: Any) -> RunConfig:
+    phase = dataclasses.replace(config.training, epochs=epochs, **changes)
+    return dataclasses.replace(config, training=phase)
+
+
+def with_warm_up(rule: str, epochs: int, warm_up: int, every: int = 2) -> RunConfig:
+    config = with_epochs(soft(rule), epochs)
+    objective = dataclasses.replace(
+        config.training.objective, warm_up_epochs=warm_up, radius_every=every
+    )
+    return with_epochs(config, epochs, objective=objective)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (with_warm_up("quantile", 5, 10), "warm_up_epochs=10 .*epochs=5.*epochs above 10"),
+        (with_warm_up("quantile", 10, 10), "warm_up_epochs below 10"),
+        (with_warm_up("block-coordinate", 9, 0), "warm_up_epochs=0 and radius_every=2"),
+    ],
+)
+def test_a_soft_boundary_that_never_has_a_radius_is_refused(
+    config: RunConfig, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        runs.train_runs(jax.random.split(jax.random.key(0), 1), config, np.ones((9, 8, 8, 1)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        with_warm_up("gradient", 5, 10),
+        with_warm_up("quantile", 11, 10),
+        with_warm_up("block-coordinate", 5, 10),
+        with_warm_up("block-coordinate", 5, 0, every=1),
+        with_epochs(CONFIG, 1),
+    ],
+)
+def test_what_sets_a_radius_is_not_refused(config: RunConfig) -> None:
+    runs.check_radius(config)
+
+
+def test_a_soft_boundary_stops_no_sooner_than_it_has_a_radius() -> None:
+    config = with_epochs(soft("quantile"), 6, stop_below=1e9)
+    images = np.random.RandomState(0).rand(40, *SHAPE).astype(np.float32)
+    _, progress = runs.train_runs(jax.random.split(jax.random.key(0), 1), config, images)
+    history = progress.history["training"]
+    np.testing.assert_array_equal(history.ran[0], [True] * 3 + [False] * (len(history.ran[0]) - 3))
+    assert (history.radius[0, :2] == 0).all() and history.radius[0, 2] > 0
+
+
+@pytest.mark.parametrize("engine", [runs.IN_MEMORY, streaming.engine(4000)])
+def test_a_run_starts_at_the_center_and_radius_that_it_brings_along(engine: Any) -> None:
+    images = np.random.RandomState(0).rand(40, *SHAPE).astype(np.float32)
+    center = np.linspace(-2.0, 3.0, NETWORK.rep_dim).astype(np.float32)
+    sphere = {"center": center, "squared_radius": np.float32(6.25)}
+    keys = jax.random.split(jax.random.key(0), 1)
+    config = with_warm_up("quantile", 2, 1)
+    outcome, progress = runs.train_runs(
+        keys, config, images, weights=[sphere], epochs_per_call=1, engine=engine
+    )
+    np.testing.assert_array_equal(outcome.state.center[0], center)
+    # In the warm-up the radius is the one that was brought, and after it the batches'.
+    radius = progress.history["training"].radius[0]
+    assert radius[0] == 2.5 and radius[1] != 2.5
 
 
 def test_batch_radius_leaves_about_nu_outside_before_the_last_solution() -> None:

@@ -432,6 +432,15 @@ BAD_FLAGS = {
     "outliers": (("--outlier_fraction=1",), "outlier_fraction is 1.0"),
     "pretraining is off": (("--pretrain_learning_rate=0.1",), "--pretrain_epochs"),
     "warm-up": (("--warm_up_epochs=-1",), "warm_up_epochs is -1"),
+    "no radius": (
+        ("--objective=soft-boundary", "--epochs=5"),
+        "warm_up_epochs=10 and trains for epochs=5: give epochs above 10",
+    ),
+    "no radius of a method": (("--methods=soft_boundary", "--epochs=5"), "warm_up_epochs=10"),
+    "no first radius": (
+        ("--objective=soft-boundary", "--radius_rule=block-coordinate", "--warm_up_epochs=0"),
+        "radius_every=5: give warm_up_epochs of at least 1",
+    ),
     "radius_every": (("--radius_every=0",), "radius_every is 0"),
     "radius_rate": (("--radius_rate=0",), "radius_rate is 0"),
     "bandwidths": (("--kde_bandwidths=1,wide",), "kde_bandwidths is '1,wide'"),

@@ -286,6 +286,36 @@ def test_solvers_on_a_quadratic(name):
     assert np.abs(x - start).max() > 1e-4
 
 
+def torch_amsgrad(gradients: np.ndarray, rate: float) -> np.ndarray:
+    """Sum of the steps of torch.optim.Adam(amsgrad=True) in float64, from its documentation: the
+    maximum is of v_t, and the maximum is divided by 1 - beta2^t."""
+    mean, square, largest, moved = (np.zeros(gradients.shape[1]) for _ in range(4))
+    for t, gradient in enumerate(gradients, start=1):
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        largest = np.maximum(largest, square)
+        moved -= rate * (mean / (1 - 0.9**t)) / (np.sqrt(largest / (1 - 0.999**t)) + 1e-8)
+    return moved
+
+
+def test_torchs_amsgrad_is_torchs_and_not_optaxs():
+    # Large gradients first: it is then that the two differ, by a quarter and more.
+    size = np.where(np.arange(400) < 20, 5.0, 0.1)[:, None]
+    gradients = np.random.RandomState(0).normal(size=(400, 3)) * size + 0.2 * size
+    expected = torch_amsgrad(gradients, 0.01)
+    moved = {}
+    for name in ("amsgrad_torch", "amsgrad"):
+        solver = training.descent(OptimizerConfig(name))
+        update, state = jax.jit(solver.update), solver.init(jnp.zeros(3))
+        total = np.zeros(3)
+        for gradient in gradients:
+            direction, state = update(jnp.asarray(gradient, jnp.float32), state)
+            total -= 0.01 * np.asarray(direction, np.float64)
+        moved[name] = total
+    np.testing.assert_allclose(moved["amsgrad_torch"], expected, rtol=1e-4)
+    assert np.abs(moved["amsgrad"] / expected - 1).max() > 0.1
+
+
 @pytest.mark.parametrize("rho", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["rmsprop", "adadelta"])
 def test_rho_is_taken_as_it_is_given(name, rho):

@@ -276,7 +276,7 @@ def _with_pretraining(config: RunConfig, epochs: int | None) -> RunConfig:
     if epochs < 0:
         raise ConfigError(f"pretrain_epochs is {epochs}; it must be 0 (none) or more")
     if epochs == 0:
-        return dataclasses.replace(config, pretraining=None)
+        return recipes.without_pretraining(config)
     phase = config.pretraining or recipes.default_autoencoder(config.training)
     return dataclasses.replace(config, pretraining=dataclasses.replace(phase, epochs=epochs))
 

@@ -32,10 +32,18 @@ class NetworkConfig:
       bias: bias terms in convolutions and dense layers. With them the hypersphere can collapse
         (Ruff et al. 2018, proposition 2).
       initializer: `glorot` (uniform; gain sqrt(2 / (1 + 0.01^2)) for convolutions, 1 for dense),
-        `glorot_unit` (gain 1 for all) or `torch` (uniform, +-1/sqrt(fan_in)).
-      decoder: `theano` or `pytorch`, the two decoders of the authors.
+        `glorot_unit` (gain 1 for all), `torch` (uniform, +-1/sqrt(fan_in), where a transposed
+        convolution, as of the `pytorch` decoder, counts the features that go out) or
+        `torch_xavier`: dense layers as `torch`, convolutions as `glorot`, with gain 1 before an ELU
+        (the autoencoders of CIFAR-10 in the authors' PyTorch code).
+      decoder: `theano` or `pytorch`: where the decoder of a layout has batch normalisation, before
+        its sigmoid or after its code, and from which fan `torch` draws (see `initializer`).
       dropout: rate of the dropout; 0 is none.
-      dropout_on: after the `dense` hidden layers' inputs only, or after `all` stages too.
+      dropout_on: before the `dense` layers only, or before `all` stages too, each once; the images
+        themselves are dropped at 0.2 at most (Theano code: 0.5, and 0.2 of the images).
+      decoder_layout: `mirror` is the encoder backwards, `mirror_doubled` the same with its first
+        small image doubled; the others are the authors' decoders of those names, where image size
+        and representation are those of the network that they are of, and the mirror elsewhere.
     """
 
     name: str = "lenet"
@@ -50,10 +58,20 @@ class NetworkConfig:
     batch_norm: bool = True
     affine: bool = False
     bias: bool = False
-    initializer: Literal["glorot", "glorot_unit", "torch"] = "glorot"
+    initializer: Literal["glorot", "glorot_unit", "torch", "torch_xavier"] = "glorot"
     decoder: Literal["theano", "pytorch"] = "theano"
     dropout: float = 0.0
     dropout_on: Literal["dense", "all"] = "dense"
+    decoder_layout: Literal[
+        "mirror",
+        "mirror_doubled",
+        "mnist_lenet",
+        "mnist_lenet_wide",
+        "fashion_mnist_lenet",
+        "cifar10_lenet",
+        "cifar10_lenet_deep",
+        "gtsrb_lenet",
+    ] = "mirror"
 
     def __post_init__(self) -> None:
         check_literals(self)

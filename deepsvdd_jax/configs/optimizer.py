@@ -14,6 +14,7 @@ OPTIMIZERS = (
     "adam",
     "adamax",
     "amsgrad",
+    "amsgrad_torch",
 )
 
 
@@ -22,7 +23,8 @@ class OptimizerConfig:
     """A solver and the schedule of its learning rate.
 
     Attributes:
-      name: one of `OPTIMIZERS`.
+      name: one of `OPTIMIZERS`. `amsgrad` takes the maximum of the second moments after their bias
+        correction (optax), `amsgrad_torch` before it (torch's `Adam(amsgrad=True)`).
       learning_rate: of the first epoch.
       milestones: epochs (counted from 0) from which the rate is multiplied by `drop_factor`,
         once more at each.

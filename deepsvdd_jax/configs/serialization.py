@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from deepsvdd_jax.configs.checks import ConfigError
+from deepsvdd_jax.configs.network import NetworkConfig
 
 Config = TypeVar("Config")
 
@@ -30,6 +31,8 @@ def from_dict(kind: type[Config], values: Any, where: str = "config") -> Config:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected an object, found {type(values).__name__}")
+    if kind is NetworkConfig and "decoder_layout" not in values:
+        values = {**values, "decoder_layout": _layout_of_old(values.get("name"))}
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -38,6 +41,20 @@ def from_dict(kind: type[Config], values: Any, where: str = "config") -> Config:
         name: _from_json(hints[name], value, f"{where}.{name}") for name, value in values.items()
     }
     return kind(**arguments)
+
+
+def _layout_of_old(name: Any) -> str:
+    """Returns the decoder of a network that was saved when its name decided on it."""
+    name = name if isinstance(name, str) else ""
+    layouts = {
+        "mnist_lenet": "mnist_lenet",
+        "cifar10_lenet_small": "mirror",
+        "cifar10_lenet_deep": "mirror_doubled",
+        "gtsrb_lenet": "gtsrb_lenet",
+    }
+    families = {"mnist_lenet": "mnist_lenet_wide", "cifar10_lenet": "cifar10_lenet"}
+    found = [layout for family, layout in families.items() if name.startswith(family)]
+    return layouts.get(name, found[0] if found else "mirror")
 
 
 def from_json(kind: type[Config], text: str, where: str = "config") -> Config:

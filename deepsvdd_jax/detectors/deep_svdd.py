@@ -98,6 +98,7 @@ def fit_detector(
     values = network_values(images)
     _check_trainable(values)
     train, held_out = _split(config, values, groups)
+    runs.check_radius(config.run)
     runs.check_image_count(config.run, len(train))
     fitted = preprocessing.fit(config.run.preprocessing, train)
     inputs = preprocessing.apply(fitted, train)

@@ -1,6 +1,5 @@
 """Decoders: the authors' own for their networks, else the encoder backwards."""
 
-import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -43,31 +42,46 @@ class _DecoderPlan(NamedTuple):
     normalize_output: bool = False
 
 
+# Image shape that a layout is for, and the width of the representation that its decoder needs.
+_MADE_FOR: dict[str, tuple[ImageShape, int | None]] = {
+    "mnist_lenet": ((28, 28, 1), 32),
+    "mnist_lenet_wide": ((28, 28, 1), 32),
+    "fashion_mnist_lenet": ((28, 28, 1), None),
+    "mirror_doubled": ((32, 32, 3), 128),
+    "cifar10_lenet": ((32, 32, 3), 128),
+    "cifar10_lenet_deep": ((32, 32, 3), 128),
+    "gtsrb_lenet": ((32, 32, 3), None),
+}
+
+
 def decoder_plan(config: NetworkConfig, shape: ImageShape) -> _DecoderPlan:
-    """Returns the authors' decoder of a published network at its own image size, else a mirror."""
-    layer, mirrored = _DecoderLayer, functools.partial(_mirrored_plan, config, shape)
+    """Returns the authors' decoder of a layout at its own image size, else a mirror."""
+    layout, layer = config.decoder_layout, _DecoderLayer
+    made_for, rep_dim = _MADE_FOR.get(layout, (None, None))
+    if shape != made_for or config.rep_dim != (rep_dim or config.rep_dim):
+        return _mirrored_plan(config, shape)
     layers: tuple[_DecoderLayer, ...]
     one_off = ((1, 1), (1, 1))
     theano = config.decoder == "theano"
-    if shape == (28, 28, 1) and config.rep_dim == 32 and config.name.startswith("mnist_lenet"):
-        if config.name == "mnist_lenet":
-            layers = (layer(4, True), layer(8, True, one_off), layer(1, True))
-            return _DecoderPlan((), (4, 4, 2), layers)
+    if layout == "mnist_lenet":
+        layers = (layer(4, True), layer(8, True, one_off), layer(1, True))
+        return _DecoderPlan((), (4, 4, 2), layers)
+    if layout == "mnist_lenet_wide":
         layers = (layer(128, False), layer(256, True), layer(256, True, one_off), layer(1, True))
         return _DecoderPlan((320,), (4, 4, 20), layers, normalize_code=True)
-    if shape == (32, 32, 3) and config.rep_dim == 128 and config.name == "cifar10_lenet_deep":
-        # Nothing but the doubling before the first layer sets it apart from the mirror.
-        plan = mirrored()
-        first = plan.layers[0]._replace(doubles=True)
-        return plan._replace(start=(2, 2, 32), layers=(first, *plan.layers[1:]))
-    if shape == (32, 32, 3) and config.rep_dim == 128 and config.name.startswith("cifar10_lenet"):
-        small = config.name == "cifar10_lenet_small"
-        return mirrored()._replace(
-            normalize_output=theano and not small, normalize_code=not theano and not small
-        )
-    if shape == (32, 32, 3) and config.name == "gtsrb_lenet":
-        return mirrored()._replace(hidden=(64,), start=(8, 8, 1), normalize_output=theano)
-    return mirrored()
+    if layout == "fashion_mnist_lenet":
+        layers = (layer(32, True), layer(16, True, one_off), layer(1, True))
+        return _DecoderPlan((128,), (4, 4, 8), layers, normalize_code=True)
+    plan = _mirrored_plan(config, shape)
+    if layout == "gtsrb_lenet":
+        return plan._replace(hidden=(64,), start=(8, 8, 1), normalize_output=theano)
+    if layout != "mirror_doubled":
+        plan = plan._replace(normalize_output=theano, normalize_code=not theano)
+    if layout == "cifar10_lenet":
+        return plan
+    # Nothing but the doubling before the first layer sets a deep one apart from the mirror.
+    first = plan.layers[0]._replace(doubles=True)
+    return plan._replace(start=(2, 2, 32), layers=(first, *plan.layers[1:]))
 
 
 def _mirrored_plan(config: NetworkConfig, shape: ImageShape) -> _DecoderPlan:
@@ -139,7 +153,8 @@ class _DecoderConvolution(nn.Module):
     def __call__(self, images: Array, mask: Array | None, train: bool) -> Array:
         config, layer = self.config, self.layer
         shape = (config.kernel_size, config.kernel_size, images.shape[-1], layer.features)
-        kernel = self.param("kernel", kernel_initializer(config, convolutional=True), shape)
+        draw = kernel_initializer(config, True, transposed=config.decoder == "pytorch")
+        kernel = self.param("kernel", draw, shape)
         padding = _less(kernel_padding(config), layer.crop)
         convolve = convolution.upsample_convolve if layer.doubles else convolution.convolve
         values = convolve(without_padding(images, mask), kernel, padding)

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -70,10 +70,17 @@ class Normalization(nn.Module):
         return scale, offset
 
 
-def kernel_initializer(config: NetworkConfig, convolutional: bool) -> Callable[..., Array]:
-    if config.initializer == "torch":
-        return nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
-    gained = convolutional and config.initializer == "glorot"
+def kernel_initializer(
+    config: NetworkConfig, convolutional: bool, transposed: bool = False
+) -> Callable[..., Array]:
+    """Returns how a kernel is drawn; torch takes a transposed convolution's outputs for its fan."""
+    if config.initializer == "torch" or (
+        config.initializer == "torch_xavier" and not convolutional
+    ):
+        fan: Literal["fan_in", "fan_out"] = "fan_out" if transposed else "fan_in"
+        return nn.initializers.variance_scaling(1.0 / 3.0, fan, "uniform")
+    elu = config.initializer == "torch_xavier" and config.activation == "elu"
+    gained = convolutional and config.initializer != "glorot_unit" and not elu
     gain = _CONVOLUTION_GAIN if gained else 1.0
     return nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform")
 

@@ -3,7 +3,7 @@
 from deepsvdd_jax.recipes.icml2018 import icml2018
 from deepsvdd_jax.recipes.itu import itu
 from deepsvdd_jax.recipes.networks import NETWORKS, ImageShape, named_network
-from deepsvdd_jax.recipes.parts import default_autoencoder
+from deepsvdd_jax.recipes.parts import default_autoencoder, without_pretraining
 from deepsvdd_jax.recipes.pytorch import pytorch
 from deepsvdd_jax.recipes.registry import PRESETS, preset
 from deepsvdd_jax.recipes.small_images import small_images
@@ -23,4 +23,5 @@ __all__ = [
     "small_images",
     "tables",
     "theano",
+    "without_pretraining",
 ]

@@ -2,32 +2,56 @@
 
 from deepsvdd_jax.configs import ConfigError, NetworkConfig
 
+_CIFAR = ((32,), (64,), (128,))
+
+# In the Theano code the autoencoder of the wide network has batch normalisation after its dense
+# layer of 320, which the network itself has not; ours has it in neither.
 NETWORKS: dict[str, NetworkConfig] = {
     network.name: network
     for network in (
-        NetworkConfig("mnist_lenet", stages=((8,), (4,)), rep_dim=32),
+        NetworkConfig("mnist_lenet", ((8,), (4,)), rep_dim=32, decoder_layout="mnist_lenet"),
         NetworkConfig(
-            "mnist_lenet_wide", stages=((256,), (256,), (128,)), hidden=(320,), rep_dim=32
+            "mnist_lenet_wide",
+            ((256,), (256,), (128,)),
+            hidden=(320,),
+            rep_dim=32,
+            decoder_layout="mnist_lenet_wide",
         ),
-        NetworkConfig("cifar10_lenet", stages=((32,), (64,), (128,)), rep_dim=128),
-        NetworkConfig("cifar10_lenet_small", stages=((16,), (32,), (64,)), rep_dim=128),
-        NetworkConfig("cifar10_lenet_deep", stages=((16, 16), (32, 32), (64, 64)), rep_dim=128),
+        NetworkConfig("cifar10_lenet", _CIFAR, rep_dim=128, decoder_layout="cifar10_lenet"),
         NetworkConfig(
-            "cifar10_lenet_elu", stages=((32,), (64,), (128,)), rep_dim=128, activation="elu"
+            "cifar10_lenet_small",
+            ((16,), (32,), (64,)),
+            rep_dim=128,
+            decoder_layout="cifar10_lenet",
+        ),
+        NetworkConfig(
+            "cifar10_lenet_deep",
+            ((16, 16), (32, 32), (64, 64)),
+            rep_dim=128,
+            decoder_layout="cifar10_lenet_deep",
+        ),
+        NetworkConfig(
+            "cifar10_lenet_elu",
+            _CIFAR,
+            rep_dim=128,
+            activation="elu",
+            decoder_layout="cifar10_lenet",
         ),
         NetworkConfig(
             "gtsrb_lenet",
-            stages=((16,), (32,)),
+            ((16,), (32,)),
             hidden=(64,),
             hidden_style="activation",
             rep_dim=32,
+            decoder_layout="gtsrb_lenet",
         ),
         NetworkConfig(
             "fashion_mnist_lenet",
-            stages=((16,), (32,)),
+            ((16,), (32,)),
             hidden=(128,),
             hidden_style="batch_norm",
             rep_dim=64,
+            decoder_layout="fashion_mnist_lenet",
         ),
         NetworkConfig(
             "itu_cnn",

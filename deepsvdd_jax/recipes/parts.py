@@ -2,7 +2,13 @@
 
 import dataclasses
 
-from deepsvdd_jax.configs import ObjectiveConfig, OptimizerConfig, PhaseConfig, PreprocessingConfig
+from deepsvdd_jax.configs import (
+    ObjectiveConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    PreprocessingConfig,
+    RunConfig,
+)
 
 
 def autoencoder(
@@ -27,6 +33,14 @@ def default_autoencoder(training: PhaseConfig) -> PhaseConfig:
     return dataclasses.replace(
         training, objective=ObjectiveConfig(kind="reconstruction"), stop_below=None
     )
+
+
+def without_pretraining(config: RunConfig) -> RunConfig:
+    """Returns a recipe without its autoencoder: drawn as torch draws a network that has none."""
+    network = config.network
+    if network.initializer == "torch_xavier":
+        network = dataclasses.replace(network, initializer="torch")
+    return dataclasses.replace(config, pretraining=None, network=network)
 
 
 def theano_autoencoder_decay(dataset: str) -> float:

@@ -25,7 +25,8 @@ def initial_weights(
     config: RunConfig, images: npt.NDArray[np.floating], seed: int
 ) -> dict[str, Any]:
     """Returns the parameters that replace drawn ones, a nested dict, empty if there are none; under
-    `statistics` the running batch statistics of a saved model.
+    `statistics` the running batch statistics of a saved model, under `center` and `squared_radius`
+    those of its sphere, where it has one and this run trains on from it without an autoencoder.
 
     Args:
       config: of the run; `initial_model` (of an ensemble its first member) and `first_layer` say
@@ -73,7 +74,8 @@ def _check_model(config: RunConfig, model: Model, image_shape: tuple[int, ...]) 
             f"initial_model {path} was trained on images of shape {model.image_shape}; these have "
             f"{image_shape}"
         )
-    for name in _SAME:
+    decodes = config.needs_decoder and "decoder" in model.params
+    for name in (*_SAME, *(("decoder", "decoder_layout") if decodes else ())):
         theirs, ours = getattr(model.config.network, name), getattr(config.network, name)
         if theirs != ours:
             raise ConfigError(f"initial_model {path} has {name}={theirs}; this run has {ours}")
@@ -85,7 +87,21 @@ def _model_weights(config: RunConfig, model: Model) -> dict[str, Any]:
     def first(tree: dict[str, Any]) -> dict[str, Any]:
         return {part: jax.tree.map(lambda leaf: leaf[0], tree[part]) for part in parts}
 
-    return {**first(model.params), "statistics": first(model.statistics)}
+    weights = {**first(model.params), "statistics": first(model.statistics)}
+    if config.pretraining is None and config.training.objective.kind != "reconstruction":
+        weights |= _sphere(model)
+    return weights
+
+
+def _sphere(model: Model) -> dict[str, npt.NDArray[np.float32]]:
+    """Returns center and squared radius of a model's first member, as the PyTorch code loads them;
+    nothing of an autoencoder, which has neither."""
+    if model.config.training.objective.kind == "reconstruction":
+        return {}
+    return {
+        "center": np.asarray(model.center[0], np.float32),
+        "squared_radius": np.asarray(model.squared_radius[0], np.float32),
+    }
 
 
 def dictionary_kernel(
@@ -95,8 +111,10 @@ def dictionary_kernel(
     atoms]` of a first convolution.
 
     Patches of 500 images are standardised; scikit-learn's `MiniBatchDictionaryLearning` with alpha
-    1, 1000 iterations of 10 patches (Theano code). Atoms are scaled to the norm that Glorot
-    initialisation gives a kernel on average, so that depth and learning rate keep their meaning.
+    1, 1000 iterations of 10 patches (Theano code). Unlike there, an image gives 20 random patches
+    instead of all of its own (the 10,000 that the iterations see are drawn from them either way),
+    and atoms are scaled to the norm that Glorot initialisation gives a kernel on average, so that
+    depth and learning rate keep their meaning.
     """
     from sklearn.decomposition import MiniBatchDictionaryLearning
     from sklearn.feature_extraction.image import extract_patches_2d

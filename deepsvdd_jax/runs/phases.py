@@ -34,9 +34,9 @@ def init_params(config: RunConfig, network: Network, run: Run) -> tuple[Params, 
     statistics, under `factors` it says what drawn weights are multiplied by."""
     key_init = jax.random.fold_in(run.key, 0)
     params, statistics = network.init(key_init, config.needs_decoder)
-    special = ("statistics", "factors")
+    special = ("statistics", "factors", "center", "squared_radius")
     weights = {name: value for name, value in run.weights.items() if name not in special}
-    kept, factors = (run.weights.get(name, {}) for name in special)
+    kept, factors = (run.weights.get(name, {}) for name in special[:2])
     params = _replace_leaves(scale_leaves(params, factors), weights)
     return params, _replace_leaves(statistics, kept)
 
@@ -142,10 +142,15 @@ def with_radius(run: Run, state: TrainState, distances: Array) -> TrainState:
 
 
 def ready_to_train(phase: PhaseConfig, run: Run, state: TrainState) -> TrainState:
-    """Returns the state before the first step; a run without images never trains."""
+    """Returns the state before the first step, at the center and radius that the run brings along,
+    if any; a run without images never trains."""
     # The optimiser's state has the shape of center and radius where these are trained.
     state = training.start_phase(
-        phase, state.params, state.statistics, state.center, state.squared_radius
+        phase,
+        state.params,
+        state.statistics,
+        run.weights.get("center", state.center),
+        run.weights.get("squared_radius", state.squared_radius),
     )
     return state._replace(active=run.data.count > 0)
 
@@ -340,20 +345,20 @@ def pool_codes(network: Network, images: Array, data: RunData, state: TrainState
 
 def judged(phase: PhaseConfig, state: TrainState, info: EpochInfo) -> tuple[TrainState, EpochInfo]:
     """Notes the radius that an epoch ended with; stops a run whose loss is low enough, not finite,
-    or whose radius vanished."""
+    or whose radius vanished. A soft boundary does not stop before it has a radius."""
     info = info._replace(radius=jnp.sqrt(jnp.maximum(state.squared_radius, 0.0)))
     # The losses were taken before each step: only the weights tell of the last one.
     finite = jnp.isfinite(info.loss) & jnp.isfinite(info.parameter_norm)
     failure = jnp.where(finite, training.NOT_FAILED, training.NON_FINITE)
-    objective = phase.objective
+    objective, expected = phase.objective, jnp.ones((), bool)
     if objective.kind == "soft-boundary":
-        warm = objective.radius_rule == "quantile"
-        expected = state.epoch > objective.warm_up_epochs if warm else jnp.ones((), bool)
+        if objective.radius_rule == "quantile":
+            expected = state.epoch > objective.warm_up_epochs
         lost = expected & ~(state.squared_radius > 0.0)
         failure = jnp.where((failure == training.NOT_FAILED) & lost, training.NO_RADIUS, failure)
     active = failure == training.NOT_FAILED
     if phase.stop_below is not None:
-        active = active & ~(info.loss < phase.stop_below)
+        active = active & ~(expected & (info.loss < phase.stop_below))
     return state._replace(active=active, failure=failure.astype(jnp.int32)), info
 
 

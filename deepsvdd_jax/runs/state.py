@@ -27,7 +27,9 @@ class Run(NamedTuple):
       data: which images it trains on, and their scaling.
       pretraining: traced settings of the autoencoder phase (of the training phase without one).
       training: traced settings of the evaluated phase.
-      weights: parameters that replace drawn ones, a nested dict with any part of the network's.
+      weights: parameters that replace drawn ones, a nested dict with any part of the network's;
+        under `statistics` running statistics, under `center` and `squared_radius` what training
+        starts with instead of what the training set gives.
     """
 
     key: Array
@@ -107,6 +109,30 @@ def check_image_count(config: RunConfig, count: int) -> None:
         least = phase.batch_size if phase is not None and phase.whole_batches else 2
         if count < least:
             raise ConfigError(f"{count} training images; at least {least} are needed")
+
+
+def check_radius(config: RunConfig) -> None:
+    """Refuses a soft boundary that trains without a radius to its end, or fails for want of one.
+
+    Raises:
+      ConfigError: names the settings, and says what would do.
+    """
+    phase, objective = config.training, config.training.objective
+    if objective.kind != "soft-boundary" or objective.radius_rule == "gradient":
+        return
+    warm_up, every = objective.warm_up_epochs, objective.radius_every
+    if objective.radius_rule == "quantile":
+        if phase.epochs <= warm_up:
+            raise ConfigError(
+                f"objective soft-boundary has no radius before the end of warm_up_epochs={warm_up} "
+                f"and trains for epochs={phase.epochs}: give epochs above {warm_up} or "
+                f"warm_up_epochs below {phase.epochs}"
+            )
+    elif warm_up == 0 and every > 1:
+        raise ConfigError(
+            f"radius_rule block-coordinate has no radius in its first epoch with warm_up_epochs=0 "
+            f"and radius_every={every}: give warm_up_epochs of at least 1, or radius_every=1"
+        )
 
 
 def phase_hyperparameters(run: Run, phase_name: str) -> Hyperparameters:

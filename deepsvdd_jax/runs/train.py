@@ -23,6 +23,7 @@ from deepsvdd_jax.runs.state import (
     Progress,
     Run,
     Shared,
+    check_radius,
     stack,
     whole_run,
 )
@@ -99,6 +100,7 @@ def train_runs(
         ],
         keys,
     )
+    check_radius(config)
     check_data_devices(config, mesh.shape[training.DATA_AXIS])
     config = _of_program(config)
     parts = (config, network, mesh, engine.share(mesh, pool, test_pool), place(mesh, runs))

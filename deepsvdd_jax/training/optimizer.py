@@ -1,8 +1,9 @@
 """Optimisers and learning rates, without the rate itself, which is traced."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -27,8 +28,50 @@ def descent(config: OptimizerConfig) -> optax.GradientTransformation:
         "adam": optax.scale_by_adam,
         "adamax": optax.scale_by_adamax,
         "amsgrad": optax.scale_by_amsgrad,
+        "amsgrad_torch": _scale_by_torch_amsgrad,
     }
     return transformations[config.name]()
+
+
+class _TorchAmsgrad(NamedTuple):
+    """Steps taken, both moments, and the largest second moment so far, not bias-corrected."""
+
+    step: Array
+    mean: Any
+    square: Any
+    largest: Any
+
+
+def _scale_by_torch_amsgrad(
+    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """Returns torch's `Adam(amsgrad=True)`: the maximum is taken of the second moments themselves,
+    and then bias-corrected; optax takes the maximum of the corrected ones, which the first steps
+    dominate for long."""
+
+    def init(params: Any) -> _TorchAmsgrad:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return _TorchAmsgrad(jnp.zeros((), jnp.int32), zeros, zeros, zeros)
+
+    def update(
+        gradients: Any, state: _TorchAmsgrad, params: Any = None
+    ) -> tuple[Any, _TorchAmsgrad]:
+        del params
+        step = state.step + 1
+        mean = jax.tree.map(lambda old, new: b1 * old + (1 - b1) * new, state.mean, gradients)
+        square = jax.tree.map(
+            lambda old, new: b2 * old + (1 - b2) * jnp.square(new), state.square, gradients
+        )
+        largest = jax.tree.map(jnp.maximum, state.largest, square)
+        taken = step.astype(jnp.float32)
+        first, second = 1 - b1**taken, 1 - b2**taken
+
+        def direction(mean: Array, largest: Array) -> Array:
+            return (mean / first) / (jnp.sqrt(largest / second) + eps)
+
+        return jax.tree.map(direction, mean, largest), _TorchAmsgrad(step, mean, square, largest)
+
+    return optax.GradientTransformation(init, update)
 
 
 def learning_rate_factor(config: OptimizerConfig, epoch: Array) -> Array:

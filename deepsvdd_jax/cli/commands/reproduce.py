@@ -79,6 +79,8 @@ SHORTENED = {
             ("pretrain_milestones", "7"),
             ("epochs", "10"),
             ("milestones", "6"),
+            # The recipe's ten epochs of warm-up would leave a soft boundary without a radius.
+            ("warm_up_epochs", "1"),
         ),
     )
 }
@@ -154,8 +156,11 @@ def missing_flags(values: flags.FlagValues, name: str, table: Table) -> dict[str
     }
     wanted |= {**dict(table.settings), "out": f"results/{name}"}
     methods = values.methods if values["methods"].present else table.methods
-    if "ocsvm" not in methods.split(","):
+    asked = methods.split(",")
+    if "ocsvm" not in asked:
         del wanted["selection"]
+    if "soft_boundary" not in asked:
+        wanted.pop("warm_up_epochs", None)
     return {flag: value for flag, value in wanted.items() if not values[flag].present}
 
 

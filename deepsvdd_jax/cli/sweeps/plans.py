@@ -94,6 +94,7 @@ def plan_on(
     run_configs = {name: method_config(name, base) for name in DEEP_METHODS if name in methods}
     for config in run_configs.values():
         check_network(config, shape)
+        runs.check_radius(config)
         initialization.check_start(config, shape)
     splits = make_splits(dataset, split, classes, seeds, require_test)
     _check_batches(run_configs, splits)

@@ -202,12 +202,23 @@ def setting_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> l
         {name: value for name, value in settings.items() if name not in _FREE}
         for settings in (theirs, ours)
     )
+    # Settings that were written before one was added hold what that meant then.
+    for name in ("deep_svdd", "soft_boundary", "dcae"):
+        one[name], other[name] = _as_now(one.get(name)), _as_now(other.get(name))
     # A method that only one side has is an extension, not a difference.
     for name in ("deep_svdd", "soft_boundary", "dcae", "knn"):
         if one.get(name) is None or other.get(name) is None:
             one.pop(name, None)
             other.pop(name, None)
     return configs.differences(one, other)
+
+
+def _as_now(settings: Any) -> Any:
+    """Returns the settings of a run with all that they leave out; as they are if they are none."""
+    try:
+        return configs.to_dict(configs.from_dict(configs.RunConfig, settings))
+    except configs.ConfigError:
+        return settings
 
 
 def merged_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
