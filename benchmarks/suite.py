@@ -4,7 +4,8 @@
     python -m benchmarks.suite --quick --json=new.json      # a few minutes
     python -m benchmarks.suite --parts=training,scoring --networks=mnist_lenet --runs=1,16
     python -m benchmarks.suite --compare=old.json new.json
-    python -m benchmarks.suite --parts=peak,training,scoring,start,gpu --data_dir=DIR    # on a GPU
+    python -m benchmarks.suite --parts=peers,forms --minutes=8 --json=gpu.json           # on a GPU
+    python -m benchmarks.suite --parts=peak,training,scoring,start,gpu --data_dir=DIR    # likewise
 
 Beside each figure stands what the peer took for the same in the same call: PyTorch with its tensors
 in memory at its best number of threads, with `torch.compile` too where `--torch_compile` is given
@@ -14,8 +15,12 @@ our favour. `of peak` is the share of the measured matrix product.
 The parts: `peak` (matrix products), `training` (seconds a run and epoch), `scoring` (images a
 second), `start` (from the command of a small sweep to its first epoch and its table, with an empty
 cache of compiled programs and with a filled one), `memory` and `compile` (of a process that trains
-one case), `tables` (ten fits of a detector), and `gpu`, which runs everywhere but is meant for one:
-`--big_sweep` from the command to its table, both forms of the convolution, TF32 against float32.
+one case), `tables` (ten fits of a detector). Three more run everywhere but are meant for a GPU:
+`peers` (training with 1 to 100 runs beside PyTorch's loop with a fused Adam, its step as one CUDA
+graph, a `torch.func` ensemble of as many models and, with `--torch_compile`, `torch.compile`; and
+whether a training repeated has the same bits), `forms` (training with each form of the convolution)
+and `gpu` (`--big_sweep` from the command to its table, TF32 against float32). With `--minutes` what
+would start later is left out, and said.
 """
 
 import contextlib
@@ -38,15 +43,30 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import rows as tables_of_rows
-from benchmarks import scoring, subjects, tabular, training
+from benchmarks import scoring, subjects, tabular, training, ways
 from benchmarks.rows import Row, advantage
 from benchmarks.subjects import SUBJECTS, BenchmarkError
 from deepsvdd_jax import convolution, runs
 
-PARTS = ("peak", "training", "scoring", "start", "memory", "compile", "tables", "gpu")
+PARTS = (
+    "peak",
+    "training",
+    "scoring",
+    "start",
+    "memory",
+    "compile",
+    "tables",
+    "peers",
+    "forms",
+    "gpu",
+)
+# Measured only where they are asked for.
+ON_REQUEST = ("peers", "forms", "gpu")
 NETWORKS = ("mnist_lenet", "cifar10_lenet", "itu_cnn", "mlp")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-FORMS = ("grouped", "windows")
+FORMS = convolution.FORMS
+# Of part forms: runs in a program.
+FORMED_RUNS = 10
 PYTORCH = "PyTorch"
 MEBIBYTE = 2**20
 
@@ -72,6 +92,8 @@ class Plan:
       seeds: fits of each.
       big_sweep, precision_sweep: flags of the sweeps of `gpu`.
       data_dir: of `big_sweep`.
+      cases: of `peers`: network, objective, numbers of runs.
+      minutes: after which `peers` and `forms` start nothing more; None never.
     """
 
     parts: tuple[str, ...]
@@ -91,6 +113,8 @@ class Plan:
     big_sweep: tuple[str, ...] = ("--dataset=mnist", "--preset=icml2018", "--seeds=10")
     precision_sweep: tuple[str, ...] = ()
     data_dir: str | None = None
+    cases: tuple[tuple[str, str, tuple[int, ...]], ...] = ways.CASES
+    minutes: float | None = None
 
 
 QUICK: dict[str, Any] = {
@@ -106,7 +130,8 @@ QUICK: dict[str, Any] = {
 def define_flags() -> None:
     """Defines all flags of the command."""
     flags.DEFINE_bool("quick", False, "A pass of a few minutes: less of everything.")
-    flags.DEFINE_list("parts", [], f"Some of {','.join(PARTS)}; empty: all but gpu.")
+    flags.DEFINE_list("parts", [], f"Some of {','.join(PARTS)}; empty: all but peers, forms, gpu.")
+    flags.DEFINE_float("minutes", None, "After which parts peers and forms start nothing more.")
     flags.DEFINE_list("networks", [], f"Some of {','.join(NETWORKS)}; empty: all.")
     flags.DEFINE_list("runs", [], "Numbers of runs in a program; empty: 1 to 64, on a GPU to 200.")
     flags.DEFINE_integer("repeats", None, "Rounds, of which the fastest counts.", lower_bound=1)
@@ -164,7 +189,7 @@ def compile_seconds_of_peer(task: Mapping[str, Any]) -> float | None:
         training.ask([worker], {"task": dict(task)})
         plain = subjects.timed(lambda: training.ask([worker], {"task": dict(task)}))
         begun = time.perf_counter()
-        answer = training.say(worker, {"task": {**task, "compile": True}})
+        answer = training.say(worker, {"task": {**task, "mode": "compiled"}})
         seconds = time.perf_counter() - begun
     if answer != "done":
         print(f"torch.compile does not work here: {answer}", file=sys.stderr)
@@ -436,8 +461,21 @@ def measure_tables(plan: Plan) -> list[Row]:
 
 
 def measure_gpu(plan: Plan) -> list[Row]:
-    """Returns the figures of the big sweep, the forms of the convolution, and the precisions."""
-    return [*measure_big_sweep(plan), *measure_forms(plan), *measure_precisions(plan)]
+    """Returns the figures of the big sweep and of the precisions."""
+    return [*measure_big_sweep(plan), *measure_precisions(plan)]
+
+
+def measure_peers(plan: Plan, budget: ways.Budget) -> Iterator[list[Row]]:
+    """Yields seconds a run and epoch beside every way of PyTorch, case by case."""
+    cases = [
+        (training.Case(name, objective, plan.images or SUBJECTS[name].images), widths)
+        for name, objective, widths in plan.cases
+        if name in plan.networks
+    ]
+    modes = ["loop", "graph", "ensemble"] if plan.torch else []
+    if plan.torch and plan.torch_compile:
+        modes.append("compiled")
+    return ways.measure(cases, modes, plan.repeats, plan.epochs, budget)
 
 
 def measure_big_sweep(plan: Plan) -> list[Row]:
@@ -486,19 +524,20 @@ def seconds_of_peer_run(config: Mapping[str, Any], plan: Plan) -> float | None:
     return total
 
 
-def measure_forms(plan: Plan) -> list[Row]:
-    """Returns seconds a run and epoch with each form of the convolution."""
-    rows = []
-    cases = [case for case in _one_class_cases(plan) if len(SUBJECTS[case.network].shape) == 3]
+def measure_forms(plan: Plan, budget: ways.Budget) -> Iterator[list[Row]]:
+    """Yields seconds a run and epoch with each form of the convolution, form by form."""
+    names = [name for name in plan.networks if len(SUBJECTS[name].shape) == 3]
     for form in FORMS:
-        # What was compiled in another form would be used again.
-        _forget_programs()
-        settings = training_settings(dataclasses.replace(plan, torch=False), cases)
-        with convolution.use_form(form):
-            _, found, _ = training.results(list(training.measure(settings)), settings)
-        rows += [training_row("gpu", f", {form}", row) for row in found]
+        for name in names:
+            if not budget.allows(f"{name}, form {form}"):
+                continue
+            # What was compiled in another form would be used again.
+            _forget_programs()
+            case = training.Case(name, "one-class", plan.images or SUBJECTS[name].images)
+            with convolution.use_form(form):
+                rows = ways.measure_case(case, [FORMED_RUNS], plan.repeats, plan.epochs, [])
+            yield [row._replace(part="forms", what=f"{row.what}, {form}") for row in rows]
     _forget_programs()
-    return rows
 
 
 def _forget_programs() -> None:
@@ -546,6 +585,12 @@ MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
     "gpu": measure_gpu,
 }
 
+# These are in the file piece by piece, and stop when there is no time left.
+STEPWISE: dict[str, Callable[[Plan, ways.Budget], Iterator[list[Row]]]] = {
+    "peers": measure_peers,
+    "forms": measure_forms,
+}
+
 
 # --- call ---------------------------------------------------------------------------------------
 
@@ -563,12 +608,13 @@ def plan_from_flags(values: flags.FlagValues) -> Plan:
     wanted = min(subjects.cores(), training.MOST_DEVICES)
     jax.config.update("jax_num_cpu_devices", wanted)
     chosen: dict[str, Any] = {
-        "parts": tuple(values.parts) or PARTS[:-1],
+        "parts": tuple(values.parts) or tuple(part for part in PARTS if part not in ON_REQUEST),
         "devices": min(wanted, jax.local_device_count()),
         "torch": values.torch and subjects.torch_version() is not None,
         "torch_compile": values.torch_compile,
         "big_sweep": tuple(values.big_sweep),
         "data_dir": values.data_dir,
+        "minutes": values.minutes,
     }
     if jax.default_backend() != "cpu":
         chosen["runs"] = (1, 4, 16, 64, 100, 200)
@@ -586,10 +632,14 @@ def plan_from_flags(values: flags.FlagValues) -> Plan:
 
 def measure(plan: Plan) -> Iterator[list[Row]]:
     """Measures the parts of a plan, one after the other."""
+    budget = ways.budget_of(plan.minutes)
     for part in PARTS:
         if part in plan.parts:
             print(f"part {part}", file=sys.stderr, flush=True)
-            yield MEASURES[part](plan)
+            if part in STEPWISE:
+                yield from STEPWISE[part](plan, budget)
+            else:
+                yield MEASURES[part](plan)
 
 
 def report(machine: Mapping[str, Any], rows: Sequence[Row]) -> str:

@@ -2,7 +2,8 @@
 
 Reads JSON lines from stdin and answers each with a line: `{"task": ...}` builds a network and warms
 it up, `{"epochs": n}` trains it, `{"memory": true}` asks for the bytes at the peak. On a GPU where
-PyTorch has one. Started by `benchmarks.training`, which also keeps the time.
+PyTorch has one. Started by `benchmarks.training`, which also keeps the time. A task's `mode` is one
+of `MODES`, the ways in which PyTorch can train such a network.
 """
 
 import json
@@ -11,13 +12,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, func, nn
 
 from benchmarks.memory import process_peak_bytes
 
 NU = 0.1
 LEAKY_SLOPE = 0.01
 WARM_UP_STEPS = 3
+# A step from Python, with `torch.compile`, as one CUDA graph, and of many models under vmap.
+MODES = ("loop", "compiled", "graph", "ensemble")
 
 
 class CodeToImage(nn.Module):
@@ -97,8 +100,11 @@ class Trainer:
 
     Args:
       task: `layers`, `objective`, `shape` of an image as channels first, `images`, `batch_size`
-        and `weight_decay`; `compile` is true where the network is to go through `torch.compile`.
+        and `weight_decay`; `mode` is `compiled` where the network is to go through `torch.compile`.
     """
+
+    # Of Adam: a CUDA graph needs a count of steps that lies on the GPU.
+    capturable = False
 
     def __init__(self, task: dict[str, Any]):
         torch.manual_seed(0)
@@ -110,10 +116,14 @@ class Trainer:
         self.network = build_module(task["layers"]).train().to(device)
         for parameter in self.network.parameters():
             parameter.data = faster_layout(parameter.data)
-        if task.get("compile"):
+        if task.get("mode") == "compiled":
             self.network.compile()
         self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=1e-4, weight_decay=task["weight_decay"], fused=True
+            self.network.parameters(),
+            lr=1e-4,
+            weight_decay=task["weight_decay"],
+            fused=True,
+            capturable=self.capturable,
         )
         self.center = initial_center(self.network, self.images[: self.batch_size])
         self.squared_radius = torch.zeros((), device=device)
@@ -149,10 +159,118 @@ class Trainer:
             self.step(batch)
 
 
-def answer(trainer: Trainer | None, request: dict[str, Any]) -> Trainer:
+class GraphTrainer(Trainer):
+    """A step captured as one CUDA graph, which Python then starts as a whole."""
+
+    capturable = True
+
+    def __init__(self, task: dict[str, Any]):
+        if not torch.cuda.is_available():
+            raise RuntimeError("a CUDA graph needs a GPU")
+        self.graph: torch.cuda.CUDAGraph | None = None
+        super().__init__(task)
+        self.places = torch.zeros(self.batch_size, dtype=torch.int64, device=self.images.device)
+        # As PyTorch's documentation has it: a few steps on another stream come first.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for batch in self.batches()[:WARM_UP_STEPS]:
+                super().step(batch)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        self.optimizer.zero_grad()
+        with torch.cuda.graph(graph):
+            super().step(self.places)
+        self.graph = graph
+
+    def batches(self) -> list[Tensor]:
+        """Returns whole batches only: a graph has one size."""
+        return [batch for batch in super().batches() if len(batch) == self.batch_size]
+
+    def step(self, batch: Tensor) -> None:
+        """One optimiser step: as captured, once that is done."""
+        if self.graph is None:
+            super().step(batch)
+            return
+        self.places.copy_(batch)
+        self.graph.replay()
+
+
+class EnsembleTrainer:
+    """Many networks trained side by side by `torch.func`, each on batches of its own.
+
+    Args:
+      task: as of `Trainer`; `models` says how many.
+    """
+
+    def __init__(self, task: dict[str, Any]):
+        torch.manual_seed(0)
+        self.objective, self.batch_size = task["objective"], task["batch_size"]
+        if self.objective == "soft-boundary":
+            raise RuntimeError("the ensemble has no radius: one-class or autoencoder")
+        device = best_device()
+        self.images = torch.rand(task["images"], *task["shape"]).to(device)
+        models = [build_module(task["layers"]).train().to(device) for _ in range(task["models"])]
+        for model in models:
+            # Running statistics take no part in training, and vmap cannot write them.
+            func.replace_all_batch_norm_modules_(model)
+        first = self.images[: self.batch_size]
+        self.center = torch.stack([initial_center(model, first) for model in models])
+        self.network = models[0]
+        params, self.buffers = func.stack_module_state(models)
+        # `func.grad` makes the gradients: nothing is to be recorded beside it.
+        self.params = {name: parameter.detach() for name, parameter in params.items()}
+        self.optimizer = torch.optim.Adam(
+            list(self.params.values()), lr=1e-4, weight_decay=task["weight_decay"], fused=True
+        )
+        self.gradients = func.vmap(func.grad(self.loss))
+        for batch in self.batches()[:WARM_UP_STEPS]:
+            self.step(batch)
+
+    def batches(self) -> list[Tensor]:
+        """Returns the indices `[models, batch]` of an epoch's batches, each model's in its own
+        random order."""
+        draws = torch.rand(len(self.center), self.images.shape[0], device=self.images.device)
+        return list(draws.argsort(1).split(self.batch_size, dim=1))
+
+    def loss(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], center: Tensor, images: Tensor
+    ) -> Tensor:
+        """Returns the objective of one model on a batch."""
+        outputs = func.functional_call(self.network, (params, buffers), (images,))
+        if self.objective == "autoencoder":
+            return (outputs - images).square().flatten(1).sum(1).mean()
+        return (outputs - center).square().sum(1).mean()
+
+    def step(self, batch: Tensor) -> None:
+        """One optimiser step of every model, on the images at some indices `[models, batch]`."""
+        found = self.gradients(self.params, self.buffers, self.center, self.images[batch])
+        for name, parameter in self.params.items():
+            parameter.grad = found[name]
+        self.optimizer.step()
+
+    def epoch(self) -> None:
+        """One pass of every model over all images."""
+        for batch in self.batches():
+            self.step(batch)
+
+
+def make_trainer(task: dict[str, Any]) -> Trainer | EnsembleTrainer:
+    """Returns what trains in a task's mode, a loop where none is named."""
+    mode = task.get("mode", "loop")
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; allowed: {', '.join(MODES)}")
+    if mode == "ensemble":
+        return EnsembleTrainer(task)
+    return GraphTrainer(task) if mode == "graph" else Trainer(task)
+
+
+def answer(
+    trainer: Trainer | EnsembleTrainer | None, request: dict[str, Any]
+) -> Trainer | EnsembleTrainer:
     """Does what a request asks and returns the trainer that the next one works with."""
     if "task" in request:
-        return Trainer(request["task"])
+        return make_trainer(request["task"])
     assert trainer is not None
     for _ in range(request["epochs"]):
         trainer.epoch()
@@ -176,7 +294,7 @@ def peak_bytes() -> int:
 def serve(requests: Iterator[str], say: Callable[[str], None]) -> None:
     """Answers requests, one a line, until there are no more.
 
-    A task that PyTorch cannot compile is answered with the reason, and the next may be another.
+    A task whose mode does not work here is answered with the reason, and the next may be another.
     """
     trainer = None
     for line in requests:
@@ -187,7 +305,7 @@ def serve(requests: Iterator[str], say: Callable[[str], None]) -> None:
         try:
             trainer = answer(trainer, request)
         except Exception as error:
-            if not request.get("task", {}).get("compile"):
+            if request.get("task", {}).get("mode", "loop") == "loop":
                 raise
             say(f"{type(error).__name__}: {' '.join(str(error).split()):.200}")
             continue

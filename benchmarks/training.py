@@ -347,7 +347,7 @@ def peer_timers(peers: Peers, case: Case) -> dict[str, Timer]:
         timers["all threads"] = worker_timer([peers.wide])
         timers["processes"] = worker_timer(peers.narrow)
     if peers.compiling is not None:
-        reason = say(peers.compiling, {"task": task | {"compile": True}})
+        reason = say(peers.compiling, {"task": task | {"mode": "compiled"}})
         if reason == "done":
             timers["compiled"] = worker_timer([peers.compiling])
         else:

@@ -133,6 +133,59 @@ def test_peer_answers_every_line(torch_peer):
     assert said == ["done", "done"]
 
 
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [("mnist_lenet", "autoencoder"), ("mnist_lenet", "one-class"), ("mlp", "one-class")],
+)
+def test_an_ensemble_of_the_peer_is_as_many_models_on_their_own(
+    torch_peer, name, objective, monkeypatch
+):
+    import torch
+
+    monkeypatch.setattr(torch_peer, "WARM_UP_STEPS", 0)
+    task = training.peer_task(Case(name, objective, 12)) | {"batch_size": 4}
+    ensemble = torch_peer.make_trainer(task | {"mode": "ensemble", "models": 3})
+    batches = ensemble.batches()
+    assert [batch.shape for batch in batches] == [(3, 4)] * 3
+    assert all(
+        torch.cat(batches, 1)[model].sort().values.tolist() == [*range(12)] for model in (0, 2)
+    )
+    alone = []
+    for model in range(3):
+        module = torch_peer.build_module(task["layers"]).train()
+        module.load_state_dict(
+            {key: value[model].clone() for key, value in ensemble.params.items()}, strict=False
+        )
+        alone.append(module)
+    center = ensemble.center.clone()
+    for batch in batches:
+        ensemble.step(batch)
+    for model, module in enumerate(alone):
+        optimizer = torch.optim.Adam(
+            module.parameters(), lr=1e-4, weight_decay=task["weight_decay"]
+        )
+        for batch in batches:
+            images = ensemble.images[batch[model]]
+            outputs = module(images)
+            wanted = images if objective == "autoencoder" else center[model]
+            loss = (outputs - wanted).square().flatten(1).sum(1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        for key, value in module.named_parameters():
+            torch.testing.assert_close(ensemble.params[key][model], value.detach())
+
+
+def test_ways_that_do_not_work_here_are_said(torch_peer):
+    said = []
+    task = training.peer_task(Case("mlp", "soft-boundary", 4))
+    requests = [{"task": task | {"mode": mode}} for mode in ("graph", "ensemble", "fast")]
+    torch_peer.serve(iter(map(json.dumps, requests)), said.append)
+    assert said[0] == "RuntimeError: a CUDA graph needs a GPU"
+    assert "one-class or autoencoder" in said[1]
+    assert said[2].endswith("mode is 'fast'; allowed: loop, compiled, graph, ensemble")
+
+
 # --- rounds and report --------------------------------------------------------------------------
 
 

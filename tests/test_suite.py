@@ -1,6 +1,7 @@
 """The suite of benchmarks: what it measures is measured, and its table and comparison are right."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import rows, subjects, suite, training
+from benchmarks import rows, subjects, suite, training, ways
 from benchmarks.rows import Row
 from benchmarks.suite import Child, Plan
 
@@ -18,7 +19,13 @@ TINY = {"repeats": 1, "epochs": 1, "devices": 1}
 def values(**changed: Any) -> Any:
     """Flags as they are by default, but for some."""
     given: dict[str, Any] = {
-        **{"quick": False, "torch": False, "torch_compile": False, "data_dir": None},
+        **{
+            "quick": False,
+            "torch": False,
+            "torch_compile": False,
+            "data_dir": None,
+            "minutes": None,
+        },
         **{"parts": [], "networks": [], "runs": [], "repeats": None, "images": None},
         "big_sweep": ["--dataset=mnist"],
     }
@@ -93,7 +100,7 @@ def test_nothing_in_common_is_said() -> None:
 
 def test_flags_make_a_plan() -> None:
     plan = suite.plan_from_flags(values())
-    assert plan.parts == suite.PARTS[:-1] and plan.runs == (1, 4, 16, 64)
+    assert plan.parts == suite.PARTS[:-3] and plan.runs == (1, 4, 16, 64)
     assert plan.big_sweep == ("--dataset=mnist",)
     quick = suite.plan_from_flags(values(quick=True, runs=["2"], parts=["gpu"], images=7))
     assert (quick.parts, quick.runs, quick.images) == (("gpu",), (2,), 7)
@@ -169,7 +176,9 @@ def test_memory_and_compilation_are_those_of_one_process(monkeypatch: pytest.Mon
 def test_forms_and_precisions_run_on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(training.PEAK_SIDES, "cpu", 64)
     monkeypatch.setattr(suite, "FORMS", ("windows",))
-    (formed,) = suite.measure_forms(Plan(("gpu",), ("lenet",), (1,), images=4, **TINY))
+    monkeypatch.setattr(suite, "FORMED_RUNS", 1)
+    plan = Plan(("forms",), ("lenet", "mlp"), images=4, **TINY)
+    ((formed,),) = suite.measure_forms(plan, ways.budget_of(None))
     assert formed.what == "lenet one-class, 4 images, 1 run(s), windows" and formed.value > 0
     asked = []
 
@@ -187,6 +196,40 @@ def test_forms_and_precisions_run_on_any_device(monkeypatch: pytest.MonkeyPatch)
     found = suite.measure_precisions(Plan(("gpu",)))
     assert asked == ["float32", "tensorfloat32"]
     assert [(row.value, row.unit) for row in found] == [(2.0, "s"), (50.0, "AUROC %")] * 2
+
+
+def test_training_stands_beside_every_way_that_works_here(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    plan = Plan(
+        ("peers",),
+        ("mlp",),
+        images=8,
+        torch=True,
+        cases=(("mlp", "one-class", (1, 3)), ("mnist_lenet", "one-class", (1,))),
+        **TINY,
+    )
+    beside, (again,) = suite.measure_peers(plan, ways.budget_of(None))
+    assert [(row.what.split(", ")[-1], row.peer) for row in beside] == [
+        ("1 run(s)", "PyTorch loop"),
+        ("3 run(s)", "PyTorch loop"),
+        ("3 run(s)", "torch.func ensemble"),
+    ]
+    assert all(row.value > 0 and row.ratio > 0 for row in beside if row.ratio is not None)
+    assert (again.value, again.unit) == (0, "numbers that differ")
+    assert "graph does not work here: RuntimeError: a CUDA graph needs a GPU" in (
+        capsys.readouterr().err
+    )
+
+
+def test_what_no_time_is_left_for_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = Plan(("peers", "forms"), ("mlp", "lenet"), minutes=0.0, images=8, **TINY)
+    plan = dataclasses.replace(plan, cases=(("mlp", "one-class", (1,)),))
+    assert list(suite.measure(plan)) == []
+    said = capsys.readouterr().err
+    assert "no time is left for mlp one-class" in said
+    assert "no time is left for lenet, form rows" in said
 
 
 def test_a_run_of_the_peer_is_its_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
