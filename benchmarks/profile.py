@@ -6,7 +6,8 @@
 Runs the program under JAX's profiler on random images, a few rounds, and prints each of XLA's
 operations in its fastest round, with what it makes and what in this project it was written as. On
 a CPU a fusion whose name begins with `ynn` is a product or a convolution by XLA's library of
-kernels.
+kernels. On a GPU it prints the kernels: how many a training step starts, how much of a round the
+GPU is busy, and the costliest; `--runs` trains many runs in the program.
 """
 
 import collections
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from absl import app, flags
@@ -55,11 +56,21 @@ class Cost(NamedTuple):
     milliseconds: float
 
 
+class Kernel(NamedTuple):
+    """Something that ran on a GPU, and the instruction that it belongs to, empty if unknown."""
+
+    name: str
+    start: float
+    nanoseconds: float
+    operation: str
+
+
 def define_flags() -> None:
     """Defines all flags of the command."""
     flags.DEFINE_enum("program", "scoring", PROGRAMS, "What is profiled.")
     flags.DEFINE_enum("network", "mnist_lenet", list(SUBJECTS), "Network.")
     flags.DEFINE_integer("images", 2000, "Images.", lower_bound=training.BATCH_SIZE)
+    flags.DEFINE_integer("runs", 1, "Runs in a program that trains.", lower_bound=1)
     flags.DEFINE_integer("top", 15, "Operations to print.", lower_bound=1)
 
 
@@ -93,7 +104,7 @@ def costs(rounds: Sequence[Sequence[Event]], known: Iterable[str]) -> list[Cost]
     return sorted(found, key=lambda cost: (-cost.milliseconds, cost.name))
 
 
-def make_work(program: str, network: str, images: int) -> Callable[[], object]:
+def make_work(program: str, network: str, images: int, count: int = 1) -> Callable[[], object]:
     """Returns what does a round of the program on one device, compiled."""
     data = subjects.random_images(network, images)
     work: Callable[[], object]
@@ -102,24 +113,93 @@ def make_work(program: str, network: str, images: int) -> Callable[[], object]:
     else:
         case = training.Case(network, program, images)
         start = training.lone_start(case, data)
-        work = functools.partial(training.our_timer(case, training.Program(1), 1, data, start), 1)
+        timer = training.our_timer(case, training.Program(count), 1, data, start)
+        work = functools.partial(timer, 1)
     work()
     return work
 
 
-def traced_events(work: Callable[[], object]) -> list[Event]:
-    """Returns what happens while the work is done once."""
+def traced(work: Callable[[], object], read: Callable[[Any], list[Any]]) -> list[Any]:
+    """Does the work once and returns what `read` finds in the planes that the profiler kept."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             work()
         (path,) = Path(folder).rglob("*.xplane.pb")
-        planes = jax.profiler.ProfileData.from_file(str(path)).planes
-        return [
-            Event(event.name, event.duration_ns)
-            for plane in planes
-            for line in plane.lines
-            for event in line.events
-        ]
+        return read(jax.profiler.ProfileData.from_file(str(path)).planes)
+
+
+def traced_events(work: Callable[[], object]) -> list[Event]:
+    """Returns what happens while the work is done once."""
+    return traced(work, events_of)
+
+
+def events_of(planes: Iterable[Any]) -> list[Event]:
+    """Returns all events of a profile."""
+    return [
+        Event(event.name, event.duration_ns)
+        for plane in planes
+        for line in plane.lines
+        for event in line.events
+    ]
+
+
+def kernels_of(planes: Iterable[Any]) -> list[Kernel]:
+    """Returns the kernels and copies that ran on GPUs, of all streams, in a profile."""
+    return [
+        Kernel(
+            event.name, event.start_ns, event.duration_ns, str(dict(event.stats).get("hlo_op", ""))
+        )
+        for plane in planes
+        if plane.name.startswith("/device:GPU")
+        for line in plane.lines
+        # Other lines repeat these by module, operation and step.
+        if line.name.startswith("Stream")
+        for event in line.events
+    ]
+
+
+def busy_nanoseconds(kernels: Iterable[Kernel]) -> float:
+    """Returns how long at least one of the kernels ran."""
+    busy = end = 0.0
+    for kernel in sorted(kernels, key=lambda kernel: kernel.start):
+        stop = kernel.start + kernel.nanoseconds
+        busy += max(0.0, stop - max(kernel.start, end))
+        end = max(end, stop)
+    return busy
+
+
+def report_kernels(
+    kernels: Sequence[Kernel],
+    known: dict[str, Operation],
+    steps: int,
+    seconds: float,
+    top: int,
+) -> str:
+    """Returns the table of the costliest kernels, and what a step starts.
+
+    Args:
+      kernels: of a round.
+      known: the program's instructions, see `operations`.
+      steps: training steps or batches of a round.
+      seconds: of a round without the profiler.
+      top: kernels to show.
+    """
+    total: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
+    for kernel in kernels:
+        source = known[kernel.operation].source if kernel.operation in known else kernel.operation
+        total[kernel.name, source].append(kernel.nanoseconds / 1e6)
+    costliest = sorted(total.items(), key=lambda item: (-sum(item[1]), item[0]))
+    busy = busy_nanoseconds(kernels) / 1e6
+    lines = [
+        (name[:60], source, f"{len(times) / steps:.1f}", f"{sum(times) / steps:.4f}")
+        + (f"{100 * sum(times) / busy:.1f} %",)
+        for (name, source), times in costliest[:top]
+    ]
+    text = format_table(("kernel", "written as", "a step", "ms a step", "of busy"), lines)
+    return (
+        f"{text}\n{len(kernels) / steps:.1f} kernels a step; the GPU is busy {busy / steps:.4f} of "
+        f"{1e3 * seconds / steps:.4f} ms a step"
+    )
 
 
 def report(found: list[Cost], known: dict[str, Operation], seconds: float, top: int) -> str:
@@ -142,14 +222,20 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as dump:
         # Read when jax makes its first array: how a program looks after XLA's work on it.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump}"
-        work = make_work(values.program, values.network, values.images)
+        work = make_work(values.program, values.network, values.images, values.runs)
         texts = [path.read_text() for path in Path(dump).rglob("*after_optimizations.txt")]
     # The largest program is the one that does the work.
     known = operations(max(texts, key=len))
     seconds = min(subjects.timed(work) for _ in range(ROUNDS))
-    found = costs([traced_events(work) for _ in range(ROUNDS)], known)
-    print(f"{values.network}, {values.program}, {values.images} images, {subjects.processor()}")
-    print(report(found, known, seconds, values.top))
+    print(f"{values.network}, {values.program}, {values.images} images, {values.runs} run(s)")
+    if jax.default_backend() == "cpu":
+        found = costs([traced_events(work) for _ in range(ROUNDS)], known)
+        print(subjects.processor(), report(found, known, seconds, values.top), sep="\n")
+        return
+    steps = -(-values.images // training.BATCH_SIZE)
+    kernels = traced(work, kernels_of)
+    print(jax.local_devices()[0].device_kind)
+    print(report_kernels(kernels, known, steps, seconds, values.top))
 
 
 if __name__ == "__main__":
