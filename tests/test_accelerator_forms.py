@@ -93,17 +93,21 @@ def values_and_gradients(operations: Callable, case: Case, seed: int) -> Callabl
     return run
 
 
+@functools.cache
+def drawn_with_reference(case: Case) -> tuple[Array, Array, list[Any]]:
+    """Images and kernels of two runs, and what each of them gives on its own."""
+    generator = np.random.default_rng(0)
+    images, kernels = (jnp.asarray(generator.normal(size=(2, *shape))) for shape in case[:2])
+    alone = compiled(values_and_gradients(reference_operations, case, 1))
+    return images, kernels, [alone(*both) for both in zip(images, kernels, strict=True)]
+
+
 @pytest.mark.parametrize("form", convolution.FORMS)
 @pytest.mark.parametrize("case", CASES, ids=case_name)
 def test_every_form_is_xlas_convolution_for_many_runs_at_once(case: Case, form: str) -> None:
     """Values, pooled values, sums and both gradients, in float64, of two runs under vmap."""
     with jax.enable_x64(True):
-        generator = np.random.default_rng(0)
-        images, kernels = (jnp.asarray(generator.normal(size=(2, *s))) for s in case[:2])
-        expected = [
-            compiled(values_and_gradients(reference_operations, case, 1))(*both)
-            for both in zip(images, kernels, strict=True)
-        ]
+        images, kernels, expected = drawn_with_reference(case)
         with convolution.lowered_for("cuda"), convolution.use_form(form):
             ours = compiled(jax.vmap(values_and_gradients(our_operations, case, 1)))
             actual = ours(images, kernels)
