@@ -246,7 +246,7 @@ def test_folders_of_classes_are_a_data_set(tiles: Path, tmp_path: Path) -> None:
 
 
 def test_test_images_that_are_trained_on_are_told(
-    mvtec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    calling: Calling, mvtec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(mvtec, tmp_path / "data")
     datasets.load(DataConfig("folder", str(tmp_path / "data")))
@@ -255,6 +255,11 @@ def test_test_images_that_are_trained_on_are_told(
     image.save(tmp_path / "data" / "test" / "crack" / "again.bmp")
     datasets.load(DataConfig("folder", str(tmp_path / "data")))
     assert "1 of 13 test images are training images too (crack/again.bmp)" in caplog.text
+    caplog.clear()
+    with calling(fit) as command:
+        arguments = (f"--data_dir={tmp_path / 'data'}", f"--model={tmp_path / 'm'}")
+        assert command(*arguments, *QUICK) == 0
+    assert "1 of 13 test images are training images too (test/crack/again.bmp)" in caplog.text
 
 
 def test_masks_of_what_is_taken_for_normal_are_told(

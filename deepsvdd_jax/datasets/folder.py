@@ -16,6 +16,7 @@ from deepsvdd_jax.datasets.formats.images import iter_images
 from deepsvdd_jax.datasets.layout import DIRECT, NORMAL_NAMES, Layout, sort_paths, understand
 
 _SHOWN_FOLDERS = 5
+_SHOWN_LETTERS = 60
 _logger = logging.getLogger(__name__)
 
 
@@ -52,7 +53,7 @@ def load_folder(config: DataConfig) -> Dataset:
     images = np.concatenate([batch for _, batch in read])
     count = len(train)
     test_names = tuple(name_in_part(layout, path) for path, _ in test)
-    _tell_repeated(images[:count], images[count:], test_names)
+    tell_repeated(images[:count], images[count:], test_names)
     return Dataset(
         name=config.name,
         x_train=images[:count],
@@ -108,6 +109,20 @@ def tell_left_out(layout: Layout) -> None:
         _logger.warning("%s", describe_left_out(layout.left_out))
 
 
+def tell_repeated(train: np.ndarray, test: np.ndarray, test_names: Sequence[str]) -> None:
+    """Logs one line where test images are training images too."""
+    seen = {_digest(image) for image in train}
+    names = [name for name, image in zip(test_names, test, strict=True) if _digest(image) in seen]
+    if names:
+        _logger.warning(
+            "%d of %d test images are training images too (%s%s): figures are too good",
+            len(names),
+            len(test),
+            printable(names[0]),
+            ", ..." if len(names) > 1 else "",
+        )
+
+
 def name_in_part(layout: Layout, path: str) -> str:
     """Returns an image's path below `train/` or `test/`, where the folder has these."""
     parts = PurePosixPath(path).parts
@@ -125,12 +140,16 @@ def describe_places(paths: Iterable[str]) -> str:
         counts[place] = counts.get(place, 0) + 1
     most = sorted(counts.items(), key=lambda item: -item[1])
     shown = [
-        f"{'the folder itself' if place == '.' else printable(place)} ({count})"
+        f"{'the folder itself' if place == '.' else _shortened(printable(place))} ({count})"
         for place, count in most[:_SHOWN_FOLDERS]
     ]
     if len(most) > _SHOWN_FOLDERS:
         shown.append(f"{len(most) - _SHOWN_FOLDERS} more folders")
     return ", ".join(shown)
+
+
+def _shortened(place: str) -> str:
+    return place if len(place) <= _SHOWN_LETTERS else f"...{place[-_SHOWN_LETTERS:]}"
 
 
 def _no_folder(path: Path) -> str:
@@ -175,20 +194,6 @@ def _with_numbers(
 ) -> list[tuple[str, int]]:
     labels = {path: numbers[name] for name, paths in part for path in paths}
     return [(path, labels[path]) for path in sort_paths(labels)]
-
-
-def _tell_repeated(train: np.ndarray, test: np.ndarray, test_names: Sequence[str]) -> None:
-    """Logs one line where test images are training images too."""
-    seen = {_digest(image) for image in train}
-    names = [name for name, image in zip(test_names, test, strict=True) if _digest(image) in seen]
-    if names:
-        _logger.warning(
-            "%d of %d test images are training images too (%s%s): figures are too good",
-            len(names),
-            len(test),
-            printable(names[0]),
-            ", ..." if len(names) > 1 else "",
-        )
 
 
 def _digest(image: np.ndarray) -> bytes:

@@ -302,8 +302,8 @@ def _value(text: str, column: str, source: str) -> float:
     value = _number(text)
     if value is None:
         raise DataError(
-            f"{source}, column {column!r}: {text.strip()[:40]!r} is not a number;"
-            " --ignore_columns or --id_column leaves a column out"
+            f"{source}, column {column!r}: {text.strip()[:40]!r} is not a number, as"
+            " 1.5; --ignore_columns or --id_column leaves a column out"
             if text.strip()
             else f"{source}, column {column!r}: the value is missing"
         )

@@ -147,6 +147,31 @@ def test_iter_images_streams_batches(tmp_path):
     assert [int(image[0, 0, 0]) for _, images in batches for image in images] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("suffix", ["gif", "tif", "png", "webp"])
+def test_files_of_several_images_are_told(tmp_path, caplog, suffix):
+    pages = [Image.fromarray(np.full((4, 6, 3), 40 * i, np.uint8)) for i in range(4)]
+    options = {"lossless": True} if suffix == "webp" else {}
+    pages[1].save(tmp_path / f"1.{suffix}", **options)
+    list(iter_images(image_files(tmp_path)))
+    assert not caplog.text
+    for name in ("2", "3"):
+        pages[1].save(
+            tmp_path / f"{name}.{suffix}", save_all=True, append_images=pages[2:], **options
+        )
+    ((_, found),) = iter_images(image_files(tmp_path))
+    np.testing.assert_array_equal(found, np.full((3, 4, 6, 3), 40))
+    assert "2 files hold several images" in caplog.text and f"2.{suffix}, ..." in caplog.text
+
+
+def test_an_image_before_a_damaged_one_is_read(tmp_path):
+    pages = [Image.fromarray(np.full((40, 60, 3), 40 * i, np.uint8)) for i in range(3)]
+    stream = io.BytesIO()
+    pages[1].save(stream, "gif", save_all=True, append_images=pages[2:])
+    for cut in range(1, 40):
+        found = decode_image(stream.getvalue()[:-cut], "")
+        np.testing.assert_array_equal(found, np.full((40, 60, 3), 40))
+
+
 def test_iter_images_skips_unreadable_files_only_when_asked(tmp_path, refuses, caplog):
     save(tmp_path / "a.png", 1)
     (tmp_path / "b.png").write_bytes(b"broken")

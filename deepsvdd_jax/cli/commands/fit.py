@@ -30,6 +30,7 @@ from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.sweeps import plans
 from deepsvdd_jax.configs import ConfigError, DataConfig, DetectorConfig
 from deepsvdd_jax.datasets import DataError, Dataset, Layout, folder
+from deepsvdd_jax.datasets.dataset import printable
 from deepsvdd_jax.io import models
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.scoring import calibration, metrics
@@ -181,6 +182,7 @@ def _load_folder(config: DataConfig, normal_class: str | None, skip_unreadable: 
     count = sum(name in normals for name in names)
     if not count:
         raise DataError(f"{root}: none of its {len(normals)} normal images can be read")
+    folder.tell_repeated(images[:count], images[count:], names[count:])
     good = set(layout.test_normals)
     return NormalData(
         images[:count],
@@ -205,7 +207,7 @@ def _tell_layout(layout: Layout) -> None:
     number = layout.classes.index(str(layout.normal))
     normals = layout.normals
     lines = [
-        f"normal: class {number}, {layout.normal}: {len(normals)} images: "
+        f"normal: class {number}, {printable(str(layout.normal))}: {len(normals)} images: "
         f"{folder.describe_places(normals)}"
     ]
     if layout.test:
@@ -218,7 +220,8 @@ def _tell_layout(layout: Layout) -> None:
         lines.append(f"masks: of {len(layout.masks)} images")
     marked = [path for path in normals if path in layout.masks]
     if marked:
-        lines.append(f"{len(marked)} of the normal images have a mask, as defects do: {marked[0]}")
+        first = printable(marked[0])
+        lines.append(f"{len(marked)} of the normal images have a mask, as defects do: {first}")
     print("\n".join(lines), file=sys.stderr)
 
 

@@ -10,11 +10,11 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from deepsvdd_jax.datasets.dataset import DataError, one_line
+from deepsvdd_jax.datasets.dataset import DataError, one_line, printable
 from deepsvdd_jax.datasets.formats.archives import MAX_MEMBER_BYTES, read_file
 from deepsvdd_jax.datasets.memory import available_memory
 
@@ -86,6 +86,24 @@ def decode_image(
     Raises:
       DataError: damaged, of no known format, floating-point pixels, or too many pixels.
     """
+    return _decode(data, source, size, channels, formats, megapixels).pixels
+
+
+class _Decoded(NamedTuple):
+    """The first image of a file, and whether it holds more of them."""
+
+    pixels: np.ndarray
+    has_more: bool
+
+
+def _decode(
+    data: bytes,
+    source: str,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    formats: tuple[str, ...],
+    megapixels: int | None,
+) -> _Decoded:
     from PIL import Image, UnidentifiedImageError
 
     from deepsvdd_jax.datasets.formats.pixels import PixelError, pixels_of, resize_image
@@ -98,6 +116,7 @@ def decode_image(
             _check_memory(image, source)
             image.load()
             array = pixels_of(image, channels)
+            has_more = _has_more(image)
     except DataError:
         raise
     except PixelError as error:
@@ -114,7 +133,16 @@ def decode_image(
         raise DataError(
             f"{source}: damaged or not an image ({one_line(error)}); replace or remove it"
         ) from error
-    return array if size is None else resize_image(array, size)
+    return _Decoded(array if size is None else resize_image(array, size), has_more)
+
+
+def _has_more(image: Image.Image) -> bool:
+    """Says whether a file holds more images than the one that is read, as far as can be told."""
+    try:
+        # The further images of a photo are its depth and the like.
+        return image.format not in ("JPEG", "MPO") and bool(getattr(image, "is_animated", False))
+    except Exception:  # The first image is whole, whatever comes behind it.
+        return False
 
 
 @contextlib.contextmanager
@@ -154,10 +182,15 @@ def read_image(
     megapixels: int | None = None,
 ) -> np.ndarray:
     """Reads one image file (touches files); see `decode_image`."""
+    return _read(path, size, channels, megapixels).pixels
+
+
+def _read(
+    path: Path, size: tuple[int, int] | None, channels: int | None, megapixels: int | None
+) -> _Decoded:
     # Room for four bytes a pixel.
-    limit = max(MAX_MEMBER_BYTES, 4_000_000 * (megapixels or 0))
-    data = read_file(path, limit)
-    return decode_image(data, str(path), size, channels, formats_of(path.name), megapixels)
+    data = read_file(path, max(MAX_MEMBER_BYTES, 4_000_000 * (megapixels or 0)))
+    return _decode(data, str(path), size, channels, formats_of(path.name), megapixels)
 
 
 def iter_images(
@@ -169,6 +202,8 @@ def iter_images(
     megapixels: int | None = None,
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Streams images in batches, so that memory holds one batch (touches files).
+
+    Of a file with several images the first is taken, which one logged line says in the end.
 
     Args:
       paths: image files.
@@ -188,9 +223,10 @@ def iter_images(
     first: tuple[Path, tuple[int, ...]] | None = None
     names: list[str] = []
     batch: list[np.ndarray] = []
+    several: list[Path] = []
     for path in paths:
         try:
-            image = read_image(path, size, channels, megapixels)
+            image, has_more = _read(path, size, channels, megapixels)
         except DataError as error:
             if not skip_unreadable:
                 raise
@@ -203,6 +239,8 @@ def iter_images(
                 f"{path}: {_shape_words(image.shape)}, but {first[0]} has {_shape_words(first[1])};"
                 " pass --image_size and --channels to convert all images alike"
             )
+        if has_more:
+            several.append(path)
         names.append(str(path))
         batch.append(image)
         if len(batch) == batch_size:
@@ -210,6 +248,13 @@ def iter_images(
             names, batch = [], []
     if batch:
         yield names, np.stack(batch)
+    if several:
+        _logger.warning(
+            "%d files hold several images (%s%s); the first of each is taken",
+            len(several),
+            printable(str(several[0])),
+            ", ..." if len(several) > 1 else "",
+        )
 
 
 def _shape_words(shape: tuple[int, ...]) -> str:
