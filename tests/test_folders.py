@@ -1,7 +1,10 @@
 """Folders of one's own images as fit, score, report and sweep take them."""
 
 import csv
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -301,3 +304,36 @@ def test_large_images_are_read_if_asked(
             message = capsys.readouterr().err.splitlines()[-1]
             assert "too many pixels" in message and "--max_megapixels" in message
             assert command(*arguments, allowed) == 0
+
+
+def test_what_is_logged_is_plain_lines(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "broken.png").write_bytes(b"\x89PNG nothing")
+    (tmp_path / "notes.txt").write_text("no image")
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "experiments.fit", f"--data_dir={tmp_path}", "--model=m"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    first, second, last = done.stderr.splitlines()
+    assert first == "normal: class 0, good: 1 images: good (1)"
+    assert second == "1 file left out: 1 no image by its ending (notes.txt)"
+    assert last.startswith("fit: ") and "broken.png: damaged" in last
+
+
+def test_pipes_are_refused(
+    calling: Calling, tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("x.png", "x.csv", "x.npz"):
+        os.mkfifo(tmp_path / name)
+    model = f"--model={tmp_path / 'm'}"
+    with calling(fit) as command:
+        assert command(f"--data_dir={tiles}", model, *QUICK) == 0
+        for name in ("csv", "npz"):
+            data = (f"--dataset={name}", f"--data_dir={tmp_path / 'x'}.{name}")
+            assert command(*data, f"--model={tmp_path / 'n'}", *QUICK) == 2
+            assert "no regular file" in capsys.readouterr().err
+    with calling(score) as command:
+        for name in ("x.png", "x.csv", "x.npz"):
+            data = (f"--data_dir={tmp_path / name}", f"--out={tmp_path / 'out.csv'}")
+            assert command(model, *data) == 2
+            assert "no regular file" in capsys.readouterr().err

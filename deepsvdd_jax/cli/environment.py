@@ -107,6 +107,7 @@ def start(command: ModuleType) -> None:
 def run_command(main: Callable[[], None]) -> None:
     """Runs a command under absl and leaves the process with its exit code."""
     warnings.showwarning = show_warning
+    _log_plain_lines()
 
     def run(rest: list[str]) -> None:
         for number in _ENDS:
@@ -116,6 +117,15 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(exit_code(main, rest))
 
     app.run(run, flags_parser=parse_flags)
+
+
+def _log_plain_lines() -> None:
+    """Prints what the library logs as it is; absl would put date, process and line before it."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("deepsvdd_jax")
+    logger.addHandler(handler)
+    logger.propagate = False
 
 
 def show_warning(

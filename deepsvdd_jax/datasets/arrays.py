@@ -14,7 +14,7 @@ from deepsvdd_jax.datasets.dataset import (
     every_fifth,
     labelled_dataset,
 )
-from deepsvdd_jax.datasets.formats.archives import data_errors
+from deepsvdd_jax.datasets.formats.archives import data_errors, open_regular
 from deepsvdd_jax.io import npz
 from deepsvdd_jax.io.npz import NpzError
 
@@ -52,7 +52,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """
     source = str(path)
     try:
-        with data_errors(source), open(path, "rb") as stream:
+        with data_errors(source), open_regular(path) as stream:
             arrays = npz.read_npz(stream, _KEYS)
     except NpzError as error:
         raise DataError(f"{source}: {error}; write it with numpy.savez") from error

@@ -134,7 +134,7 @@ def open_source(path: Path, model: Model, reading: Reading, columns: Columns) ->
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     endings = [ending.lower() for ending in path.suffixes]
-    is_table = path.is_file() and ".csv" in endings and endings[-1:] != [".npz"]
+    is_table = not path.is_dir() and ".csv" in endings and endings[-1:] != [".npz"]
     if columns.required and not is_table:
         raise ConfigError(f"{path}: no csv file, so that it has no column {columns.required[0]!r}")
     if path.is_dir():

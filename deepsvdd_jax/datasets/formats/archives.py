@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -34,10 +35,23 @@ def data_errors(source: str, hint: str = "") -> Iterator[None]:
         raise DataError(f"{source}: cannot be read ({one_line(error)}){hint}") from error
 
 
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a file to read its bytes (touches files).
+
+    Raises:
+      DataError: a pipe, a socket or a device, which might never end.
+      OSError: no such file, or it cannot be read.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{os.fspath(path)}: no regular file but a pipe or a device")
+    return open(path, "rb")
+
+
 @contextlib.contextmanager
 def open_plain_or_gzip(path: Path) -> Iterator[BinaryIO]:
     """Opens a file, decompressed if it starts as gzip does, whatever its name (touches files)."""
-    with open(path, "rb") as raw:
+    with open_regular(path) as raw:
         is_gzip = raw.read(2) == _GZIP_MAGIC
         raw.seek(0)
         if not is_gzip:
