@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -164,7 +165,7 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
     except Interrupted as error:
         return _explain(1, f"stopped by {error}; the same command goes on where it was")
     except MemoryError as error:
-        return _explain(1, f"out of memory: {error}")
+        return _explain(1, _out_of_memory(error))
     except BrokenPipeError:
         _discard_output(sys.stdout)
         return _explain(1, "what reads the output ended before all of it was printed")
@@ -174,6 +175,11 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
         return _explain(2 if error.errno in _MISTAKES else 1, _file_error(error))
     except detectors.TrainingError as error:
         return _explain(1, error)
+    except RuntimeError as error:
+        # jax's own, of a device.
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return _explain(1, _out_of_memory(error))
     return 0
 
 
@@ -243,6 +249,18 @@ def explain_flags(program: str) -> str:
                 flags.FLAGS.register_key_flag_for_module(program, flag)
     about = sys.modules["__main__"].__doc__ or ""
     return f"{about}\n{flags.FLAGS.module_help(program)}"
+
+
+def _out_of_memory(error: BaseException) -> str:
+    """Returns what was being done, by the innermost function of this package."""
+    ours = [
+        frame.f_code
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").startswith("deepsvdd_jax.")
+    ]
+    where = f" in {ours[-1].co_qualname} ({Path(ours[-1].co_filename).name})" if ours else ""
+    words = str(error)[:300]
+    return f"out of memory{where}{': ' if words else ''}{words}"
 
 
 def _file_error(error: OSError) -> str:

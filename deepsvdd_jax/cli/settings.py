@@ -12,7 +12,7 @@ from absl import flags
 
 from deepsvdd_jax import configs, recipes
 from deepsvdd_jax.cli import paths
-from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
+from deepsvdd_jax.configs import MOST_SEEDS, ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset
 
 # Flag, where its setting lives in a `RunConfig`, and what it does. The type follows from there.
@@ -285,8 +285,10 @@ def seed_list(text: str) -> tuple[int, ...]:
     """Parses seeds: a count, or a list; `7,` is the list of one seed."""
     numbers = integer_list("seeds", text)
     if "," not in text:
-        if len(numbers) != 1 or numbers[0] < 1:
-            raise ConfigError(f"seeds is {text!r}; give a count of at least 1, or a list as 0,1,7")
+        if len(numbers) != 1 or not 1 <= numbers[0] <= MOST_SEEDS:
+            raise ConfigError(
+                f"seeds is {text[:40]!r}; give a count of 1 to {MOST_SEEDS}, or a list as 0,1,7"
+            )
         return tuple(range(numbers[0]))
     if not numbers or any(seed < 0 or seed >= 2**31 for seed in numbers):
         raise ConfigError(f"seeds is {text!r}; seeds lie between 0 and 2147483647")

@@ -5,7 +5,13 @@ from deepsvdd_jax.configs.data import DATASETS, DataConfig, PreprocessingConfig,
 from deepsvdd_jax.configs.network import NetworkConfig
 from deepsvdd_jax.configs.objective import ObjectiveConfig
 from deepsvdd_jax.configs.optimizer import OPTIMIZERS, OptimizerConfig
-from deepsvdd_jax.configs.run import EXPORT_PLATFORMS, DetectorConfig, PhaseConfig, RunConfig
+from deepsvdd_jax.configs.run import (
+    EXPORT_PLATFORMS,
+    MOST_SEEDS,
+    DetectorConfig,
+    PhaseConfig,
+    RunConfig,
+)
 from deepsvdd_jax.configs.serialization import (
     Config,
     differences,
@@ -24,6 +30,7 @@ __all__ = [
     "DataConfig",
     "DetectorConfig",
     "EXPORT_PLATFORMS",
+    "MOST_SEEDS",
     "NetworkConfig",
     "OPTIMIZERS",
     "ObjectiveConfig",

@@ -4,6 +4,8 @@ import math
 import typing
 from typing import Any, Literal
 
+MOST_COUNTED = 2**31 - 1
+
 
 class ConfigError(ValueError):
     """A setting that is wrong; the message names it and says what is allowed."""
@@ -17,6 +19,17 @@ def check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
 def check_positive(name: str, value: float) -> None:
     if not 0 < value < math.inf:
         raise ConfigError(f"{name} is {value}; it must be positive")
+
+
+def check_count(name: str, value: int) -> None:
+    check_positive(name, value)
+    check_most(name, value)
+
+
+def check_most(name: str, value: int) -> None:
+    """Refuses what a program, which counts in 32 bits, cannot count to."""
+    if value > MOST_COUNTED:
+        raise ConfigError(f"{name} is {value}; it must be at most {MOST_COUNTED}")
 
 
 def check_not_negative(name: str, value: float) -> None:

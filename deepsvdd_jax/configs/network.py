@@ -5,9 +5,10 @@ from typing import Literal
 
 from deepsvdd_jax.configs.checks import (
     ConfigError,
+    check_count,
     check_literals,
+    check_most,
     check_not_negative,
-    check_positive,
     check_range,
 )
 
@@ -75,11 +76,12 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         check_literals(self)
-        check_positive("rep_dim", self.rep_dim)
-        check_positive("kernel_size", self.kernel_size)
+        check_count("rep_dim", self.rep_dim)
+        check_count("kernel_size", self.kernel_size)
         # A negative slope is not monotone, which the pool before the activation needs.
         check_not_negative("leaky_slope", self.leaky_slope)
         check_range("dropout", self.dropout, 0.0, 1.0, right_open=True)
+        check_most("the widest layer", max(self.hidden, default=0))
         widths = [width for stage in self.stages for width in stage] + list(self.hidden)
         if any(width < 1 for width in widths) or any(not stage for stage in self.stages):
             raise ConfigError(f"network {self.name}: every layer needs a width of at least 1")

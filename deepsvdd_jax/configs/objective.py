@@ -5,7 +5,9 @@ from typing import Literal
 
 from deepsvdd_jax.configs.checks import (
     ConfigError,
+    check_count,
     check_literals,
+    check_most,
     check_not_negative,
     check_positive,
 )
@@ -60,9 +62,11 @@ class ObjectiveConfig:
             raise ConfigError(f"warm_up_epochs is {self.warm_up_epochs}; it must be 0 or more")
         if self.radius_every < 1:
             raise ConfigError(f"radius_every is {self.radius_every}; it must be at least 1")
+        check_most("warm_up_epochs", self.warm_up_epochs)
+        check_most("radius_every", self.radius_every)
         check_positive("radius_rate", self.radius_rate)
         if self.center_batches is not None:
-            check_positive("center_batches", self.center_batches)
+            check_count("center_batches", self.center_batches)
         check_not_negative("center_floor", self.center_floor)
         check_not_negative("reconstruction_penalty", self.reconstruction_penalty)
         if self.center_rule == "dual" and (self.kind, self.radius_rule) != (

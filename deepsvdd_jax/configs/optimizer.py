@@ -2,7 +2,13 @@
 
 import dataclasses
 
-from deepsvdd_jax.configs.checks import ConfigError, check_choice, check_positive, check_range
+from deepsvdd_jax.configs.checks import (
+    ConfigError,
+    check_choice,
+    check_most,
+    check_positive,
+    check_range,
+)
 
 OPTIMIZERS = (
     "sgd",
@@ -51,5 +57,7 @@ class OptimizerConfig:
             raise ConfigError(f"milestones are {self.milestones}; every one must be at least 1")
         if self.decay_after_epoch is not None and self.decay_after_epoch < 1:
             raise ConfigError(f"decay_after_epoch is {self.decay_after_epoch}; at least 1")
+        check_most("the last milestone", max(self.milestones, default=0))
+        check_most("decay_after_epoch", self.decay_after_epoch or 0)
         if self.rho is not None:
             check_range("rho", self.rho, 0.0, 1.0, right_open=True)

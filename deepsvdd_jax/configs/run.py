@@ -9,9 +9,9 @@ from typing import Literal
 
 from deepsvdd_jax.configs.checks import (
     ConfigError,
+    check_count,
     check_literals,
     check_not_negative,
-    check_positive,
     check_range,
 )
 from deepsvdd_jax.configs.data import PreprocessingConfig
@@ -48,12 +48,16 @@ class PhaseConfig:
     stop_below: float | None = None
 
     def __post_init__(self) -> None:
-        check_positive("epochs", self.epochs)
-        check_positive("batch_size", self.batch_size)
+        check_count("epochs", self.epochs)
+        check_count("batch_size", self.batch_size)
         check_not_negative("weight_decay", self.weight_decay)
         check_not_negative("weight_decay_factor", self.weight_decay_factor)
         if self.stop_below is not None:
             check_not_negative("stop_below", self.stop_below)
+
+
+# Of a sweep or an ensemble: each is a network that is trained.
+MOST_SEEDS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from deepsvdd_jax.detectors import columns
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.preprocessing import Preprocessing, Scaling, Whitening
-from deepsvdd_jax.runs import initialization, streamed
+from deepsvdd_jax.runs import initialization, memory, streamed
 from deepsvdd_jax.scoring import calibration, metrics
 from deepsvdd_jax.training import TrainState
 
@@ -100,6 +100,7 @@ def fit_detector(
     train, held_out = _split(config, values, groups)
     runs.check_radius(config.run)
     runs.check_image_count(config.run, len(train))
+    memory.check_memory(config.run, values.shape[1:], len(config.seeds))
     fitted = preprocessing.fit(config.run.preprocessing, train)
     inputs = preprocessing.apply(fitted, train)
     _check_finite(inputs, "once they are scaled")

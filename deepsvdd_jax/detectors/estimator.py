@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from deepsvdd_jax import recipes
 from deepsvdd_jax.configs import (
+    MOST_SEEDS,
     ConfigError,
     DetectorConfig,
     NetworkConfig,
@@ -280,7 +281,10 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
             # A soft boundary's score of one member is d - R^2: it says on which side of it x lies.
             together = len(shape) == 1 and self.objective == "one-class"
             return MEMBERS_OF_TABLES if together else 1
-        return _whole("n_seeds", self.n_seeds, 1)
+        count = _whole("n_seeds", self.n_seeds, 1)
+        if count > MOST_SEEDS:
+            raise ConfigError(f"n_seeds is {count}; it must be at most {MOST_SEEDS}")
+        return count
 
     def _run_config(self, shape: tuple[int, ...]) -> RunConfig:
         recipe = recipes.preset("auto", "array", shape)

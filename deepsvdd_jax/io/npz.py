@@ -13,6 +13,8 @@ from typing import IO, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from deepsvdd_jax.io import memory
+
 MAX_BYTES = 8 << 30
 NUMBERS = "buif"
 """Kinds of numpy types: booleans, integers, floats."""
@@ -33,13 +35,19 @@ class _Readable(Protocol):
 
 def read_bounded(stream: _Readable, limit: int) -> bytes:
     """Reads at most `limit` bytes in pieces, so that memory follows what is really there."""
-    data = bytearray()
+    return bytes(_read_at_most(stream, limit))
+
+
+def _read_at_most(stream: _Readable, limit: int, start: bytes = b"") -> bytearray:
+    """Returns what `start` and at most `limit` bytes more are together."""
+    data = bytearray(start)
+    limit += len(start)
     while len(data) < limit:
         piece = stream.read(min(_CHUNK, limit - len(data)))
         if not piece:
             break
         data += piece
-    return bytes(data)
+    return data
 
 
 def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:
@@ -129,11 +137,15 @@ def _read_npy(stream: IO[bytes], size: int, limit: int, kinds: str) -> npt.NDArr
         )
     if promised > limit:
         raise NpzError(f"{promised} bytes, at most {MAX_BYTES} are read of a file")
-    data = head[header_bytes:] + read_bounded(stream, size + 1 - len(head))
+    # Before they are unpacked: what uses the array takes as much again, at least.
+    missing = memory.shortage(2 * promised)
+    if missing is not None:
+        raise NpzError(f"an array of shape {shape} takes {missing}")
+    data = _read_at_most(stream, size + 1 - len(head), head[header_bytes:])
     if len(data) != promised:
         raise NpzError(f"{len(data)} bytes where {promised} are promised; damaged")
     values = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
-    return values.astype(dtype.newbyteorder("="), order="C")
+    return values.astype(dtype.newbyteorder("="), order="C", copy=False)
 
 
 def _npy_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:

@@ -80,6 +80,11 @@ def check_image_shape(config: NetworkConfig, image_shape: ImageShape) -> None:
         kinds = ("tables [n, features]", "images [n, height, width, channels]")
         wanted, found = kinds if config.is_dense else kinds[::-1]
         raise ConfigError(f"network {config.name} takes {wanted}; the data are {found}")
+    if not config.is_dense and config.kernel_size > 2 * max(image_shape[:2]) + 1:
+        raise ConfigError(
+            f"kernel_size is {config.kernel_size}; beyond twice the side of "
+            f"{image_shape[0]}x{image_shape[1]} pixels a kernel sees nothing more"
+        )
     side = min(image_shape[:2]) if not config.is_dense else 1
     for stage in config.stages:
         if config.padding == "valid":

@@ -1,11 +1,14 @@
 """Bytes: of a device, of a program, of what a user allows."""
 
+import functools
 import math
 import re
 
 import jax
 
-from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.configs import ConfigError, NetworkConfig, RunConfig
+from deepsvdd_jax.io import memory
+from deepsvdd_jax.networks import build_network
 
 # Share of a device's memory that a program may plan for: the allocator needs some room.
 _MEMORY_SHARE = 0.8
@@ -30,10 +33,57 @@ _POOL_SHARE = 0.5
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
+# Copies of the parameters that a run holds while it trains: themselves and, at least, a gradient.
+_COPIES = 2
+_BYTES = 4
+
+
+def check_memory(config: RunConfig, image_shape: tuple[int, ...], count: int = 1) -> None:
+    """Refuses what the memory that is free cannot hold, by the least that it takes.
+
+    Args:
+      config: of all runs; without a decoder if nothing is reconstructed.
+      image_shape: of one image.
+      count: of runs whose parameters are held at once.
+
+    Raises:
+      ConfigError: says what takes how much, and how much is free.
+    """
+    size = _parameter_count(config.network, image_shape, config.needs_decoder)
+    phases = [phase for phase in (config.pretraining, config.training) if phase is not None]
+    largest = max(phase.batch_size for phase in phases)
+    needs = {
+        f"{count} networks of {size} parameters": _COPIES * _BYTES * count * size,
+        f"a batch of {largest} images": _BYTES * largest * math.prod(image_shape),
+    }
+    for what, needed in needs.items():
+        missing = _shortage(needed)
+        if missing is not None:
+            raise ConfigError(f"{what} take at least {missing}")
+
+
+@functools.lru_cache(maxsize=128)
+def _parameter_count(
+    config: NetworkConfig, image_shape: tuple[int, ...], with_decoder: bool
+) -> int:
+    network = build_network(config, image_shape)
+    shapes = jax.eval_shape(lambda key: network.init(key, with_decoder)[0], jax.random.key(0))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+
+
+def _shortage(needed: int) -> str | None:
+    of_device = device_memory()
+    if of_device is None:
+        return memory.shortage(needed)
+    if needed <= of_device:
+        return None
+    return f"{needed / 1e9:.1f} GB of memory, of which the device has {of_device / 1e9:.1f} GB"
+
+
 def budget_in_bytes(budget: int | None) -> int | None:
     """Returns a budget as it is, or the one that `choose_engine` takes where it is None."""
-    memory = device_memory()
-    return int(_POOL_SHARE * memory) if budget is None and memory is not None else budget
+    of_device = device_memory()
+    return int(_POOL_SHARE * of_device) if budget is None and of_device is not None else budget
 
 
 def device_memory() -> int | None:

@@ -95,6 +95,7 @@ def plan_on(
     for config in run_configs.values():
         check_network(config, shape)
         runs.check_radius(config)
+        memory.check_memory(config, shape, values.runs_per_program or 1)
         initialization.check_start(config, shape)
     splits = make_splits(dataset, split, classes, seeds, require_test)
     _check_batches(run_configs, splits)

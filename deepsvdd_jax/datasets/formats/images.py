@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import logging
+import math
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 
 from deepsvdd_jax.datasets.dataset import DataError, one_line, printable
 from deepsvdd_jax.datasets.formats.archives import MAX_MEMBER_BYTES, read_file
-from deepsvdd_jax.datasets.memory import available_memory
+from deepsvdd_jax.io import memory
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -167,12 +168,9 @@ def _check_memory(image: Image.Image, source: str) -> None:
     needed = image.width * image.height * _BYTES_PER_PIXEL
     if needed <= _SMALL_BYTES:
         return
-    free = available_memory()
-    if free is not None and needed > free:
-        raise DataError(
-            f"{source}: {image.width} x {image.height} pixels take up to {needed / 1e9:.1f} GB of"
-            f" memory, of which {free / 1e9:.1f} GB are free"
-        )
+    missing = memory.shortage(needed)
+    if missing is not None:
+        raise DataError(f"{source}: {image.width} x {image.height} pixels take up to {missing}")
 
 
 def read_image(
@@ -220,6 +218,8 @@ def iter_images(
     Raises:
       DataError: a damaged file, or an image of another shape than the first.
     """
+    if size is not None:
+        _check_size(size, channels, min(batch_size, len(paths)))
     first: tuple[Path, tuple[int, ...]] | None = None
     names: list[str] = []
     batch: list[np.ndarray] = []
@@ -255,6 +255,14 @@ def iter_images(
             printable(str(several[0])),
             ", ..." if len(several) > 1 else "",
         )
+
+
+def _check_size(size: tuple[int, int], channels: int | None, count: int) -> None:
+    # Of an image that is resized the rows are, as float32, before the columns.
+    needed = math.prod(size) * (channels or 1) * (count + 4)
+    missing = memory.shortage(needed)
+    if missing is not None:
+        raise DataError(f"image_size {size[0]},{size[1]}: {count} images take at least {missing}")
 
 
 def _shape_words(shape: tuple[int, ...]) -> str:
