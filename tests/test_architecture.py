@@ -16,7 +16,8 @@ PACKAGES = (LIBRARY, "experiments", "benchmarks")
 # Rooms and files that must work without a compiler at hand.
 WITHOUT_JAX = (
     *("configs", "recipes", "io", "datasets", "preprocessing", "viz"),
-    *("scoring.metrics", "scoring.calibration"),
+    *("scoring.metrics", "scoring.calibration", "scoring.cross_calibration", "scoring.drift"),
+    "scoring.tradeoff",
 )
 
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax import datasets
-from deepsvdd_jax.cli import environment, files, paths, settings
+from deepsvdd_jax.cli import environment, files, paths, settings, thresholds
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import Columns, DataError, folder
@@ -69,6 +69,7 @@ def define_flags() -> None:
     settings.define_column_flags()
     settings.define_pixel_flags()
     flags.DEFINE_string("out", "scores.csv", "file to write")
+    thresholds.define_flags()
     flags.DEFINE_bool(
         "skip_unreadable", False, "leave out image files that cannot be read, and list them"
     )
@@ -86,6 +87,8 @@ def main() -> None:
     out = paths.file_to_write("out", values.out, "table of scores", is_scores, read)
     environment.use_platform(values.platform, values.compilation_cache)
     model = models.load_model(saved)
+    threshold = thresholds.chosen_threshold(model, values.false_alarm_rate, values.threshold)
+    model = model._replace(threshold=threshold)
     reading = Reading(values.skip_unreadable, values.max_megapixels)
     source = open_source(data, model, reading, table_columns(values, model))
     scored, alarms = write_scores(out, model, source)

@@ -1,0 +1,46 @@
+"""Files that arrive in a folder: which of them are new and no longer written to."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Stamp(NamedTuple):
+    """What changes while a file is written: its size, and when it was changed last, in ns."""
+
+    size: int
+    changed: int
+
+
+def stamps(paths: Iterable[Path], root: Path) -> dict[str, Stamp]:
+    """Returns the stamp of every file, by its name below `root` (touches files); files that have
+    gone meanwhile are left out."""
+    found = {}
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        found[path.relative_to(root).as_posix()] = Stamp(status.st_size, status.st_mtime_ns)
+    return found
+
+
+def settled(
+    before: Mapping[str, Stamp], now: Mapping[str, Stamp], done: Mapping[str, Stamp | None]
+) -> list[str]:
+    """Returns the names of the new files that nobody writes to any more, in the order in which they
+    came: those that hold something and looked the same at the look before.
+
+    Args:
+      before: at the look before.
+      now: at this look.
+      done: files that were dealt with, as they were then; None counts as unchanged. One that could
+        not be read is tried again once it has changed: remove its name, or keep its old stamp.
+    """
+    ready = [
+        name
+        for name, stamp in now.items()
+        if name not in done and stamp.size > 0 and before.get(name) == stamp
+    ]
+    return sorted(ready, key=lambda name: (now[name].changed, name))

@@ -1,0 +1,308 @@
+"""Scores the images of a folder as they arrive, until it is stopped.
+
+    python -m experiments.watch --model=parts.model --data_dir=camera --out=scores.csv
+
+A file is scored once, when nobody writes to it any more. Rows are appended whole:
+`name,score,p_value,anomalous,drift`, in the order of arrival. A command that was stopped or killed
+goes on with the same command: nothing is lost, nothing is scored twice. A file that cannot be read
+is named, and tried again when it changes.
+
+`drift` is the evidence that the images are no longer those that the model was calibrated on. It
+starts at 1; of streams that do not change at most `--drift_false_alarm_rate` ever reach the inverse
+of that rate, however long they are. Reaching it prints a line, once.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from absl import flags
+
+from deepsvdd_jax import datasets
+from deepsvdd_jax.cli import arrivals, environment, files, paths, thresholds
+from deepsvdd_jax.cli.arrivals import Stamp
+from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.cli.score_log import LoggedRow, ScoreLog, is_log, open_log, written_name
+from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.datasets.formats.images import read_image
+from deepsvdd_jax.io import models
+from deepsvdd_jax.io.models import Model
+from deepsvdd_jax.scoring import calibration, drift
+
+with lazily():
+    from deepsvdd_jax import detectors
+
+# A wait is cut into parts of this length, in seconds, so that a signal is answered soon.
+_LONGEST_SLEEP = 0.1
+
+_IMAGES_AT_ONCE = 256
+
+
+class Watch(NamedTuple):
+    """What does not change while a folder is watched.
+
+    Attributes:
+      model: that scores.
+      threshold: a score above it is anomalous.
+      root: the folder.
+      drift_false_alarm_rate: share of unchanged streams that may ever raise the drift alarm.
+    """
+
+    model: Model
+    threshold: float
+    root: Path
+    drift_false_alarm_rate: float
+
+
+class Seen(NamedTuple):
+    """What the next look at the folder needs.
+
+    Attributes:
+      stamps: of all files at the last look.
+      done: of the files that were dealt with; None for those of an earlier command.
+      drift: state of the drift alarm; None without calibration scores.
+      problem: the last line about the folder or the file of scores, "" while all is well.
+    """
+
+    stamps: dict[str, Stamp]
+    done: dict[str, Stamp | None]
+    drift: drift.DriftState | None
+    problem: str
+
+
+def define_flags() -> None:
+    """Defines all flags of the command."""
+    environment.define_flags()
+    thresholds.define_flags()
+    flags.DEFINE_string("model", None, "folder of a saved model")
+    flags.DEFINE_string("data_dir", None, "folder that images arrive in; subfolders count")
+    flags.DEFINE_string("out", "scores.csv", "file to append to")
+    flags.DEFINE_float("poll_seconds", 1.0, "seconds between two looks", lower_bound=0.01)
+    flags.DEFINE_float(
+        "stop_after_idle", None, "stop after so many seconds without a new file (default: never)"
+    )
+    flags.DEFINE_float(
+        "drift_false_alarm_rate",
+        0.01,
+        "share of unchanged streams that may ever raise the drift alarm",
+    )
+
+
+def main() -> None:
+    """Reads the flags, and scores what arrives until a signal or `--stop_after_idle`."""
+    values = flags.FLAGS
+    for name in ("model", "data_dir"):
+        if values[name].value is None:
+            raise ConfigError(f"--{name} is not given")
+    saved = paths.to_read("model", values.model)
+    root = paths.to_read("data_dir", values.data_dir)
+    out = paths.file_to_write("out", values.out, "table of watched scores", is_log, [saved])
+    rate = values.drift_false_alarm_rate
+    if not 0.0 < rate < 1.0:
+        raise ConfigError(f"drift_false_alarm_rate is {rate}; it must lie in (0, 1)")
+    environment.use_platform(values.platform, values.compilation_cache)
+    model = models.load_model(saved)
+    if len(model.image_shape) != 3:
+        raise DataError(f"{values.model}: trained on a table; watch takes models of images")
+    if not root.is_dir():
+        raise DataError(f"{root}: not a folder")
+    threshold = thresholds.chosen_threshold(model, values.false_alarm_rate, values.threshold)
+    settings = Watch(model, threshold, root, rate)
+    with (
+        open_log(out) as log,
+        environment.stop_signals() as stop_if_asked,
+    ):
+        seen = resume(settings, log.rows)
+        print(
+            f"{root}: {len(log.rows)} images are in {values.out}; anomalous above {threshold:.6g}; "
+            "Ctrl-C ends",
+            file=sys.stderr,
+        )
+        watch(settings, log, seen, values.poll_seconds, values.stop_after_idle, stop_if_asked)
+    alarms = sum(row.anomalous for row in log.rows)
+    print(f"{values.out}: {len(log.rows)} images, {alarms} anomalous")
+
+
+def resume(settings: Watch, rows: Sequence[LoggedRow]) -> Seen:
+    """Returns what is known from the rows of an earlier command."""
+    state = None
+    if len(settings.model.calibration_scores):
+        state = drift.start(settings.model.calibration_scores)
+        for number, row in enumerate(rows):
+            state = drift.update(state, row.score, drift.tie_breaker(0, number))
+    else:
+        print("no calibration scores in this model: no p-values, no drift alarm", file=sys.stderr)
+    return Seen({}, {row.name: None for row in rows}, state, "")
+
+
+def watch(
+    settings: Watch,
+    log: ScoreLog,
+    seen: Seen,
+    poll_seconds: float,
+    stop_after_idle: float | None,
+    stop_if_asked: Callable[[], None],
+) -> Seen:
+    """Looks again and again, and scores what has arrived.
+
+    Args:
+      settings: see `Watch`.
+      log: where the rows go.
+      seen: what is known.
+      poll_seconds: between two looks.
+      stop_after_idle: seconds without a new file after which it ends; None never.
+      stop_if_asked: raises `Interrupted` once a signal has come.
+    """
+    last_arrival = time.monotonic()
+    while True:
+        stop_if_asked()
+        known = len(seen.done)
+        seen = look(settings, log, seen, stop_if_asked)
+        now = time.monotonic()
+        if len(seen.done) > known:
+            last_arrival = now
+        if stop_after_idle is not None and now - last_arrival >= stop_after_idle:
+            return seen
+        _sleep(poll_seconds, stop_if_asked)
+
+
+def _sleep(seconds: float, stop_if_asked: Callable[[], None]) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        stop_if_asked()
+        time.sleep(min(left, _LONGEST_SLEEP))
+
+
+def look(
+    settings: Watch, log: ScoreLog, seen: Seen, stop_if_asked: Callable[[], None] = lambda: None
+) -> Seen:
+    """Looks at the folder once, scores what is ready and appends it (touches files)."""
+    try:
+        paths = datasets.image_files(settings.root)
+    except (DataError, OSError):
+        return _with_problem(seen, f"{settings.root} is gone; waiting for it to come back")
+    now = arrivals.stamps(paths, settings.root)
+    # Rows of an earlier command hold names as they are written.
+    done = seen.done | {
+        name: None for name in now if name not in seen.done and written_name(name) in seen.done
+    }
+    ready = arrivals.settled(seen.stamps, now, done)
+    seen = seen._replace(stamps=now, done=_current(done, now))
+    for start in range(0, len(ready), _IMAGES_AT_ONCE):
+        stop_if_asked()
+        names = ready[start : start + _IMAGES_AT_ONCE]
+        try:
+            seen = _score(settings, log, seen, names)
+        except files.WriteError as error:
+            return _with_problem(seen, f"{error}; nothing is lost, it is tried again")
+    return _with_problem(seen, "")
+
+
+def _with_problem(seen: Seen, problem: str) -> Seen:
+    """Says what keeps the command from working once, and once that it is over."""
+    if problem != seen.problem:
+        print(problem or "goes on", file=sys.stderr)
+    return seen._replace(problem=problem)
+
+
+def _current(done: dict[str, Stamp | None], now: dict[str, Stamp]) -> dict[str, Stamp | None]:
+    """Returns what is done without the unreadable files that have changed since."""
+    return {
+        name: stamp
+        for name, stamp in done.items()
+        if stamp is None or now.get(name, stamp) == stamp
+    }
+
+
+def _score(settings: Watch, log: ScoreLog, seen: Seen, names: Sequence[str]) -> Seen:
+    read, unreadable = _read(settings, names)
+    done = dict(seen.done)
+    state = seen.drift
+    if read:
+        scores = detectors.score_images(settings.model, np.stack(list(read.values())))
+        rows, state = _rows(settings, state, list(read), scores)
+        log.append(rows)
+        _report(settings, seen.drift, state, rows)
+        done |= dict.fromkeys(read)
+    for name, reason in unreadable.items():
+        print(f"{reason}; left out until it changes", file=sys.stderr)
+        done[name] = seen.stamps[name]
+    return seen._replace(done=done, drift=state)
+
+
+def _read(
+    settings: Watch, names: Sequence[str]
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """Returns the images by name, and for those that cannot be used the reason."""
+    made_alike = settings.model.summary.get("data", {})
+    height, width, _ = settings.model.image_shape
+    size = (height, width) if made_alike.get("image_size") else None
+    read: dict[str, npt.NDArray[Any]] = {}
+    unreadable: dict[str, str] = {}
+    for name in names:
+        try:
+            image = read_image(settings.root / name, size, made_alike.get("channels"))
+        except (DataError, OSError) as error:
+            unreadable[name] = str(error)
+            continue
+        if image.shape == settings.model.image_shape:
+            read[name] = image
+        else:
+            unreadable[name] = (
+                f"{settings.root / name}: an image of shape {image.shape}, but the model was "
+                f"trained on {settings.model.image_shape}"
+            )
+    return read, unreadable
+
+
+def _rows(
+    settings: Watch,
+    state: drift.DriftState | None,
+    names: Sequence[str],
+    scores: npt.NDArray[np.float32],
+) -> tuple[list[LoggedRow], drift.DriftState | None]:
+    values = scores.astype(np.float64).tolist()
+    anomalous = (scores > settings.threshold).astype(int).tolist()
+    if state is None:
+        rows = [
+            LoggedRow(name, value, "", alarm, "")
+            for name, value, alarm in zip(names, values, anomalous, strict=True)
+        ]
+        return rows, None
+    # The state holds its scores in one list, which must stay as it is where the rows are not
+    # written.
+    state = state._replace(scores=list(state.scores))
+    p_values = calibration.conformal_p_values(settings.model.calibration_scores, scores)
+    rows = []
+    for name, value, p_value, alarm in zip(names, values, p_values, anomalous, strict=True):
+        state = drift.update(state, value, drift.tie_breaker(0, state.count))
+        rows.append(LoggedRow(name, value, f"{p_value:.6g}", alarm, f"{drift.capital(state):.6g}"))
+    return rows, state
+
+
+def _report(
+    settings: Watch,
+    before: drift.DriftState | None,
+    after: drift.DriftState | None,
+    rows: Sequence[LoggedRow],
+) -> None:
+    """Prints the alarms among new rows, and the drift alarm when it is raised."""
+    for row in rows:
+        if row.anomalous:
+            print(f"anomalous: {row.name}, score {row.score:.6g}, p-value {row.p_value or '-'}")
+    sys.stdout.flush()
+    rate = settings.drift_false_alarm_rate
+    if before is None or after is None or drift.has_drifted(before, rate):
+        return
+    if drift.has_drifted(after, rate):
+        print(
+            f"drift: after {after.count} images the scores are no longer those of the calibration "
+            f"set (evidence {after.highest:.3g}, alarm at {1 / rate:.3g}); look at the newest "
+            "images, and calibrate or fit again if they are normal",
+            file=sys.stderr,
+        )

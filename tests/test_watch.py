@@ -1,0 +1,241 @@
+"""Watching a folder: every image once, through restarts, damage and a vanished folder."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import deepsvdd_jax as svdd
+from deepsvdd_jax import detectors
+from deepsvdd_jax.cli import arrivals, score_log
+from deepsvdd_jax.cli.commands import watch
+from deepsvdd_jax.cli.score_log import open_log
+from deepsvdd_jax.scoring import drift
+
+Calling = Callable[[ModuleType], AbstractContextManager[Callable[..., int]]]
+SIDE = 8
+
+
+def pixels(seed: int, bright: int = 0) -> np.ndarray:
+    random = np.random.RandomState(seed)
+    return (random.randint(0, 60, (SIDE, SIDE, 1)) + 90 + bright).astype(np.uint8)
+
+
+def put(folder: Path, name: str, image: np.ndarray) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image[..., 0]).save(folder / name)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    images = np.stack([pixels(seed) for seed in range(60)])
+    detector = svdd.DeepSVDD(epochs=2, batch_size=16, preprocessing="none", false_alarm_rate=0.1)
+    path = tmp_path_factory.mktemp("watched") / "model"
+    svdd.save_model(path, detector.fit(images).model_)
+    return path
+
+
+def settings_of(model: Path, folder: Path) -> watch.Watch:
+    loaded = svdd.load_model(model)
+    return watch.Watch(loaded, loaded.threshold, folder, 0.01)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_file_is_scored_at_the_second_look_and_once(model: Path, tmp_path: Path) -> None:
+    folder, settings = tmp_path / "camera", settings_of(model, tmp_path / "camera")
+    put(folder, "a.png", pixels(100))
+    with open_log(tmp_path / "scores.csv") as log:
+        seen = watch.look(settings, log, watch.resume(settings, log.rows))
+        assert log.rows == []
+        put(folder / "sub", "b.png", pixels(101))
+        seen = watch.look(settings, log, seen)
+        assert [row.name for row in log.rows] == ["a.png"]
+        for _ in range(3):
+            seen = watch.look(settings, log, seen)
+        assert [row.name for row in log.rows] == ["a.png", "sub/b.png"]
+        images = np.stack([pixels(100), pixels(101)])
+        scores = detectors.score_images(settings.model, images)
+        np.testing.assert_array_equal([row.score for row in log.rows], scores)
+        calibration = settings.model.calibration_scores
+        np.testing.assert_allclose(
+            [float(row.drift) for row in log.rows], drift.watch(calibration, scores), rtol=1e-5
+        )
+
+
+def test_a_damaged_file_is_named_passed_over_and_tried_again_when_it_changes(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(model, tmp_path / "camera")
+    put(settings.root, "good.png", pixels(1))
+    put(settings.root, "wide.png", np.zeros((SIDE, SIDE + 1, 1), np.uint8))
+    (settings.root / "bad.png").write_bytes(b"\x89PNG half a file")
+    with open_log(tmp_path / "scores.csv") as log:
+        seen = watch.resume(settings, log.rows)
+        for _ in range(4):
+            seen = watch.look(settings, log, seen)
+        assert [row.name for row in log.rows] == ["good.png"]
+        said = capsys.readouterr().err
+        assert said.count("bad.png") == 1 and said.count("wide.png") == 1
+        put(settings.root, "bad.png", pixels(2))
+        for _ in range(2):
+            seen = watch.look(settings, log, seen)
+        assert [row.name for row in log.rows] == ["good.png", "bad.png"]
+
+
+def test_a_folder_that_vanishes_is_waited_for(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(model, tmp_path / "camera")
+    put(settings.root, "a.png", pixels(1))
+    with open_log(tmp_path / "scores.csv") as log:
+        seen = watch.resume(settings, log.rows)
+        for _ in range(2):
+            seen = watch.look(settings, log, seen)
+        shutil.rmtree(settings.root)
+        for _ in range(3):
+            seen = watch.look(settings, log, seen)
+        assert capsys.readouterr().err.count("is gone") == 1
+        put(settings.root, "b.png", pixels(2))
+        for _ in range(2):
+            seen = watch.look(settings, log, seen)
+        assert "goes on" in capsys.readouterr().err
+        assert [row.name for row in log.rows] == ["a.png", "b.png"]
+
+
+def test_rows_that_cannot_be_written_are_tried_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(model, tmp_path / "camera")
+    put(settings.root, "a.png", pixels(1))
+    with open_log(tmp_path / "scores.csv") as log:
+        seen = watch.look(settings, log, watch.resume(settings, log.rows))
+
+        def full(descriptor: int, data: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(score_log.os, "write", full)
+        for _ in range(2):
+            seen = watch.look(settings, log, seen)
+        assert log.rows == [] and capsys.readouterr().err.count("No space left") == 1
+        monkeypatch.undo()
+        watch.look(settings, log, seen)
+        assert [row.name for row in log.rows] == ["a.png"]
+        calibration, scores = settings.model.calibration_scores, [log.rows[0].score]
+        # A try that failed leaves no trace in the drift alarm.
+        assert float(log.rows[0].drift) == pytest.approx(drift.watch(calibration, scores)[0], 1e-5)
+
+
+def test_a_stream_of_other_images_raises_the_drift_alarm_once(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(model, tmp_path / "camera")
+    for number in range(60):
+        put(settings.root, f"{number:02d}.png", pixels(200 + number, bright=80))
+    with open_log(tmp_path / "scores.csv") as log:
+        seen = watch.resume(settings, log.rows)
+        for _ in range(2):
+            seen = watch.look(settings, log, seen)
+        assert seen.drift is not None and drift.has_drifted(seen.drift)
+    assert capsys.readouterr().err.count("drift: after") == 1
+
+
+def test_the_command_goes_on_where_it_was_killed(model: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "camera", tmp_path / "scores.csv"
+    arguments = [f"--model={model}", f"--data_dir={folder}", f"--out={out}", "--poll_seconds=0.05"]
+    command = [sys.executable, "-m", "experiments.watch", "--compilation_cache=", *arguments]
+    names = [f"{number:02d}.png" for number in range(30)]
+    for number, name in enumerate(names[:10]):
+        put(folder, name, pixels(number))
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    _wait_for(lambda: out.exists() and len(read(out)) == 10)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    # A kill in the middle of a write.
+    with out.open("ab") as file:
+        file.write(b"10.png,0.5")
+    for number, name in enumerate(names[10:], 10):
+        put(folder, name, pixels(number))
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    _wait_for(lambda: len(read(out)) == 30)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and b"SIGTERM" in said and b"Traceback" not in said
+    rows = read(out)
+    assert sorted(row["name"] for row in rows) == names
+    capital = drift.watch(
+        svdd.load_model(model).calibration_scores, [float(row["score"]) for row in rows]
+    )
+    np.testing.assert_allclose([float(row["drift"]) for row in rows], capital, rtol=1e-5)
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, "nothing came in two minutes"
+        time.sleep(0.1)
+
+
+def test_the_command_ends_when_nothing_comes(
+    calling: Calling, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "camera", "a.png", pixels(1))
+    os.mkfifo(tmp_path / "camera" / "pipe.png")
+    arguments = [f"--model={model}", f"--data_dir={tmp_path / 'camera'}"]
+    quick = ["--poll_seconds=0.05", "--stop_after_idle=0.5"]
+    with calling(watch) as command:
+        out = tmp_path / "scores.csv"
+        assert command(*arguments, f"--out={out}", *quick, "--threshold=-1") == 0
+        assert "1 images, 1 anomalous" in capsys.readouterr().out
+        with open_log(out):
+            assert command(*arguments, f"--out={out}", *quick) == 2
+        assert "another command" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--data_dir=nowhere",), "nowhere: not a folder"),
+        (("--threshold=1", "--false_alarm_rate=0.1"), "give one"),
+        (("--false_alarm_rate=0.001",), "needs at least 999 calibration scores"),
+        (("--threshold=nan",), "finite"),
+        (("--drift_false_alarm_rate=0",), "must lie in (0, 1)"),
+    ],
+)
+def test_wrong_flags_are_one_line(
+    calling: Calling,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    expected: str,
+) -> None:
+    out = tmp_path / "scores.csv"
+    with calling(watch) as command:
+        common = (f"--model={model}", f"--data_dir={tmp_path}", f"--out={out}")
+        assert command(*common, *arguments) == 2
+    said = capsys.readouterr().err
+    assert expected in said and said.count("\n") == 1
+    assert not out.exists()
+
+
+def test_the_names_of_unreadable_files_do_not_count_as_scored() -> None:
+    stamp = arrivals.Stamp(1, 1)
+    changed = arrivals.Stamp(2, 2)
+    done = {"scored": None, "bad": stamp, "mended": stamp}
+    now = {"scored": changed, "bad": stamp, "mended": changed}
+    assert watch._current(done, now) == {"scored": None, "bad": stamp}
