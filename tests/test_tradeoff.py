@@ -27,9 +27,13 @@ def test_counts_are_those_of_higher_scores() -> None:
 
 
 def test_neighbouring_floats_are_told_apart() -> None:
-    low = 1.0
-    high = float(np.nextafter(low, 2.0))
+    low = np.float32(1.0)
+    high = np.nextafter(low, np.float32(2.0))
     table = tradeoff.trade_off([low], [high])
+    # As commands compare them: float32 scores with a Python number.
+    for threshold, alarms, found in zip(*table[:3], strict=True):
+        assert (np.array([low]) > float(threshold)).sum() == alarms
+        assert (np.array([high]) > float(threshold)).sum() == found
     assert [tuple(row) for row in zip(table.false_alarms, table.found, strict=True)] == [
         (1, 1),
         (0, 1),

@@ -22,7 +22,7 @@ class TradeOff(NamedTuple):
 
     Attributes:
       thresholds: each halfway between two neighbouring scores; the first is below all of them, the
-        last above.
+        last above. They are float32 numbers, as scores are, which are compared in that precision.
       false_alarms: normals with a higher score.
       found: defects with a higher score.
       normals: how many there are.
@@ -60,20 +60,20 @@ def trade_off(normal_scores: npt.ArrayLike, defect_scores: npt.ArrayLike) -> Tra
     Raises:
       ConfigError: one of them is empty, or a score is not finite.
     """
-    normal, defect = (np.asarray(s, np.float64).ravel() for s in (normal_scores, defect_scores))
+    normal, defect = (np.asarray(s, np.float32).ravel() for s in (normal_scores, defect_scores))
     for name, scores in (("normal", normal), ("defective", defect)):
         if not len(scores):
             raise ConfigError(f"there are no {name} samples; a trade-off needs both kinds")
         if not np.isfinite(scores).all():
             raise ConfigError(f"a score of a {name} sample is not finite")
     scores = np.unique(np.concatenate([normal, defect]))
-    # Written so that it cannot overflow; of two neighbouring floats it is one of them, the lower.
-    between = scores[:-1] + 0.5 * (scores[1:] - scores[:-1])
+    # Of two neighbouring numbers the half is rounded to one of them; it has to be the lower.
+    between = (0.5 * scores[:-1].astype(np.float64) + 0.5 * scores[1:]).astype(np.float32)
     between = np.where(between < scores[1:], between, scores[:-1])
-    below, above = np.nextafter(scores[0], -np.inf), scores[-1]
-    thresholds = np.concatenate([[below], between, [above]])
+    below = np.nextafter(scores[:1], np.float32(-np.inf))
+    thresholds = np.concatenate([below, between, scores[-1:]])
     return TradeOff(
-        thresholds,
+        thresholds.astype(np.float64),
         _higher(normal, thresholds),
         _higher(defect, thresholds),
         len(normal),
@@ -81,7 +81,7 @@ def trade_off(normal_scores: npt.ArrayLike, defect_scores: npt.ArrayLike) -> Tra
     )
 
 
-def _higher(scores: Floats, thresholds: Floats) -> Counts:
+def _higher(scores: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float32]) -> Counts:
     return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="right")
 
 
