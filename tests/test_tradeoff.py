@@ -44,7 +44,8 @@ def test_neighbouring_floats_are_told_apart() -> None:
 @pytest.mark.parametrize("defect_rate", [None, 0.0, 0.02, 1.0])
 def test_the_cheapest_threshold_is_that_of_a_search(defect_rate: float | None) -> None:
     random = np.random.default_rng(0)
-    normal, defect = random.normal(size=60), random.normal(size=25) + 1.5
+    normal = random.normal(size=60).astype(np.float32)
+    defect = (random.normal(size=25) + 1.5).astype(np.float32)
     costs = Costs(20.0, 1.0, defect_rate)
     table = tradeoff.trade_off(normal, defect)
     share = 25 / 85 if defect_rate is None else defect_rate
