@@ -114,10 +114,16 @@ def test_groups_are_held_out_whole() -> None:
 def test_progress_ends_with_all_epochs() -> None:
     told: list[tuple[int, int]] = []
     run = dataclasses.replace(RUN, training=dataclasses.replace(PHASE, epochs=7))
+    compiled: list[tuple[int, int]] = []
     detectors.fit_detector(
-        detector(run=run), TABLE, on_progress=lambda done, total: told.append((done, total))
+        detector(run=run),
+        TABLE,
+        on_progress=lambda done, total: told.append((done, total)),
+        on_compiled=lambda done, total: compiled.append((done, total)),
     )
     assert told == [(5, 7), (7, 7)]
+    # First state, epochs, end.
+    assert compiled[0] == (0, 3) and compiled[-1] == (3, 3)
 
 
 @pytest.mark.parametrize("count", [2, 63, 64, 65, 1000, 1025, 54321])

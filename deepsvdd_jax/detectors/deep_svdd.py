@@ -72,6 +72,7 @@ def fit_detector(
     feature_names: tuple[str, ...] = (),
     groups: npt.ArrayLike | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    on_compiled: Callable[[int, int], None] | None = None,
 ) -> tuple[Model, History]:
     """Trains all members on normal images and sets the threshold.
 
@@ -86,6 +87,8 @@ def fit_detector(
       groups: `[n]`, equal for images that are held out together or not at all, as near-duplicates
         should be; None holds out one by one.
       on_progress: called now and then with the epochs that are done, and all there are.
+      on_compiled: called about once a second while programs are compiled, with how many are done
+        and of how many.
 
     Returns:
       The model, and the history of its training.
@@ -106,7 +109,7 @@ def fit_detector(
     _check_finite(inputs, "once they are scaled")
     if config.run.preprocessing.standardize:
         _warn_of_constant_columns(train, feature_names)
-    outcome, progress = _train(config, inputs, on_progress)
+    outcome, progress = _train(config, inputs, on_progress, on_compiled)
     _check_outcome(config, outcome)
     model = make_model(config.run, fitted, outcome.state, values.shape[1:], feature_names)
     history = {phase: info._asdict() for phase, info in progress.history.items()}
@@ -157,6 +160,7 @@ def _train(
     config: DetectorConfig,
     images: Images,
     on_progress: Callable[[int, int], None] | None,
+    on_compiled: Callable[[int, int], None] | None,
 ) -> tuple[runs.Outcome, runs.Progress]:
     count = len(images)
     padding = _padded_count(count, is_table=images.ndim == 2) - count
@@ -184,6 +188,7 @@ def _train(
         engine=streamed.choose_engine(None, pool),
         epochs_per_call=_EPOCHS_PER_REPORT if on_progress else runs.MOST_EPOCHS_PER_CALL,
         on_progress=report if on_progress else None,
+        on_compiled=on_compiled,
     )
     if width is not None:
         params = columns.cut(config.run.network, outcome.state.params, images.shape[1])

@@ -62,6 +62,7 @@ def train_runs(
     engine: Engine = IN_MEMORY,
     epochs_per_call: int = MOST_EPOCHS_PER_CALL,
     on_progress: Callable[[Progress], None] | None = None,
+    on_compiled: Callable[[int, int], None] | None = None,
 ) -> tuple[Outcome, Progress]:
     """Trains many runs in one program, from weights to scores.
 
@@ -78,6 +79,8 @@ def train_runs(
       engine: where the images are; see `streaming.engine` for sets that do not fit a device.
       epochs_per_call: epochs of a chunk, `MOST_EPOCHS_PER_CALL` at most.
       on_progress: called after every chunk.
+      on_compiled: called about once a second while programs are compiled, with how many are done
+        and of how many.
 
     Returns:
       The outcome, with a leading axis of runs, and the last progress, with the history.
@@ -104,7 +107,7 @@ def train_runs(
     check_data_devices(config, mesh.shape[training.DATA_AXIS])
     config = _of_program(config)
     parts = (config, network, mesh, engine.share(mesh, pool, test_pool), place(mesh, runs))
-    engine.compile(*parts)
+    engine.compile(*parts, on_compiled)
     progress = engine.begin(*parts)
     while not is_over(config, progress):
         progress = engine.advance(*parts, progress, epochs_per_call)

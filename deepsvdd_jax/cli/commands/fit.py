@@ -113,6 +113,7 @@ def main() -> None:
             feature_names=data.feature_names,
             groups=groups,
             on_progress=lambda done, _: bar.update(done - bar.n),
+            on_compiled=environment.show_compilation(bar),
         )
     model = model._replace(summary={**model.summary, **_summary(config, data_config, model)})
     models.save_model(target, model)
