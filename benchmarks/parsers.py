@@ -25,11 +25,11 @@ from deepsvdd_jax.cli.reporting import score_report, sweep_report
 from deepsvdd_jax.cli.sweeps import flights, records, store, summaries
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
-from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.datasets import DataError, layout
 from deepsvdd_jax.datasets.arrays import parse_npy
 from deepsvdd_jax.datasets.cifar import parse_cifar_names, parse_cifar_records
 from deepsvdd_jax.datasets.formats.archives import tar_files
-from deepsvdd_jax.datasets.formats.images import decode_image, formats_of
+from deepsvdd_jax.datasets.formats.images import decode_image, formats_of, is_image_name
 from deepsvdd_jax.datasets.gtsrb import parse_gtsrb_annotations
 from deepsvdd_jax.datasets.idx import parse_idx, read_idx
 from deepsvdd_jax.datasets.tables import Columns, parse_table
@@ -200,6 +200,33 @@ def _csv_samples() -> Samples:
 def _parse_columns(data: bytes, folder: Path) -> object:
     columns = Columns("Class", ("note",), "id", required=("id",))
     return parse_table(data.decode("utf-8", "replace"), "source", columns)
+
+
+def _layout_samples() -> Samples:
+    mvtec = "train/good/0.png train/good/1.png test/good/0.png test/cut/0.png"
+    return (
+        b"good/1.jpg defects/cut/2.jpg defects/hole/3.jpg masks/cut/2.png x.png",
+        f"{mvtec} ground_truth/cut/0_mask.png val/good/9.png".encode(),
+        b"a/1.png a/1_GT.png b/2.png b/3.png",
+    )
+
+
+def _understand(data: bytes, folder: Path) -> object:
+    """Sorts the images of a folder with such names, and fails where one of them is lost."""
+    words = set(data.decode("utf-8", "surrogateescape").split(" "))
+    found = [word for word in words if is_image_name(word) and _is_relative(word)]
+    if len(found) < len(words):
+        raise Refused
+    sorted_out = layout.understand(found, "source")
+    parts = (sorted_out.train, sorted_out.test, sorted_out.masks)
+    used = [path for part in parts for paths in part.values() for path in paths]
+    used += [item.path for item in sorted_out.left_out]
+    assert sorted(used) == sorted(found), "images are lost"
+    return sorted_out
+
+
+def _is_relative(path: str) -> bool:
+    return not {"", ".", ".."}.intersection(path.split("/"))
 
 
 _IMAGE_MODES = {
@@ -450,6 +477,7 @@ _ALL = (
     Parser("npy", _npy_samples, _of_bytes(parse_npy)),
     Parser("npz", _npy_samples, _of_dataset("npz", "a.npz"), pack=_in_npz),
     Parser("csv", _csv_samples, _of_dataset("csv", "a.csv")),
+    Parser("layout", _layout_samples, _understand, (DataError, Refused)),
     Parser(
         "csv-columns",
         lambda: (b'id,Class,note,x\nA-1,0,"b, c",1\nA-2,3,,-2.5\n', b"x,id,y\n1,,2\n"),

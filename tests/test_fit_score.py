@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from deepsvdd_jax import datasets, detectors
-from deepsvdd_jax.cli.commands import export, fit, score
+from deepsvdd_jax.cli.commands import export, fit, score, sweep
 from deepsvdd_jax.cli.reporting import score_report
 from deepsvdd_jax.configs import DataConfig
 from deepsvdd_jax.io import models
@@ -228,6 +228,27 @@ def test_columns_of_a_table_keep_their_roles(
     ):
         assert commands.score(*given, *flags_) == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_sweep_takes_roles_of_columns_and_is_taken_up(
+    calling: Calling, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.random.RandomState(0).randn(60).tolist()
+    kinds = [number % 3 for number in range(60)]
+    parts = [f"A-{number}" for number in range(60)]
+    table = {"part": parts, "Class": kinds, "a": values, "b": values[::-1]}
+    write_table(tmp_path / "t.csv", table)
+    data = ("--dataset=csv", f"--data_dir={tmp_path / 't.csv'}", f"--out={tmp_path / 'out'}")
+    settings = ("--normal_classes=1", "--epochs=2", "--milestones=1", "--batch_size=16")
+    roles = ("--label_column=Class", "--id_column=part")
+    with calling(sweep) as command:
+        assert command(*data, *settings, *roles, "--seeds=1") == 0
+        assert command(*data, *settings, *roles, "--seeds=2") == 0
+        assert command(*data, *settings, "--label_column=Class", "--seeds=2") == 2
+        assert "'A-0' is not a number" in capsys.readouterr().err
+    labels = np.load(tmp_path / "out" / "scores" / "deep_svdd-class1-seed1.npz")["labels"]
+    # Every fifth of 20 rows of each of three classes.
+    assert len(labels) == 12 and labels.sum() == 8
 
 
 def test_flags_of_columns_are_for_csv_files(
