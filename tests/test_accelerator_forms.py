@@ -187,8 +187,9 @@ def has_decoder(name: str) -> bool:
     return True
 
 
-def lowered_epochs(name: str, kind: Any, count: int = 10) -> str:
-    """The text of an epoch of many runs in a program, lowered for CUDA on this machine."""
+def lowered(name: str, kind: Any, function: Callable = runs.run_epochs, count: int = 10) -> str:
+    """The text of a program of many runs, lowered for CUDA on this machine: of an epoch, or of the
+    first state or the end, which make statistics and scores."""
     shape = SHAPES[name]
     phase = PhaseConfig(objective=ObjectiveConfig(kind=kind), batch_size=4)
     config = RunConfig(network=recipes.NETWORKS[name], training=phase)
@@ -205,8 +206,12 @@ def lowered_epochs(name: str, kind: Any, count: int = 10) -> str:
     many = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), (run, state)
     )
-    epochs = runs.compiled(runs.run_epochs, mesh, config, network, "training", 1)
-    traced = epochs.trace((pools, np.int32(0), np.int32(1)), many)
+    if function is runs.run_epochs:
+        program = runs.compiled(function, mesh, config, network, "training", 1)
+        traced = program.trace((pools, np.int32(0), np.int32(1)), many)
+    else:
+        program = runs.compiled(function, mesh, config, network)
+        traced = program.trace((pools,), many[:1] if function is runs.begin_run else many)
     return traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
@@ -256,18 +261,26 @@ def test_only_wide_layers_are_grouped_on_a_gpu(name: str, kind: str) -> None:
     if kind == "reconstruction" and not has_decoder(name):
         kind = "soft-boundary"
     with convolution.lowered_for("cuda"):
-        found = grouped_convolutions(lowered_epochs(name, kind))
+        found = grouped_convolutions(lowered(name, kind))
     allowed = WIDE.get(name, set())
     assert bool(found) == bool(allowed)
     assert all(set(widths) <= allowed for widths in found), found
 
 
+@pytest.mark.parametrize("function", [runs.begin_run, runs.end_run])
+def test_statistics_and_scores_have_the_forms_of_training(function: Callable) -> None:
+    with convolution.lowered_for("cuda"):
+        assert "stablehlo.convolution" not in lowered("mnist_lenet", "one-class", function)
+        wide = grouped_convolutions(lowered("cifar10_lenet", "one-class", function))
+    assert wide and set(wide) == {(32, 64), (64, 128)}
+
+
 def test_the_same_program_for_a_cpu_has_no_grouped_convolution_and_is_another() -> None:
-    text = lowered_epochs("mnist_lenet", "one-class")
+    text = lowered("mnist_lenet", "one-class")
     assert "stablehlo.convolution" in text and not grouped_convolutions(text)
     with convolution.lowered_for("cuda"):
         runs.forget_programs()
-        assert "stablehlo.convolution" not in lowered_epochs("mnist_lenet", "one-class")
+        assert "stablehlo.convolution" not in lowered("mnist_lenet", "one-class")
 
 
 @pytest.mark.parametrize("name", [name for name in recipes.NETWORKS if name != "mlp"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from deepsvdd_jax import runs, training
-from deepsvdd_jax.cli.sweeps import pretraining
+from deepsvdd_jax.cli.commands import sweep
+from deepsvdd_jax.cli.sweeps import ahead, deep, pretraining
 from deepsvdd_jax.cli.sweeps.ahead import Ahead
 from deepsvdd_jax.cli.sweeps.pretraining import Pretrained
 from deepsvdd_jax.configs import NetworkConfig, ObjectiveConfig, PhaseConfig, RunConfig
@@ -63,11 +65,11 @@ def test_the_next_method_compiles_nothing(
     weights = pretraining.starting_weights(config, start) if from_autoencoder else {}
     parts = (config, network, mesh, shared, make_runs(config, mesh, 4, weights))
 
-    ahead = Ahead(config, from_autoencoder)
-    ahead.start(4, mesh, network, shared, present)
-    ahead.start(8, mesh, network, shared, present)
+    first = Ahead(config, from_autoencoder)
+    first.start(4, mesh, network, shared, present)
+    first.start(8, mesh, network, shared, present)
     told: list[tuple[int, int]] = []
-    ahead.wait(lambda *counts: told.append(counts))
+    first.wait(lambda *counts: told.append(counts))
     assert all(done <= total == 3 for done, total in told)
 
     compilations.clear()
@@ -78,14 +80,47 @@ def test_the_next_method_compiles_nothing(
     assert not compilations
 
 
+def test_a_sweep_compiles_ahead_what_each_of_its_methods_trains_next(
+    calling: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compilations: list[float]
+) -> None:
+    """As on an accelerator: DCAE, then one-class, which starts from its autoencoders."""
+    log: list[str] = []
+    start, wait, train = Ahead.start, Ahead.wait, deep._train_program
+
+    def watched_start(self: Ahead, *parts: Any) -> None:
+        log.append("start")
+        start(self, *parts)
+
+    def watched_wait(self: Ahead, told: Any) -> None:
+        wait(self, told)
+        log.append("wait")
+        compilations.clear()
+
+    def watched_train(*parts: Any) -> None:
+        train(*parts)
+        log.append("trained")
+
+    monkeypatch.setattr(Ahead, "start", watched_start)
+    monkeypatch.setattr(Ahead, "wait", watched_wait)
+    monkeypatch.setattr(deep, "_train_program", watched_train)
+    monkeypatch.setattr(ahead, "pays", lambda: True)
+    arguments = ("--normal_classes=0", "--seeds=2", "--epochs=1", "--milestones=")
+    arguments += ("--methods=dcae,deep_svdd", "--pretrain_epochs=1")
+    with calling(sweep) as call:
+        assert call(*arguments, f"--out={tmp_path}") == 0
+    assert log == ["start", "trained", "wait", "trained"]
+    # What draws the untrained weights is all that the second method still compiles.
+    assert len(compilations) <= 2
+
+
 def test_what_fails_ahead_is_left_to_the_method_itself() -> None:
     network, mesh = build_network(NETWORK, (5,)), runs.make_mesh(jax.devices()[:1])
     shared = runs.share(mesh, IMAGES, IMAGES[:7])
     present = make_runs(AUTOENCODER, mesh, 2, {})
-    ahead = Ahead(ONE_CLASS, from_autoencoder=False)
+    first = Ahead(ONE_CLASS, from_autoencoder=False)
     # Three runs cannot be spread over half a device.
-    ahead.start(3, mesh, network, shared._replace(images=shared.images[:0, :2]), present)
-    ahead.wait(lambda done, total: None)
+    first.start(3, mesh, network, shared._replace(images=shared.images[:0, :2]), present)
+    first.wait(lambda done, total: None)
 
 
 def test_nothing_that_was_started_is_nothing_to_wait_for() -> None:
