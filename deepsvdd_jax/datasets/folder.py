@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -125,7 +125,7 @@ def tell_repeated(train: np.ndarray, test: np.ndarray, test_names: Sequence[str]
 
 def name_in_part(layout: Layout, path: str) -> str:
     """Returns an image's path below `train/` or `test/`, where the folder has these."""
-    parts = PurePosixPath(path).parts
+    parts = path.split("/")
     places = [i for i, part in enumerate(parts[:-1]) if part.lower() in ("train", "test")]
     if not (layout.has_parts and places):
         return path
@@ -136,11 +136,11 @@ def describe_places(paths: Iterable[str]) -> str:
     """Returns where images lie and how many: `good (476), defects/crack (57)`."""
     counts: dict[str, int] = {}
     for path in paths:
-        place = str(PurePosixPath(path).parent)
+        place = path.rpartition("/")[0]
         counts[place] = counts.get(place, 0) + 1
     most = sorted(counts.items(), key=lambda item: -item[1])
     shown = [
-        f"{'the folder itself' if place == '.' else _shortened(printable(place))} ({count})"
+        f"{'the folder itself' if not place else _shortened(printable(place))} ({count})"
         for place, count in most[:_SHOWN_FOLDERS]
     ]
     if len(most) > _SHOWN_FOLDERS:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
+from posixpath import commonprefix, splitext
 from typing import NamedTuple
 
 from deepsvdd_jax.datasets.dataset import DataError
@@ -99,7 +99,7 @@ def understand(paths: Iterable[str], source: str) -> Layout:
     _check_one_data_set(images, depth, source)
     parts = _Parts({}, {}, [])
     for path in images:
-        _place(parts, path, PurePosixPath(path).parts[depth:])
+        _place(parts, path, _parts_of(path)[depth:])
     layout = _without_train(parts) if not parts.train else _with_train(parts)
     return _with_masks(layout, masks)
 
@@ -188,44 +188,39 @@ _NO_IMAGE = "a mask of no image"
 
 def _without_masks(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     """Splits paths into images and masks."""
-    known = {str(PurePosixPath(path).with_suffix("")) for path in paths}
+    stems = {path: splitext(path)[0] for path in paths}
+    known = set(stems.values())
     images: list[str] = []
     masks: list[str] = []
-    for path in paths:
-        stem = str(PurePosixPath(path).with_suffix(""))
+    for path, stem in stems.items():
         beside = _MASK_ENDING.sub("", stem)
         is_mask = _mask_depth(path) is not None or (beside != stem and beside in known)
         (masks if is_mask else images).append(path)
     return images, masks
 
 
+def _parts_of(path: str) -> tuple[str, ...]:
+    return tuple(path.split("/"))
+
+
 def _mask_depth(path: str) -> int | None:
     """Returns how many folders lead to a folder of masks, None outside of one."""
-    folders = PurePosixPath(path).parts[:-1]
+    folders = _parts_of(path)[:-1]
     return next((i for i, name in enumerate(folders) if name.lower() in MASK_NAMES), None)
 
 
 def _shared_depth(images: Sequence[str]) -> int:
     """Returns how many folders all images share that say nothing of what they are."""
-    if not images:
-        return 0
-    depth = 0
-    first = PurePosixPath(images[0]).parts
     telling = (*NORMAL_NAMES, *DEFECT_NAMES, "train")
-    while depth < len(first) - 1 and first[depth].lower() not in telling:
-        shared = [PurePosixPath(path).parts[depth : depth + 1] for path in images]
-        longer = all(len(PurePosixPath(path).parts) > depth + 1 for path in images)
-        if not longer or any(part != (first[depth],) for part in shared):
-            break
-        depth += 1
-    # A folder of class folders is skipped, a single class folder is one.
-    return depth
+    shared = commonprefix([_parts_of(path)[:-1] for path in images])
+    told = (depth for depth, name in enumerate(shared) if name.lower() in telling)
+    return next(told, len(shared))
 
 
 def _check_one_data_set(images: Sequence[str], depth: int, source: str) -> None:
     found: dict[str, set[str]] = {}
     for path in images:
-        folders = PurePosixPath(path).parts[depth:-1]
+        folders = _parts_of(path)[depth:-1]
         if len(folders) > 1:
             found.setdefault(folders[0], set()).add(folders[1].lower())
     several = [name for name, below in found.items() if {"train", "test"} <= below]
@@ -347,7 +342,7 @@ def _with_masks(layout: Layout, masks: Sequence[str]) -> Layout:
     by_stem: dict[str, list[tuple[str, ...]]] = {}
     paths: dict[tuple[str, ...], str] = {}
     for path in (*_joined(layout.train), *_joined(layout.test)):
-        key = PurePosixPath(path).with_suffix("").parts
+        key = _parts_of(splitext(path)[0])
         paths[key] = path
         by_stem.setdefault(key[-1], []).append(key)
     normals = set(layout.normals) | set(layout.test_normals)
@@ -369,7 +364,7 @@ def _image_of(
     normals: set[str],
 ) -> str | None:
     """Returns the image whose path ends as the mask's does below its folder of masks."""
-    stem = PurePosixPath(mask).with_suffix("").parts
+    stem = _parts_of(splitext(mask)[0])
     depth = _mask_depth(mask)
     below = stem if depth is None else stem[depth + 1 :]
     # MVTec LOCO has a folder of masks for each image, `<kind>/000/000.png`.
