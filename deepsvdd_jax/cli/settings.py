@@ -12,7 +12,14 @@ from absl import flags
 
 from deepsvdd_jax import configs, recipes
 from deepsvdd_jax.cli import paths
-from deepsvdd_jax.configs import MOST_SEEDS, ConfigError, DataConfig, RunConfig, SplitConfig
+from deepsvdd_jax.configs import (
+    MOST_SEEDS,
+    BaseObjectiveConfig,
+    ConfigError,
+    DataConfig,
+    RunConfig,
+    SplitConfig,
+)
 from deepsvdd_jax.datasets import Dataset
 
 # Flag, where its setting lives in a `RunConfig`, and what it does. The type follows from there.
@@ -326,10 +333,20 @@ def _integers(name: str, parts: list[str] | None) -> tuple[int, ...] | None:
 
 def _hint_at(kind: type, path: str) -> Any:
     head, _, rest = path.partition(".")
-    hint = typing.get_type_hints(kind)[head]
+    is_objective = issubclass(kind, BaseObjectiveConfig)
+    hint = _hint_of_objective(head) if is_objective else typing.get_type_hints(kind)[head]
     if typing.get_origin(hint) is types.UnionType:
         (hint,) = [option for option in typing.get_args(hint) if option is not type(None)]
     return _hint_at(hint, rest) if rest else hint
+
+
+def _hint_of_objective(name: str) -> Any:
+    """Returns the type of a setting that some objective has; of `kind` all that there are."""
+    kinds = configs.objective_kinds()
+    if name == "kind":
+        return Literal[kinds]
+    hints = [typing.get_type_hints(configs.objective_class(kind)) for kind in kinds]
+    return next(known[name] for known in hints if name in known)
 
 
 def _define(name: str, hint: Any, text: str) -> None:

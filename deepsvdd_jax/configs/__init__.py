@@ -3,7 +3,14 @@
 from deepsvdd_jax.configs.checks import ConfigError
 from deepsvdd_jax.configs.data import DATASETS, DataConfig, PreprocessingConfig, SplitConfig
 from deepsvdd_jax.configs.network import NetworkConfig
-from deepsvdd_jax.configs.objective import ObjectiveConfig
+from deepsvdd_jax.configs.objective import (
+    BaseObjectiveConfig,
+    ObjectiveConfig,
+    as_kind,
+    objective_class,
+    objective_kinds,
+    register_objective_config,
+)
 from deepsvdd_jax.configs.optimizer import OPTIMIZERS, OptimizerConfig
 from deepsvdd_jax.configs.run import (
     EXPORT_PLATFORMS,
@@ -24,6 +31,7 @@ from deepsvdd_jax.configs.serialization import (
 )
 
 __all__ = [
+    "BaseObjectiveConfig",
     "Config",
     "ConfigError",
     "DATASETS",
@@ -39,9 +47,13 @@ __all__ = [
     "PreprocessingConfig",
     "RunConfig",
     "SplitConfig",
+    "as_kind",
     "differences",
     "from_dict",
     "from_json",
+    "objective_class",
+    "objective_kinds",
+    "register_objective_config",
     "replace_at",
     "to_dict",
     "to_json",

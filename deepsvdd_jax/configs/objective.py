@@ -1,10 +1,12 @@
-"""What a phase minimises."""
+"""What a phase minimises: the settings of an objective, told apart in JSON by `kind`."""
 
 import dataclasses
+import typing
 from typing import Literal
 
 from deepsvdd_jax.configs.checks import (
     ConfigError,
+    check_choice,
     check_count,
     check_literals,
     check_most,
@@ -14,13 +16,65 @@ from deepsvdd_jax.configs.checks import (
 
 
 @dataclasses.dataclass(frozen=True)
-class ObjectiveConfig:
-    """What a phase minimises.
+class BaseObjectiveConfig:
+    """What every objective has; an objective of its own adds a `kind` and its settings.
 
     Attributes:
-      kind: `one-class` (equation 4 of Ruff et al. 2018), `soft-boundary` (equation 3) or
-        `reconstruction` (the autoencoder).
-      nu: upper bound of the share of training points outside the sphere (soft-boundary).
+      kind: the objective's name, on the command line and in JSON.
+      nu: upper bound of the share of training points outside the sphere (soft-boundary); of every
+        objective the share of training scores above the radius that is set after training.
+      center_init: `mean` of the training representations or a `constant` 0.5.
+      center_batches: batches whose mean is taken; None takes the whole training set.
+      center_floor: components closer to 0 than this are moved to it, sign kept; 0 does nothing.
+      statistics_first: set the running batch statistics from the training set before the center
+        and the untrained scores; False evaluates with (0, 1) as both original codes do.
+    """
+
+    kind: str = ""
+    nu: float = 0.1
+    center_init: Literal["mean", "constant"] = "mean"
+    center_batches: int | None = None
+    center_floor: float = 0.1
+    statistics_first: bool = True
+
+    def __post_init__(self) -> None:
+        check_literals(self)
+        if not 0.0 < self.nu <= 1.0:
+            raise ConfigError(f"nu is {self.nu}; it must lie in (0, 1]")
+        if self.center_batches is not None:
+            check_count("center_batches", self.center_batches)
+        check_not_negative("center_floor", self.center_floor)
+
+    @property
+    def is_autoencoder(self) -> bool:
+        """Whether it is the reconstruction alone that is minimised, as a pretraining does."""
+        return False
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the decoder is trained too."""
+        return self.is_autoencoder
+
+    @property
+    def of_ends(self) -> "BaseObjectiveConfig":
+        """The objective that has the same first state and the same outcome: programs are shared."""
+        return self
+
+    def check_epochs(self, epochs: int) -> None:
+        """Refuses a training of so many epochs where the objective cannot do its work in them.
+
+        Raises:
+          ConfigError: names the settings, and says what would do.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig(BaseObjectiveConfig):
+    """The objectives of Ruff et al. 2018, whose settings stand together, as in all their JSON.
+
+    Attributes:
+      kind: `one-class` (equation 4), `soft-boundary` (equation 3) or `reconstruction` (the
+        autoencoder).
       radius_rule: of the soft boundary: `quantile` of every batch after the warm-up (PyTorch
         code), `gradient` or `block-coordinate` exact solution (Theano code).
       warm_up_epochs: `quantile`: epochs with radius 0; `block-coordinate`: epochs after each of
@@ -29,35 +83,23 @@ class ObjectiveConfig:
       radius_rate: `gradient`: what the learning rate is multiplied by for R^2. Adam moves R^2 by
         about one learning rate a step, however far it is from where it should be: at 1 (Theano
         code) it lags behind distances that shrink fast.
-      center_init: `mean` of the training representations or a `constant` 0.5.
-      center_batches: batches whose mean is taken; None takes the whole training set.
-      center_floor: components closer to 0 than this are moved to it, sign kept; 0 does nothing.
       center_rule: `fixed`, trained by `gradient`, or solved with the radius from the SVDD `dual`.
-      statistics_first: set the running batch statistics from the training set before the center
-        and the untrained scores; False evaluates with (0, 1) as both original codes do.
       reconstruction_error: `squared` (summed over an image) or `cross-entropy`.
       reconstruction_penalty: weight of the mean summed reconstruction error in the loss of a
         hypersphere objective, the decoder trained jointly (Theano code: 1 / (2 C_rec)); 0 is none.
     """
 
     kind: Literal["one-class", "soft-boundary", "reconstruction"] = "one-class"
-    nu: float = 0.1
     radius_rule: Literal["quantile", "gradient", "block-coordinate"] = "quantile"
     warm_up_epochs: int = 10
     radius_every: int = 5
     radius_rate: float = 1.0
-    center_init: Literal["mean", "constant"] = "mean"
-    center_batches: int | None = None
-    center_floor: float = 0.1
     center_rule: Literal["fixed", "gradient", "dual"] = "fixed"
-    statistics_first: bool = True
     reconstruction_error: Literal["squared", "cross-entropy"] = "squared"
     reconstruction_penalty: float = 0.0
 
     def __post_init__(self) -> None:
-        check_literals(self)
-        if not 0.0 < self.nu <= 1.0:
-            raise ConfigError(f"nu is {self.nu}; it must lie in (0, 1]")
+        super().__post_init__()
         if self.warm_up_epochs < 0:
             raise ConfigError(f"warm_up_epochs is {self.warm_up_epochs}; it must be 0 or more")
         if self.radius_every < 1:
@@ -65,9 +107,6 @@ class ObjectiveConfig:
         check_most("warm_up_epochs", self.warm_up_epochs)
         check_most("radius_every", self.radius_every)
         check_positive("radius_rate", self.radius_rate)
-        if self.center_batches is not None:
-            check_count("center_batches", self.center_batches)
-        check_not_negative("center_floor", self.center_floor)
         check_not_negative("reconstruction_penalty", self.reconstruction_penalty)
         if self.center_rule == "dual" and (self.kind, self.radius_rule) != (
             "soft-boundary",
@@ -79,16 +118,85 @@ class ObjectiveConfig:
             )
 
     @property
-    def center_from_data(self) -> bool:
-        """Whether the center starts as a mean over training images."""
-        return self.kind != "reconstruction" and self.center_init == "mean"
+    def is_autoencoder(self) -> bool:
+        return self.kind == "reconstruction"
 
     @property
-    def radius_from_data(self) -> bool:
-        """Whether the radius starts as the solution for the training set."""
-        return self.kind != "reconstruction" and self.radius_rule == "gradient"
+    def reconstructs(self) -> bool:
+        return self.is_autoencoder or self.reconstruction_penalty > 0.0
 
     @property
-    def solves_radius(self) -> bool:
-        """Whether the radius is solved for between epochs."""
-        return self.kind == "soft-boundary" and self.radius_rule == "block-coordinate"
+    def of_ends(self) -> "ObjectiveConfig":
+        """Neither looks at how the radius of a soft boundary moves in between."""
+        if self.kind != "soft-boundary" or self.radius_rule == "gradient":
+            return self
+        default = ObjectiveConfig()
+        return dataclasses.replace(
+            self,
+            kind="one-class",
+            radius_rule=default.radius_rule,
+            warm_up_epochs=default.warm_up_epochs,
+            radius_every=default.radius_every,
+            # What a dual center rule solves for is solved for between epochs.
+            center_rule="fixed" if self.center_rule == "dual" else self.center_rule,
+        )
+
+    def check_epochs(self, epochs: int) -> None:
+        """Refuses a soft boundary that trains without a radius to its end, or fails for want of
+        one."""
+        if self.kind != "soft-boundary" or self.radius_rule == "gradient":
+            return
+        warm_up, every = self.warm_up_epochs, self.radius_every
+        if self.radius_rule == "quantile":
+            if epochs <= warm_up:
+                raise ConfigError(
+                    f"objective soft-boundary has no radius before the end of warm_up_epochs="
+                    f"{warm_up} and trains for epochs={epochs}: give epochs above {warm_up} or "
+                    f"warm_up_epochs below {epochs}"
+                )
+        elif warm_up == 0 and every > 1:
+            raise ConfigError(
+                f"radius_rule block-coordinate has no radius in its first epoch with "
+                f"warm_up_epochs=0 and radius_every={every}: give warm_up_epochs of at least 1, or "
+                "radius_every=1"
+            )
+
+
+_CLASSES: dict[str, type[BaseObjectiveConfig]] = {}
+
+
+def register_objective_config(config: type[BaseObjectiveConfig]) -> tuple[str, ...]:
+    """Makes JSON and flags know an objective's settings; returns the kinds that they are of."""
+    kinds: tuple[str, ...] = typing.get_args(typing.get_type_hints(config)["kind"])
+    _CLASSES.update(dict.fromkeys(kinds, config))
+    return kinds
+
+
+register_objective_config(ObjectiveConfig)
+
+
+def objective_kinds() -> tuple[str, ...]:
+    """Returns the names of all objectives."""
+    return tuple(_CLASSES)
+
+
+def objective_class(kind: object) -> type[BaseObjectiveConfig]:
+    """Returns the class of an objective's settings.
+
+    Raises:
+      ConfigError: there is no such objective.
+    """
+    check_choice("kind", kind, objective_kinds())
+    return _CLASSES[typing.cast(str, kind)]
+
+
+def as_kind(config: BaseObjectiveConfig, kind: object) -> BaseObjectiveConfig:
+    """Returns the settings of another objective, with all that both have in common.
+
+    Raises:
+      ConfigError: there is no such objective, or it forbids one of the settings.
+    """
+    new = objective_class(kind)
+    names = {field.name for field in dataclasses.fields(new)} - {"kind"}
+    kept = {name: getattr(config, name) for name in names if hasattr(config, name)}
+    return new(kind=typing.cast(str, kind), **kept)

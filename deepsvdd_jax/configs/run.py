@@ -16,7 +16,7 @@ from deepsvdd_jax.configs.checks import (
 )
 from deepsvdd_jax.configs.data import PreprocessingConfig
 from deepsvdd_jax.configs.network import NetworkConfig
-from deepsvdd_jax.configs.objective import ObjectiveConfig
+from deepsvdd_jax.configs.objective import BaseObjectiveConfig, ObjectiveConfig
 from deepsvdd_jax.configs.optimizer import OptimizerConfig
 
 EXPORT_PLATFORMS = ("cpu", "cuda", "tpu")
@@ -38,7 +38,7 @@ class PhaseConfig:
       stop_below: stop a run once an epoch's mean loss is below this; None never.
     """
 
-    objective: ObjectiveConfig = ObjectiveConfig()
+    objective: BaseObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     epochs: int = 50
     batch_size: int = 200
@@ -90,7 +90,7 @@ class RunConfig:
             raise ConfigError(
                 f"threshold_quantile is {self.threshold_quantile}; it must lie in (0, 1]"
             )
-        if self.pretraining is not None and self.pretraining.objective.kind != "reconstruction":
+        if self.pretraining is not None and not self.pretraining.objective.is_autoencoder:
             raise ConfigError("pretraining must have a reconstruction objective")
         if self.first_layer == "dictionary" and self.network.is_dense:
             raise ConfigError(
@@ -105,8 +105,7 @@ class RunConfig:
     @property
     def training_reconstructs(self) -> bool:
         """Whether the evaluated phase uses the decoder."""
-        objective = self.training.objective
-        return objective.kind == "reconstruction" or objective.reconstruction_penalty > 0.0
+        return self.training.objective.reconstructs
 
 
 @dataclasses.dataclass(frozen=True)

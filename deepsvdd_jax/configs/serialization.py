@@ -9,6 +9,12 @@ from typing import Any, Literal, TypeVar
 
 from deepsvdd_jax.configs.checks import ConfigError
 from deepsvdd_jax.configs.network import NetworkConfig
+from deepsvdd_jax.configs.objective import (
+    BaseObjectiveConfig,
+    ObjectiveConfig,
+    as_kind,
+    objective_class,
+)
 
 Config = TypeVar("Config")
 
@@ -33,6 +39,9 @@ def from_dict(kind: type[Config], values: Any, where: str = "config") -> Config:
         raise ConfigError(f"{where}: expected an object, found {type(values).__name__}")
     if kind is NetworkConfig and "decoder_layout" not in values:
         values = {**values, "decoder_layout": _layout_of_old(values.get("name"))}
+    if issubclass(kind, BaseObjectiveConfig):
+        named = objective_class(values.get("kind", ObjectiveConfig.kind))
+        kind = typing.cast("type[Config]", named)
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -110,10 +119,21 @@ def _tuple_from_json(parts: tuple[Any, ...], value: Any, where: str) -> tuple[An
 
 
 def replace_at(config: Config, path: str, value: Any) -> Config:
-    """Returns `config` with the setting at a dotted path replaced, as `training.optimizer.name`."""
+    """Returns `config` with the setting at a dotted path replaced, as `training.optimizer.name`.
+
+    Another `kind` of an objective keeps the settings that both have.
+
+    Raises:
+      ConfigError: a value that is not allowed, or a setting that the objective does not have.
+    """
     head, _, rest = path.partition(".")
     if rest:
         value = replace_at(getattr(config, head), rest, value)
+    if isinstance(config, BaseObjectiveConfig):
+        if head == "kind":
+            return typing.cast(Config, as_kind(config, value))
+        if not hasattr(config, head):
+            raise ConfigError(f"{head} is no setting of the objective {config.kind}")
     return dataclasses.replace(typing.cast(Any, config), **{head: value})
 
 

@@ -18,8 +18,8 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
-from deepsvdd_jax import preprocessing, runs, scoring, training
-from deepsvdd_jax.configs import ConfigError, DetectorConfig, ObjectiveConfig, RunConfig
+from deepsvdd_jax import objectives, preprocessing, runs, scoring, training
+from deepsvdd_jax.configs import BaseObjectiveConfig, ConfigError, DetectorConfig, RunConfig
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.detectors import columns
 from deepsvdd_jax.io.models import Model
@@ -227,7 +227,7 @@ def _check_outcome(config: DetectorConfig, outcome: runs.Outcome) -> None:
 def _warn_of_collapse(config: DetectorConfig, model: Model, noise_spread: Array) -> None:
     """Warns of members that map nearly every input to one point, or with bias terms every training
     sample: noise may still be told from these, so that its spread does not show it."""
-    if config.run.training.objective.kind == "reconstruction":
+    if not objectives.objective(config.run.training.objective).has_center:
         return
     seeds, everything = np.array(config.seeds), np.asarray(noise_spread) < metrics.COLLAPSED_SPREAD
     # A user's module may have biases.
@@ -393,9 +393,8 @@ def combine_distances(model: Model, distances: Scores) -> Scores:
         units = np.where(model.train_means > 0, model.train_means, 1.0)
         with np.errstate(over="ignore"):
             return np.asarray((distances / units[:, None]).mean(axis=0), np.float32)
-    if model.config.training.objective.kind == "soft-boundary":
-        return np.asarray(distances[0] - model.squared_radius[0])
-    return np.asarray(distances[0])
+    offset = scoring.score_offset(model.config.training.objective, model.squared_radius[0])
+    return np.asarray(distances[0] - np.asarray(offset))
 
 
 def member_distances(model: Model, images: npt.ArrayLike) -> Scores:
@@ -476,7 +475,7 @@ def _distances(
     images: Array,
     counts: Array,
     network: Network,
-    objective: ObjectiveConfig,
+    objective: BaseObjectiveConfig,
     mesh: Mesh,
 ) -> Array:
     """Returns the distances `[members, n]` of unscaled images `[n, ...]`, of every device's share

@@ -12,7 +12,7 @@ from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
 
-from deepsvdd_jax import recipes
+from deepsvdd_jax import objectives, recipes
 from deepsvdd_jax.configs import (
     MOST_SEEDS,
     ConfigError,
@@ -22,6 +22,7 @@ from deepsvdd_jax.configs import (
     PhaseConfig,
     PreprocessingConfig,
     RunConfig,
+    as_kind,
 )
 from deepsvdd_jax.detectors import deep_svdd
 from deepsvdd_jax.scoring import calibration
@@ -272,8 +273,9 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
         elif fraction:
             rate = max(AUTO_ALARM_RATE, 1 / (deep_svdd.held_out_count(fraction, count) + 1))
         else:
-            soft = self.objective == "soft-boundary"
-            return dataclasses.replace(config, threshold_rule="radius" if soft else "quantile")
+            has_radius = objectives.objective(config.run.training.objective).has_radius
+            rule: Literal["radius", "quantile"] = "radius" if has_radius else "quantile"
+            return dataclasses.replace(config, threshold_rule=rule)
         return dataclasses.replace(config, threshold_rule="conformal", alarm_rate=rate)
 
     def _member_count(self, shape: tuple[int, ...]) -> int:
@@ -310,7 +312,7 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
         return dataclasses.replace(
             recipe,
             objective=dataclasses.replace(
-                recipe.objective, kind=self.objective, nu=_real("nu", self.nu)
+                as_kind(recipe.objective, self.objective), nu=_real("nu", self.nu)
             ),
             optimizer=OptimizerConfig(
                 "adam",

@@ -1,13 +1,16 @@
-"""Distances to a center, and the loss over them (equations 3 and 4 of Ruff et al. 2018)."""
+"""Distances to a center: what the objectives around one have in common."""
 
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
-from deepsvdd_jax.configs import ObjectiveConfig
+from deepsvdd_jax.configs import BaseObjectiveConfig, ObjectiveConfig
+from deepsvdd_jax.networks import Params
+from deepsvdd_jax.objectives.base import Apply, Evaluate, Losses, Objective, Pass
 from deepsvdd_jax.objectives.radius import soft_boundary_losses
 from deepsvdd_jax.objectives.reduction import masked_mean, squared_kernel_norm
+from deepsvdd_jax.objectives.state import Batch, Hyperparameters, TrainState
 
 
 def squared_distances(codes: Array, center: Array) -> Array:
@@ -60,3 +63,38 @@ def away_from_zero(center: Array, floor: float) -> Array:
     """
     pushed = jnp.where(center < 0, -floor, floor)
     return jnp.where(jnp.abs(center) < floor, pushed, center)
+
+
+def hypersphere(config: BaseObjectiveConfig) -> Objective:
+    """Returns the objective whose loss is d, around the mean embedding of the training set or a
+    constant: what other objectives around a center replace parts of."""
+
+    def losses(
+        params: Params,
+        state: TrainState,
+        apply: Apply,
+        batch: Batch,
+        settings: Hyperparameters,
+        key: Array | None,
+    ) -> Losses:
+        forward = apply(params, batch, key)
+        distances = squared_distances(forward.embeddings, state.center)
+        return Losses(distances, distances, forward.statistics)
+
+    def score(state: TrainState, evaluate: Evaluate, images: Array) -> Array:
+        forward = evaluate(state.params, state.statistics, images)
+        return squared_distances(forward.embeddings, state.center)
+
+    def put_center(
+        state: TrainState, mean: Array, valid: Array, settings: Hyperparameters
+    ) -> TrainState:
+        return state._replace(center=away_from_zero(mean, config.center_floor))
+
+    is_mean = config.center_init == "mean"
+    return Objective(
+        losses=losses,
+        score=score,
+        center=lambda rep_dim: jnp.full((rep_dim,), 0.0 if is_mean else 0.5, jnp.float32),
+        statistics_first=config.statistics_first,
+        first_passes=(Pass("mean", put_center, config.center_batches),) if is_mean else (),
+    )

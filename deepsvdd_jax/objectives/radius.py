@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jax import Array
 
+from deepsvdd_jax.objectives.state import Hyperparameters, TrainState
+
 
 def soft_boundary_losses(distances: Array, squared_radius: Array, nu: Array | float) -> Array:
     """Returns R^2 + (1 / nu) max(0, d - R^2), `[n]`: equation (3) of Ruff et al. 2018."""
@@ -24,6 +26,13 @@ def exact_squared_radius(distances: Array, nu: Array | float, mask: Array | None
     # nu n is an integer for many a nu that float32 cannot represent: 0.1 * 70 must count as 7.
     outside = jnp.floor(nu * count + 1e-4).astype(jnp.int32)
     return ordered[jnp.clip(count - outside - 1, 0)]
+
+
+def put_exact_radius(
+    state: TrainState, distances: Array, valid: Array, settings: Hyperparameters
+) -> TrainState:
+    """Sets R^2 to the exact solution for the distances of a run's images."""
+    return state._replace(squared_radius=exact_squared_radius(distances, settings.nu, valid))
 
 
 def quantile_squared_radius(

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 from deepsvdd_jax import convolution, training
-from deepsvdd_jax.configs import ObjectiveConfig, RunConfig
+from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.networks import Network
 from deepsvdd_jax.runs.phases import (
     begin_run,
@@ -136,19 +136,7 @@ def config_of_ends(config: RunConfig) -> RunConfig:
     """Returns the configuration for which the programs of the first state and of the end are
     compiled: neither looks at how the radius of a soft boundary moves in between, so that one-class
     and soft boundary share them."""
-    objective = config.training.objective
-    if objective.kind != "soft-boundary" or objective.radius_rule == "gradient":
-        return config
-    default = ObjectiveConfig()
-    plain = dataclasses.replace(
-        objective,
-        kind="one-class",
-        radius_rule=default.radius_rule,
-        warm_up_epochs=default.warm_up_epochs,
-        radius_every=default.radius_every,
-        # What a dual center rule solves for is solved for between epochs.
-        center_rule="fixed" if objective.center_rule == "dual" else objective.center_rule,
-    )
+    plain = config.training.objective.of_ends
     training_phase = dataclasses.replace(config.training, objective=plain)
     return dataclasses.replace(config, training=training_phase)
 

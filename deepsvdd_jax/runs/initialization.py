@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from deepsvdd_jax.configs import ConfigError, RunConfig
 from deepsvdd_jax.io.models import Model, load_model
+from deepsvdd_jax.objectives import objective
 
 # Images and patches that the dictionary is learned from; the Theano code's own numbers.
 _DICTIONARY_IMAGES = 500
@@ -88,7 +89,7 @@ def _model_weights(config: RunConfig, model: Model) -> dict[str, Any]:
         return {part: jax.tree.map(lambda leaf: leaf[0], tree[part]) for part in parts}
 
     weights = {**first(model.params), "statistics": first(model.statistics)}
-    if config.pretraining is None and config.training.objective.kind != "reconstruction":
+    if config.pretraining is None and objective(config.training.objective).has_center:
         weights |= _sphere(model)
     return weights
 
@@ -96,7 +97,7 @@ def _model_weights(config: RunConfig, model: Model) -> dict[str, Any]:
 def _sphere(model: Model) -> dict[str, npt.NDArray[np.float32]]:
     """Returns center and squared radius of a model's first member, as the PyTorch code loads them;
     nothing of an autoencoder, which has neither."""
-    if model.config.training.objective.kind == "reconstruction":
+    if not objective(model.config.training.objective).has_center:
         return {}
     return {
         "center": np.asarray(model.center[0], np.float32),

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from deepsvdd_jax import convolution, objectives, scoring, training
 from deepsvdd_jax.configs import PhaseConfig, RunConfig
 from deepsvdd_jax.networks import Network, Params, Statistics
+from deepsvdd_jax.objectives import Hyperparameters, Pass
 from deepsvdd_jax.runs.state import (
     Outcome,
     Run,
@@ -98,18 +99,17 @@ def begin_training(
 
     The center is the mean representation of the training set (paper, section 3.3).
     """
-    phase, objective = config.training, config.training.objective
+    phase = config.training
+    objective = objectives.objective(phase.objective)
     state = bare_state(config, network, params, statistics)
     if objective.statistics_first:
         found = training_set_statistics(
             network, phase, shared.images, run.data, state.params, state.statistics
         )
         state = state._replace(statistics=found)
-    if objective.center_from_data:
-        mean = mean_code(network, phase, shared.images, run.data, state)
-        state = with_center(phase, state, mean)
-    if objective.radius_from_data:
-        state = with_radius(run, state, _training_distances(network, phase, shared, run, state))
+    for wanted in objective.first_passes:
+        result = _found(wanted, network, phase, shared, run, state)
+        state = put(wanted, run.training, run, state, result)
     return ready_to_train(phase, run, state)
 
 
@@ -118,27 +118,31 @@ def bare_state(
 ) -> TrainState:
     """Returns a state of the training phase that knows nothing of the training set yet."""
     parts = ("encoder", "decoder") if config.training_reconstructs else ("encoder",)
-    objective = config.training.objective
-    constant = objective.kind != "reconstruction" and objective.center_init == "constant"
     return training.start_phase(
         config.training,
         {part: params[part] for part in parts},
         {part: statistics[part] for part in parts},
-        jnp.full((network.rep_dim,), 0.5 if constant else 0.0, jnp.float32),
+        objectives.objective(config.training.objective).center(network.rep_dim),
         jnp.zeros(()),
     )
 
 
-def with_center(phase: PhaseConfig, state: TrainState, mean: Array) -> TrainState:
-    """Sets the center to the mean representation `[rep_dim]`, away from zero."""
-    center = objectives.away_from_zero(mean, phase.objective.center_floor)
-    return state._replace(center=center)
+def put(
+    wanted: Pass, settings: Hyperparameters, run: Run, state: TrainState, found: Array
+) -> TrainState:
+    """Takes the result of a pass over the training set into the state."""
+    return wanted.put(state, found, _valid(run.data), settings)
 
 
-def with_radius(run: Run, state: TrainState, distances: Array) -> TrainState:
-    """Solves for the squared radius, given the distances of the run's images, padding included."""
-    radius = objectives.exact_squared_radius(distances, run.training.nu, _valid(run.data))
-    return state._replace(squared_radius=radius)
+def _found(
+    wanted: Pass, network: Network, phase: PhaseConfig, shared: Shared, run: Run, state: TrainState
+) -> Array:
+    """Makes a pass over a run's training set."""
+    if wanted.of == "mean":
+        return mean_embedding(network, phase, shared.images, run.data, state, wanted.batches)
+    if wanted.of == "embeddings":
+        return pool_embeddings(network, shared.images, run.data, state)
+    return _training_distances(network, phase, shared, run, state)
 
 
 def ready_to_train(phase: PhaseConfig, run: Run, state: TrainState) -> TrainState:
@@ -168,33 +172,33 @@ def training_set_statistics(
 
     def of_batch(places: Array, mask: Array) -> Statistics:
         batch = training.take_batch(images, data, places, mask)
-        codes, encoder = network.encode_batch(params, batch.images, mask, None)
-        found = {"encoder": encoder}
-        if "decoder" in params:
-            _, found["decoder"] = network.decode_batch(params, codes, mask)
-        return found
+        return training.apply_network(network, params, batch, None).statistics
 
     return _mean_over_batches(of_batch, data, phase.batch_size, data.count, like)
 
 
-def mean_code(
-    network: Network, phase: PhaseConfig, images: Array, data: RunData, state: TrainState
+def mean_embedding(
+    network: Network,
+    phase: PhaseConfig,
+    images: Array,
+    data: RunData,
+    state: TrainState,
+    batches: int | None,
 ) -> Array:
-    """Returns the mean representation `[rep_dim]` of the images that make the center."""
+    """Returns the mean embedding `[rep_dim]` of a run's images, or of its first batches."""
 
     def of_batch(places: Array, mask: Array) -> Array:
         batch = training.take_batch(images, data, places, mask)
-        codes = network.encode(state.params, state.statistics, batch.images)
-        total = jnp.sum(jnp.where(mask[:, None], codes, 0.0), axis=0)
+        embeddings = network.encode(state.params, state.statistics, batch.images)
+        total = jnp.sum(jnp.where(mask[:, None], embeddings, 0.0), axis=0)
         return total / jnp.maximum(jnp.sum(mask), 1)
 
-    count = center_count(phase, data.count)
+    count = images_in(batches, phase, data.count)
     return _mean_over_batches(of_batch, data, phase.batch_size, count, state.center)
 
 
-def center_count(phase: PhaseConfig, count: Array) -> Array:
-    """Returns how many of a run's first images make the center."""
-    batches = phase.objective.center_batches
+def images_in(batches: int | None, phase: PhaseConfig, count: Array) -> Array:
+    """Returns how many images the first batches hold; None: all."""
     return count if batches is None else jnp.minimum(count, batches * phase.batch_size)
 
 
@@ -260,16 +264,20 @@ def run_epochs(
       was done.
     """
     phase, settings = phase_config(config, phase_name), phase_hyperparameters(run, phase_name)
+    objective = objectives.objective(phase.objective)
 
     def train(epoch: Array, state: TrainState) -> tuple[TrainState, Array]:
         keys = epoch_keys(network, phase, run, epoch)
         new, info = training.train_epoch(
             state, shared.images, run.data, network, phase, settings, keys
         )
-        if phase.objective.solves_radius:
+        if objective.after_epoch is not None:
+            solve = objective.after_epoch.solve
             new = jax.lax.cond(
-                radius_is_due(phase, epoch),
-                lambda state: _with_solved_radius(network, phase, shared, run, state),
+                objective.after_epoch.is_due(epoch),
+                lambda state: put(
+                    solve, settings, run, state, _found(solve, network, phase, shared, run, state)
+                ),
                 lambda state: state,
                 new,
             )
@@ -289,9 +297,9 @@ def run_epochs(
 
 def epoch_keys(network: Network, phase: PhaseConfig, run: Run, epoch: Array) -> EpochKeys:
     """Returns the keys of an epoch, counted from 0, of a phase."""
-    # By what is minimised, not by the phase: an autoencoder draws the same before and alone.
-    reconstructs = phase.objective.kind == "reconstruction"
-    of_epoch = (1 if reconstructs else 2, epoch)
+    # Keyed by objective, so that an autoencoder gets the same randomness as a pretraining and as a
+    # run of its own.
+    of_epoch = (objectives.objective(phase.objective).key_number, epoch)
     dropout = _folded(run.key, *of_epoch, 1) if network.draws else None
     return EpochKeys(_folded(run.key, *of_epoch, 0), dropout)
 
@@ -305,32 +313,8 @@ def _folded(key: Array, *numbers: Array | int) -> Array:
     )
 
 
-def radius_is_due(phase: PhaseConfig, epoch: Array | int) -> Array | bool:
-    """Whether the radius is solved for at the end of an epoch, counted from 0: after every epoch of
-    the warm-up, then every `radius_every` epochs (Theano code)."""
-    objective = phase.objective
-    past = epoch + 1 - objective.warm_up_epochs
-    return (past <= 0) | (past % objective.radius_every == 0)
-
-
-def _with_solved_radius(
-    network: Network, phase: PhaseConfig, shared: Shared, run: Run, state: TrainState
-) -> TrainState:
-    """Solves for the radius (and the center) on the whole training set."""
-    if phase.objective.center_rule == "dual":
-        return with_dual(run, state, pool_codes(network, shared.images, run.data, state))
-    return with_radius(run, state, _training_distances(network, phase, shared, run, state))
-
-
-def with_dual(run: Run, state: TrainState, codes: Array) -> TrainState:
-    """Solves for center and squared radius, given the representations `[n, rep_dim]` of the run's
-    images, padding included."""
-    center, squared_radius, _ = objectives.svdd_dual(codes, run.training.nu, _valid(run.data))
-    return state._replace(center=center, squared_radius=squared_radius)
-
-
-def pool_codes(network: Network, images: Array, data: RunData, state: TrainState) -> Array:
-    """Returns the representations `[n, rep_dim]` of a run's images, padding included."""
+def pool_embeddings(network: Network, images: Array, data: RunData, state: TrainState) -> Array:
+    """Returns the embeddings `[n, rep_dim]` of a run's images, padding included."""
 
     def encode(indices: Array) -> Array:
         scaled = training.scaled_images(images, data, indices)
@@ -339,8 +323,8 @@ def pool_codes(network: Network, images: Array, data: RunData, state: TrainState
     size = data.indices.shape[0]
     batches = -(-size // scoring.BATCH_SIZE)
     padded = jnp.pad(data.indices, (0, batches * scoring.BATCH_SIZE - size))
-    codes = jax.lax.map(encode, padded.reshape(batches, -1))
-    return codes.reshape(-1, network.rep_dim)[:size]
+    embeddings = jax.lax.map(encode, padded.reshape(batches, -1))
+    return embeddings.reshape(-1, network.rep_dim)[:size]
 
 
 def judged(phase: PhaseConfig, state: TrainState, info: EpochInfo) -> tuple[TrainState, EpochInfo]:
@@ -350,15 +334,12 @@ def judged(phase: PhaseConfig, state: TrainState, info: EpochInfo) -> tuple[Trai
     # The losses were taken before each step: only the weights tell of the last one.
     finite = jnp.isfinite(info.loss) & jnp.isfinite(info.parameter_norm)
     failure = jnp.where(finite, training.NOT_FAILED, training.NON_FINITE)
-    objective, expected = phase.objective, jnp.ones((), bool)
-    if objective.kind == "soft-boundary":
-        if objective.radius_rule == "quantile":
-            expected = state.epoch > objective.warm_up_epochs
-        lost = expected & ~(state.squared_radius > 0.0)
-        failure = jnp.where((failure == training.NOT_FAILED) & lost, training.NO_RADIUS, failure)
+    objective = objectives.objective(phase.objective)
+    lost = ~objective.healthy(state)
+    failure = jnp.where((failure == training.NOT_FAILED) & lost, training.NO_RADIUS, failure)
     active = failure == training.NOT_FAILED
     if phase.stop_below is not None:
-        active = active & ~(expected & (info.loss < phase.stop_below))
+        active = active & ~(objective.settled(state) & (info.loss < phase.stop_below))
     return state._replace(active=active, failure=failure.astype(jnp.int32)), info
 
 
@@ -386,7 +367,7 @@ def outcome_of(
     state = state._replace(failure=failure.astype(jnp.int32))
     over = (train_distances > state.squared_radius).astype(jnp.float32)
     outside = objectives.masked_mean(over, valid)
-    state = with_radius(run, state, train_distances)
+    state = objectives.put_exact_radius(state, train_distances, valid, run.training)
     spread = scoring.noise_spread(state, network)
     return Outcome(state, train_distances, test_distances, spread, outside)
 

@@ -117,22 +117,7 @@ def check_radius(config: RunConfig) -> None:
     Raises:
       ConfigError: names the settings, and says what would do.
     """
-    phase, objective = config.training, config.training.objective
-    if objective.kind != "soft-boundary" or objective.radius_rule == "gradient":
-        return
-    warm_up, every = objective.warm_up_epochs, objective.radius_every
-    if objective.radius_rule == "quantile":
-        if phase.epochs <= warm_up:
-            raise ConfigError(
-                f"objective soft-boundary has no radius before the end of warm_up_epochs={warm_up} "
-                f"and trains for epochs={phase.epochs}: give epochs above {warm_up} or "
-                f"warm_up_epochs below {phase.epochs}"
-            )
-    elif warm_up == 0 and every > 1:
-        raise ConfigError(
-            f"radius_rule block-coordinate has no radius in its first epoch with warm_up_epochs=0 "
-            f"and radius_every={every}: give warm_up_epochs of at least 1, or radius_every=1"
-        )
+    config.training.objective.check_epochs(config.training.epochs)
 
 
 def phase_hyperparameters(run: Run, phase_name: str) -> Hyperparameters:
@@ -167,8 +152,11 @@ def stack(runs: list[Run], keys: Array) -> Run:
 
     def filled(run: Run) -> dict[str, Any]:
         missing = longest - run.data.indices.shape[0]
-        indices: Any = np.pad(np.asarray(run.data.indices), (0, missing))
-        return run._asdict() | {"key": None, "data": run.data._replace(indices=indices)}
+        padded = {"indices": np.pad(np.asarray(run.data.indices), (0, missing))}
+        if run.data.labels is not None:
+            padded["labels"] = np.pad(np.asarray(run.data.labels), (0, missing))
+        data: Any = run.data
+        return run._asdict() | {"key": None, "data": data._replace(**padded)}
 
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *map(filled, runs))
     return Run(**stacked | {"key": keys})

@@ -18,7 +18,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
-from deepsvdd_jax import scoring, training
+from deepsvdd_jax import objectives, scoring, training
 from deepsvdd_jax.configs import PhaseConfig, RunConfig
 from deepsvdd_jax.networks import Network, Params, Statistics
 from deepsvdd_jax.runs import compilation, phases, resident
@@ -182,7 +182,8 @@ def end_runs(
 def _begin_training(program: _Program, params: Params, statistics: Statistics) -> TrainState:
     """See `runs.begin_training`."""
     config, network = program.config, program.network
-    phase, objective = config.training, config.training.objective
+    phase = config.training
+    objective = objectives.objective(phase.objective)
     state: TrainState = program.call(
         phases.bare_state, config, network, per_run=(params, statistics)
     )
@@ -190,23 +191,44 @@ def _begin_training(program: _Program, params: Params, statistics: Statistics) -
         nothing = jax.tree.map(jnp.zeros_like, state.statistics)
         found = _sum_over_chunks(program, _add_statistics, nothing, state)
         state = state._replace(statistics=found)
-    if objective.center_from_data:
-        nothing = jnp.zeros_like(state.center)
-        mean = _sum_over_chunks(program, _add_codes, nothing, state)
-        state = program.call(phases.with_center, phase, per_run=(state, mean))
-    if objective.radius_from_data:
-        distances = _training_distances(program, "training", state)
-        state = program.call(phases.with_radius, per_run=(program.runs, state, distances))
+    for number in range(len(objective.first_passes)):
+        state = _with_pass(program, "training", number, state)
     state = program.call(phases.ready_to_train, phase, per_run=(program.runs, state))
     return state
 
 
+def _with_pass(program: _Program, phase_name: str, number: int, state: TrainState) -> TrainState:
+    """Makes one of the objective's passes over the training set and takes its result into the
+    state."""
+    phase = phase_config(program.config, phase_name)
+    wanted = objectives.objective(phase.objective).passes[number]
+    if wanted.of == "mean":
+        nothing = jnp.zeros_like(state.center)
+        found = _sum_over_chunks(program, _add_embeddings, nothing, state, wanted.batches)
+    elif wanted.of == "embeddings":
+        found = _training_embeddings(program, state)
+    else:
+        found = _training_distances(program, phase_name, state)
+    solved: TrainState = program.call(
+        _put, phase, phase_name, number, per_run=(program.runs, state, found)
+    )
+    return solved
+
+
+def _put(
+    phase: PhaseConfig, phase_name: str, number: int, run: Run, state: TrainState, found: Array
+) -> TrainState:
+    wanted = objectives.objective(phase.objective).passes[number]
+    return phases.put(wanted, phase_hyperparameters(run, phase_name), run, state, found)
+
+
 def _sum_over_chunks(
-    program: _Program, add: Callable[..., Any], total: Any, state: TrainState
+    program: _Program, add: Callable[..., Any], total: Any, state: TrainState, *given: Any
 ) -> Any:
-    """Folds `add(network, phase, first, run, images, state, total)` over the training set."""
+    """Folds `add(network, phase, *given, first, run, images, state, total)` over the training
+    set."""
     phase = program.config.training
-    static = (program.network, phase)
+    static = (program.network, phase, *given)
     for first, images in _training_chunks(program, phase):
         before = total
         per_run = (program.runs, images, state, total)
@@ -233,30 +255,38 @@ def _add_statistics(
     return jax.tree.map(lambda old, new: old + weight * new, total, found)
 
 
-def _add_codes(
+def _add_embeddings(
     network: Network,
     phase: PhaseConfig,
+    batches: int | None,
     first: Array,
     run: Run,
     images: Array,
     state: TrainState,
     total: Array,
 ) -> Array:
-    """Adds a chunk's share of the mean representation."""
-    count = phases.center_count(phase, run.data.count)
+    """Adds a chunk's share of the mean embedding."""
+    count = phases.images_in(batches, phase, run.data.count)
     data = _chunk_data(images, run, first, count)
-    mean = phases.mean_code(network, phase, images, data, state)
+    mean = phases.mean_embedding(network, phase, images, data, state, None)
     return total + data.count / jnp.maximum(count, 1) * mean
 
 
-def _chunk_data(images: Array, run: Run, first: Array, count: Array) -> RunData:
-    """Returns a run's view of a chunk: all of it, as far as the first `count` images reach."""
+def _chunk_data(
+    images: Array, run: Run, first: Array, count: Array, labels: Array | None = None
+) -> RunData:
+    """Returns a run's view of a chunk: all of it, as far as the first `count` images reach, with
+    the labels of an epoch's order where it trains."""
     size = images.shape[0]
+    if labels is not None:
+        # A slice that started near the end would be moved to fit.
+        labels = jax.lax.dynamic_slice(jnp.pad(labels, (0, size)), (first,), (size,))
     return RunData(
         jnp.arange(size, dtype=jnp.int32),
         jnp.clip(count - first, 0, size),
         run.data.shift,
         run.data.scale,
+        labels,
     )
 
 
@@ -272,10 +302,10 @@ def _training_distances(program: _Program, phase_name: str, state: TrainState) -
     return _joined(program, found)
 
 
-def _training_codes(program: _Program, state: TrainState) -> Array:
-    """Returns the representations `[runs, n, rep_dim]` of the runs' images, padding included."""
+def _training_embeddings(program: _Program, state: TrainState) -> Array:
+    """Returns the embeddings `[runs, n, rep_dim]` of the runs' images, padding included."""
     found = [
-        program.call(_codes, program.network, per_run=(program.runs, images, state))
+        program.call(_embeddings, program.network, per_run=(program.runs, images, state))
         for _, images in _training_chunks(program, program.config.training)
     ]
     return _joined(program, found)
@@ -297,9 +327,9 @@ def _distances(
     return scoring.pool_distances(state, images, run.data, network, phase.objective)
 
 
-def _codes(network: Network, run: Run, images: Array, state: TrainState) -> Array:
+def _embeddings(network: Network, run: Run, images: Array, state: TrainState) -> Array:
     data = _chunk_data(images, run, jnp.int32(0), run.data.count)
-    return phases.pool_codes(network, images, data, state)
+    return phases.pool_embeddings(network, images, data, state)
 
 
 def _test_distances(program: _Program, phase_name: str, state: TrainState) -> Array:
@@ -341,7 +371,9 @@ def _train_epoch(
     """Trains all runs for one epoch, counted from 0; one that has stopped keeps its state."""
     phase = phase_config(program.config, phase_name)
     number, per_run = np.int32(epoch), (program.runs, state)
-    order, count = program.call(_order, program.network, phase, shared=(number,), per_run=per_run)
+    order, count, labels = program.call(
+        _order, program.network, phase, shared=(number,), per_run=per_run
+    )
     under_way = program.call(training.begin_epoch, per_run=(state, order))
     chunks = _chunks(program, phase, np.asarray(order), np.asarray(count))
     for first, images in chunks:
@@ -350,15 +382,16 @@ def _train_epoch(
             _take_steps,
             *(program.network, phase, phase_name),
             shared=(number, first),
-            per_run=(program.runs, images, count, under_way),
+            per_run=(program.runs, images, count, labels, under_way),
         )
         # The host runs ahead of the devices by one chunk, not by as many as it can gather.
         jax.block_until_ready(before)
     new, info = program.call(
         _end_epoch, phase, phase_name, per_run=(program.runs, state, under_way, count)
     )
-    if phase.objective.solves_radius and phases.radius_is_due(phase, epoch):
-        new = _with_solved_radius(program, phase_name, new)
+    after_epoch = objectives.objective(phase.objective).after_epoch
+    if after_epoch is not None and after_epoch.is_due(epoch):
+        new = _with_pass(program, phase_name, -1, new)
     judged: tuple[TrainState, EpochInfo] = program.call(
         _judged_if_active, phase, per_run=(state, new, info)
     )
@@ -367,11 +400,12 @@ def _train_epoch(
 
 def _order(
     network: Network, phase: PhaseConfig, epoch: Array, run: Run, state: TrainState
-) -> tuple[Array, Array]:
-    """Returns which images of the pool an epoch takes, in its order, and how many."""
+) -> tuple[Array, Array, Array | None]:
+    """Returns which images of the pool an epoch takes, in its order, how many, and their labels."""
     keys = phases.epoch_keys(network, phase, run, epoch)
     order, count = training.order_of_epoch(keys.order, run.data, phase)
-    return run.data.indices[order], jnp.where(state.active, count, 0)
+    labels = None if run.data.labels is None else run.data.labels[order]
+    return run.data.indices[order], jnp.where(state.active, count, 0), labels
 
 
 def _take_steps(
@@ -383,10 +417,11 @@ def _take_steps(
     run: Run,
     images: Array,
     count: Array,
+    labels: Array | None,
     under_way: EpochUnderWay,
 ) -> EpochUnderWay:
     """Trains on a chunk, which holds the images of the next steps in their order."""
-    data = _chunk_data(images, run, first, count)
+    data = _chunk_data(images, run, first, count, labels)
     return training.take_steps(
         under_way,
         images,
@@ -411,18 +446,6 @@ def _end_epoch(
 ) -> tuple[TrainState, EpochInfo]:
     settings = phase_hyperparameters(run, phase_name)
     return training.end_epoch(before, under_way, count, phase, settings)
-
-
-def _with_solved_radius(program: _Program, phase_name: str, state: TrainState) -> TrainState:
-    """See `runs.with_radius` and `runs.with_dual`."""
-    solved: TrainState
-    if phase_config(program.config, phase_name).objective.center_rule == "dual":
-        codes = _training_codes(program, state)
-        solved = program.call(phases.with_dual, per_run=(program.runs, state, codes))
-    else:
-        distances = _training_distances(program, phase_name, state)
-        solved = program.call(phases.with_radius, per_run=(program.runs, state, distances))
-    return solved
 
 
 def _judged_if_active(

@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from deepsvdd_jax import training
-from deepsvdd_jax.configs import ObjectiveConfig, OptimizerConfig, PhaseConfig, RunConfig
+from deepsvdd_jax.configs import BaseObjectiveConfig, OptimizerConfig, PhaseConfig, RunConfig
 from deepsvdd_jax.networks import Network, Params, build_network
 from deepsvdd_jax.runs.mesh import check_data_devices, make_mesh, place
 from deepsvdd_jax.runs.phases import begin_training, init_params
@@ -123,7 +123,7 @@ def _of_program(config: RunConfig) -> RunConfig:
     def plain(phase: PhaseConfig) -> PhaseConfig:
         return dataclasses.replace(
             phase,
-            objective=dataclasses.replace(phase.objective, nu=ObjectiveConfig().nu),
+            objective=dataclasses.replace(phase.objective, nu=BaseObjectiveConfig.nu),
             optimizer=dataclasses.replace(
                 phase.optimizer, learning_rate=OptimizerConfig().learning_rate
             ),

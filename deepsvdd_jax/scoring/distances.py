@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from deepsvdd_jax import objectives, training
-from deepsvdd_jax.configs import ObjectiveConfig, RunConfig
-from deepsvdd_jax.networks import Network, build_network
+from deepsvdd_jax.configs import BaseObjectiveConfig, RunConfig
+from deepsvdd_jax.networks import Network, Params, Statistics, build_network
+from deepsvdd_jax.objectives import Forward
 from deepsvdd_jax.training import RunData, TrainState
 
 # Images scored at once: enough to keep a device busy, little memory.
@@ -16,16 +17,25 @@ BATCH_SIZE = 500
 
 
 def batch_distances(
-    state: TrainState, images: Array, network: Network, objective: ObjectiveConfig
+    state: TrainState, images: Array, network: Network, objective: BaseObjectiveConfig
 ) -> Array:
-    """Returns d = ||phi - c||^2 of preprocessed images, `[n]`; for an autoencoder the summed
-    reconstruction error. Evaluation mode, full float32 precision on every backend."""
+    """Returns an objective's scores of preprocessed images, `[n]`, before a radius is taken off.
+
+    Around a center d = ||phi - c||^2, of an autoencoder the summed reconstruction error. Evaluation
+    mode, full float32 precision on every backend.
+    """
     with jax.default_matmul_precision("highest"):
-        codes = network.encode(state.params, state.statistics, images)
-        if objective.kind != "reconstruction":
-            return objectives.squared_distances(codes, state.center)
-        outputs = network.decode(state.params, state.statistics, codes)
-        return objectives.reconstruction_errors(outputs, images, objective.reconstruction_error)
+        evaluate = functools.partial(evaluate_network, network)
+        return objectives.objective(objective).score(state, evaluate, images)
+
+
+def evaluate_network(
+    network: Network, params: Params, statistics: Statistics, images: Array
+) -> Forward:
+    """Passes images through a network in evaluation mode, under the given statistics."""
+    embeddings = network.encode(params, statistics, images)
+    outputs = network.decode(params, statistics, embeddings) if "decoder" in params else None
+    return Forward(embeddings, outputs, statistics)
 
 
 def pool_distances(
@@ -33,7 +43,7 @@ def pool_distances(
     images: Array,
     run: RunData,
     network: Network,
-    objective: ObjectiveConfig,
+    objective: BaseObjectiveConfig,
     indices: Array | None = None,
 ) -> Array:
     """Returns the distances of images of a pool after the run's scaling, batch by batch.
@@ -63,14 +73,15 @@ def pool_distances(
     return jax.lax.map(score, padded).reshape(-1)[:count]
 
 
-def score_offset(objective: ObjectiveConfig, squared_radius: Array) -> Array:
+def score_offset(objective: BaseObjectiveConfig, squared_radius: Array) -> Array:
     """Returns what is taken off a distance to make it a score: R^2 for a soft boundary, else 0."""
-    return squared_radius if objective.kind == "soft-boundary" else jnp.zeros_like(squared_radius)
+    has_radius = objectives.objective(objective).has_radius
+    return squared_radius if has_radius else jnp.zeros_like(squared_radius)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "objective"))
 def _scores(
-    state: TrainState, images: Array, network: Network, objective: ObjectiveConfig
+    state: TrainState, images: Array, network: Network, objective: BaseObjectiveConfig
 ) -> Array:
     distances = batch_distances(state, images, network, objective)
     return distances - score_offset(objective, state.squared_radius)

@@ -8,10 +8,11 @@ from jax import Array
 
 from deepsvdd_jax.configs import PhaseConfig
 from deepsvdd_jax.networks import Network
+from deepsvdd_jax.objectives import Hyperparameters, TrainState
+from deepsvdd_jax.training.data import RunData, take_batch
 from deepsvdd_jax.training.info import EpochInfo, describe_epoch
 from deepsvdd_jax.training.optimizer import learning_rate_factor
 from deepsvdd_jax.training.order import order_of_epoch
-from deepsvdd_jax.training.state import Hyperparameters, RunData, TrainState, take_batch
 from deepsvdd_jax.training.step import train_step
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jax import Array
 
 from deepsvdd_jax import objectives
-from deepsvdd_jax.training.state import TrainState
+from deepsvdd_jax.objectives import TrainState
 
 
 class EpochInfo(NamedTuple):

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from deepsvdd_jax import objectives
 from deepsvdd_jax.configs import OptimizerConfig, PhaseConfig
 from deepsvdd_jax.networks import Params, Statistics
-from deepsvdd_jax.training.state import TrainState
+from deepsvdd_jax.objectives import TrainState
 
 
 @functools.lru_cache(maxsize=64)
@@ -86,14 +87,10 @@ def learning_rate_factor(config: OptimizerConfig, epoch: Array) -> Array:
     return factor
 
 
-def trained_parts(phase: PhaseConfig, state: TrainState) -> dict[str, Any]:
-    """Picks what the optimiser changes: weights, and center and radius where their rule says so."""
-    trained: dict[str, Any] = {"params": state.params}
-    if phase.objective.kind != "reconstruction" and phase.objective.center_rule == "gradient":
-        trained["center"] = state.center
-    if phase.objective.kind == "soft-boundary" and phase.objective.radius_rule == "gradient":
-        trained["squared_radius"] = state.squared_radius
-    return trained
+def trained_parts(phase: PhaseConfig, state: TrainState) -> dict[str, Params | Array]:
+    """Picks what the optimiser changes: weights, and what the objective trains beside them."""
+    others = objectives.objective(phase.objective).trainable(state)
+    return {"params": state.params, **others}
 
 
 def start_phase(

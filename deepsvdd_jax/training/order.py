@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from deepsvdd_jax.configs import PhaseConfig
-from deepsvdd_jax.training.state import RunData
+from deepsvdd_jax.training.data import RunData
 
 
 def epoch_order(key: Array, size: int, count: Array) -> Array:

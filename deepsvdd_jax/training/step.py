@@ -1,5 +1,6 @@
 """One step: forward, loss, gradient, update."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +9,16 @@ from jax import Array
 
 from deepsvdd_jax import objectives
 from deepsvdd_jax.configs import PhaseConfig
-from deepsvdd_jax.networks import Network, Statistics
+from deepsvdd_jax.networks import Network, Params
+from deepsvdd_jax.objectives import (
+    Batch,
+    Forward,
+    Hyperparameters,
+    Losses,
+    TrainState,
+    default_hyperparameters,
+)
 from deepsvdd_jax.training.optimizer import descent, learning_rate_factor, trained_parts
-from deepsvdd_jax.training.state import Batch, Hyperparameters, TrainState, default_hyperparameters
 
 # Share of the old value in the running average of the batch statistics, as in both original codes.
 STATISTICS_MOMENTUM = 0.9
@@ -27,8 +35,16 @@ class StepInfo(NamedTuple):
 
 class _Forward(NamedTuple):
     data_loss: Array
-    distances: Array
-    statistics: Statistics
+    losses: Losses
+
+
+def apply_network(network: Network, params: Params, batch: Batch, key: Array | None) -> Forward:
+    """Passes a batch through a network under the statistics of that batch."""
+    embeddings, encoder = network.encode_batch(params, batch.images, batch.mask, key)
+    if "decoder" not in params:
+        return Forward(embeddings, None, {"encoder": encoder})
+    outputs, decoder = network.decode_batch(params, embeddings, batch.mask)
+    return Forward(embeddings, outputs, {"encoder": encoder, "decoder": decoder})
 
 
 def batch_loss(
@@ -40,37 +56,21 @@ def batch_loss(
     hyperparameters: Hyperparameters,
     key: Array | None = None,
 ) -> tuple[Array, _Forward]:
-    """Returns the loss of a batch under the statistics of that batch, and what came with it.
-
-    Equations (3) and (4) of Ruff et al. 2018, or the autoencoder's: mean summed squared error.
-    """
-    objective, params = phase.objective, trained["params"]
+    """Returns the loss of a batch under the statistics of that batch, and what came with it: the
+    mean of the objective's losses, and the decay of the weights."""
     # What is not finite in padding would reach the gradients as 0 * inf.
     kept = jnp.expand_dims(batch.mask, tuple(range(1, batch.images.ndim)))
-    images = jnp.where(kept, batch.images, 0.0)
-    codes, encoder_statistics = network.encode_batch(params, images, batch.mask, key)
-    statistics = {"encoder": encoder_statistics}
-    errors = None
-    if "decoder" in params:
-        outputs, statistics["decoder"] = network.decode_batch(params, codes, batch.mask)
-        errors = objectives.reconstruction_errors(outputs, images, objective.reconstruction_error)
-    if objective.kind == "reconstruction":
-        assert errors is not None
-        distances = losses = errors
-    else:
-        distances = losses = objectives.squared_distances(
-            codes, trained.get("center", state.center)
-        )
-        if objective.kind == "soft-boundary":
-            squared_radius = trained.get("squared_radius", state.squared_radius)
-            losses = objectives.soft_boundary_losses(losses, squared_radius, hyperparameters.nu)
-        if objective.reconstruction_penalty:
-            assert errors is not None
-            losses = losses + objective.reconstruction_penalty * errors
-    data_loss = objectives.masked_mean(losses, batch.mask)
+    batch = batch._replace(images=jnp.where(kept, batch.images, 0.0))
+    if batch.labels is None:
+        batch = batch._replace(labels=jnp.zeros(batch.mask.shape, jnp.int32))
+    params = trained["params"]
+    state = state._replace(**trained)
+    apply = functools.partial(apply_network, network)
+    objective = objectives.objective(phase.objective)
+    losses = objective.losses(params, state, apply, batch, hyperparameters, key)
+    data_loss = objectives.masked_mean(losses.values, batch.mask)
     decay = hyperparameters.weight_decay * objectives.squared_kernel_norm(params)
-    loss = data_loss + phase.weight_decay_factor * decay
-    return loss, _Forward(data_loss, distances, statistics)
+    return data_loss + phase.weight_decay_factor * decay, _Forward(data_loss, losses)
 
 
 def train_step(
@@ -85,8 +85,8 @@ def train_step(
 
     Args:
       state: of the run.
-      batch: float32 images `[batch, ...]` and bool mask `[batch]`; padding enters neither the loss
-        nor the batch statistics, and a batch of nothing but padding changes nothing.
+      batch: float32 images `[batch, ...]`, bool mask `[batch]` and labels; padding enters neither
+        the loss nor the batch statistics, and a batch of nothing but padding changes nothing.
       network: static.
       phase: static; its nu, weight decay and learning rate hold where `hyperparameters` is None.
       hyperparameters: traced scalars.
@@ -105,32 +105,22 @@ def train_step(
         gradients, state.optimizer_state, trained
     )
     rate = hyperparameters.learning_rate * learning_rate_factor(phase.optimizer, state.epoch)
-    if "squared_radius" in trained:
-        direction["squared_radius"] *= phase.objective.radius_rate
+    objective = objectives.objective(phase.objective)
+    for name, factor in objective.rates:
+        if name in trained:
+            direction[name] *= factor
     trained = jax.tree.map(lambda value, move: value - rate * move, trained, direction)
     new = state._replace(
-        params=trained["params"],
         statistics=jax.tree.map(
             lambda old, seen: STATISTICS_MOMENTUM * old + (1.0 - STATISTICS_MOMENTUM) * seen,
             state.statistics,
-            forward.statistics,
+            forward.losses.statistics,
         ),
         optimizer_state=optimizer_state,
-        center=trained.get("center", state.center),
-        squared_radius=trained.get("squared_radius", state.squared_radius),
         step=state.step + 1,
     )
-    if phase.objective.kind == "soft-boundary" and phase.objective.radius_rule == "quantile":
-        new = _with_batch_radius(new, forward.distances, batch.mask, phase, hyperparameters.nu)
+    new = new._replace(**trained)
+    new = objective.after_step(new, forward.losses, batch, hyperparameters)
     some = jnp.any(batch.mask)
     new = jax.tree.map(lambda changed, old: jnp.where(some, changed, old), new, state)
-    return new, StepInfo(loss, forward.data_loss, forward.distances)
-
-
-def _with_batch_radius(
-    state: TrainState, distances: Array, mask: Array, phase: PhaseConfig, nu: Array
-) -> TrainState:
-    """Sets the radius from the batch's distances once the warm-up is over (PyTorch code)."""
-    radius = objectives.quantile_squared_radius(distances, nu, mask)
-    warm = state.epoch >= phase.objective.warm_up_epochs
-    return state._replace(squared_radius=jnp.where(warm, radius, state.squared_radius))
+    return new, StepInfo(loss, forward.data_loss, forward.losses.distances)

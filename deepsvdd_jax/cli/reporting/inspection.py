@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax import detectors, preprocessing
+from deepsvdd_jax import detectors, objectives, preprocessing
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.scoring import BATCH_SIZE
@@ -77,6 +77,6 @@ def embed(model: Model, inputs: Array, labels: Array) -> tuple[Embedding, float]
     """
     codes = representations(model, inputs)
     mean, plane, share = plots.principal_components(codes)
-    has_center = model.config.training.objective.kind != "reconstruction"
+    has_center = objectives.objective(model.config.training.objective).has_center
     center = (model.center - mean) @ plane if has_center else None
     return Embedding((codes - mean) @ plane, labels, center), share

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax import preprocessing, runs, training
+from deepsvdd_jax import objectives, preprocessing, runs, scoring, training
 from deepsvdd_jax.cli import environment
 from deepsvdd_jax.cli.sweeps import flights, pretraining
 from deepsvdd_jax.cli.sweeps.ahead import Ahead
@@ -520,9 +520,9 @@ def _finish(
     state = jax.tree.map(lambda leaf: leaf[number], outcome.state)
     history = _history_columns(flight.progress, number)
     history |= _pass_columns(flight.evaluations, history, number)
-    objective = config.training.objective.kind
+    objective = objectives.objective(config.training.objective)
     row: dict[str, Any] = {
-        "objective": objective,
+        "objective": config.training.objective.kind,
         "epochs": len(history["epoch"]),
         "train_seconds": round(seconds, 3),
     }
@@ -538,7 +538,7 @@ def _finish(
         return finished
     train = np.asarray(outcome.train_distances)[number][: len(job.split.train_indices)]
     test = np.asarray(outcome.test_distances)[number][job.split.test_indices]
-    offset = float(state.squared_radius) if objective == "soft-boundary" else 0.0
+    offset = float(scoring.score_offset(config.training.objective, state.squared_radius))
     row |= evaluate_scores(
         test - offset, job.split.test_labels, train - offset, config.threshold_quantile
     )
@@ -546,7 +546,7 @@ def _finish(
     row["outside"] = float(outcome.outside[number])
     row["auroc_untrained"] = metrics.auroc(untrained, job.split.test_labels)
     row["collapsed"] = metrics.is_collapsed(test) or (
-        objective != "reconstruction"
+        objective.has_center
         and (
             bool(outcome.spread[number] < metrics.COLLAPSED_SPREAD)
             or (

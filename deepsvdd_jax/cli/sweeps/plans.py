@@ -181,11 +181,12 @@ def method_config(method: str, base: RunConfig) -> RunConfig:
     if method == "deep_svdd":
         return base
     if method == "soft_boundary":
-        if base.training.objective.kind == "soft-boundary":
+        soft = configs.replace_at(base, "training.objective.kind", "soft-boundary")
+        if soft == base:
             raise ConfigError(
                 "methods: soft_boundary is deep_svdd with --objective=soft-boundary; give one"
             )
-        return configs.replace_at(base, "training.objective.kind", "soft-boundary")
+        return soft
     phase = base.pretraining or recipes.default_autoencoder(base.training)
     return dataclasses.replace(base, pretraining=None, training=phase)
 

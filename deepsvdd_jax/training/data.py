@@ -1,74 +1,19 @@
-"""What a run carries from step to step, and what it trains on."""
+"""What a run trains on: its view of the images that all runs share."""
 
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax import Array
 from jax.sharding import PartitionSpec as Spec
 from jax.sharding import get_abstract_mesh
 
-from deepsvdd_jax.configs import PhaseConfig
-from deepsvdd_jax.networks import Params, Statistics
+from deepsvdd_jax.objectives.state import Batch
 
 # Axis of a mesh over whose devices the batches of a run are split.
 DATA_AXIS = "data"
-
-# Why a run was stopped for good: `TrainState.failure`.
-NOT_FAILED, NON_FINITE, NO_RADIUS = 0, 1, 2
-FAILURES = {
-    NON_FINITE: "the loss was not finite; lower the learning rate",
-    NO_RADIUS: "the radius of the soft boundary vanished; raise nu or the batch size",
-}
-
-
-class Hyperparameters(NamedTuple):
-    """Settings that may differ between the runs of one program; scalars, traced."""
-
-    nu: Array
-    weight_decay: Array
-    learning_rate: Array
-
-
-class TrainState(NamedTuple):
-    """All that changes while a run trains; arrays only.
-
-    Attributes:
-      params: dict with `encoder` and, where something is reconstructed, `decoder`.
-      statistics: running averages of the batch statistics, likewise.
-      optimizer_state: optax's.
-      center: `[rep_dim]`; zeros while an autoencoder trains.
-      squared_radius: R^2, scalar; 0 where there is none.
-      step: int32, steps taken.
-      epoch: int32, epochs finished.
-      active: bool; False once the run has stopped or failed, after which nothing changes.
-      failure: int32, one of `NOT_FAILED`, `NON_FINITE`, `NO_RADIUS`.
-    """
-
-    params: Params
-    statistics: Statistics
-    optimizer_state: Any
-    center: Array
-    squared_radius: Array
-    step: Array
-    epoch: Array
-    active: Array
-    failure: Array
-
-
-class Batch(NamedTuple):
-    """float32 network input `[batch, ...]`, and a bool mask `[batch]` that is False on padding."""
-
-    images: Array
-    mask: Array
-
-
-def default_hyperparameters(phase: PhaseConfig) -> Hyperparameters:
-    """Returns the settings of a phase as scalars that can be stacked and vmapped."""
-    values = (phase.objective.nu, phase.weight_decay, phase.optimizer.learning_rate)
-    scalars: Any = map(np.float32, values)
-    return Hyperparameters(*scalars)
 
 
 class RunData(NamedTuple):
@@ -79,12 +24,15 @@ class RunData(NamedTuple):
       count: int32, how many of them are not padding.
       shift: network input = (image - shift) * scale.
       scale: see `shift`.
+      labels: int32 `[n]`, of these images: 0 unlabelled, 1 known to be normal, -1 known to be
+        anomalous; None is 0 for all.
     """
 
     indices: Array
     count: Array  # type: ignore[assignment]  # hides tuple.count
     shift: Array
     scale: Array
+    labels: Array | None = None
 
 
 def run_data(
@@ -93,19 +41,24 @@ def run_data(
     shift: npt.NDArray[np.floating],
     scale: npt.NDArray[np.floating],
     count: int | None = None,
+    labels: npt.NDArray[np.integer] | None = None,
 ) -> RunData:
     """Returns a run's view as numpy arrays, its indices filled up to `size`, of which it trains on
-    the first `count`, by default all; in jax's own every conversion would have to be compiled."""
+    the first `count`, by default all; `labels` are those of `indices`, all 0 where None. In jax's
+    own every conversion would have to be compiled."""
     padded = np.pad(indices, (0, size - len(indices))).astype(np.int32)
     scaling = (np.asarray(values, np.float32) for values in (shift, scale))
     trained = len(indices) if count is None else count
-    parts: Any = (padded, np.int32(trained), *scaling)
+    known = np.zeros(len(indices), np.int32) if labels is None else labels
+    known = np.pad(known, (0, size - len(indices))).astype(np.int32)
+    parts: Any = (padded, np.int32(trained), *scaling, known)
     return RunData(*parts)
 
 
 def take_batch(images: Array, run: RunData, places: Array, mask: Array) -> Batch:
     """Gathers the images at `places` `[batch]` of a run and scales them."""
-    return Batch(scaled_images(images, run, run.indices[places]), mask)
+    labels = jnp.zeros(mask.shape, jnp.int32) if run.labels is None else run.labels[places]
+    return Batch(scaled_images(images, run, run.indices[places]), mask, labels)
 
 
 def scaled_images(images: Array, run: RunData, indices: Array) -> Array:

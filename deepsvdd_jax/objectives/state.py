@@ -1,0 +1,72 @@
+"""What a run carries from step to step, and a batch: what an objective reads and changes."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax import Array
+
+from deepsvdd_jax.configs import PhaseConfig
+from deepsvdd_jax.networks import Params, Statistics
+
+# Why a run was stopped for good: `TrainState.failure`.
+NOT_FAILED, NON_FINITE, NO_RADIUS = 0, 1, 2
+FAILURES = {
+    NON_FINITE: "the loss was not finite; lower the learning rate",
+    NO_RADIUS: "the radius of the soft boundary vanished; raise nu or the batch size",
+}
+
+
+class Hyperparameters(NamedTuple):
+    """Settings that may differ between the runs of one program; scalars, traced."""
+
+    nu: Array
+    weight_decay: Array
+    learning_rate: Array
+
+
+class TrainState(NamedTuple):
+    """All that changes while a run trains; arrays only.
+
+    Attributes:
+      params: dict with `encoder` and, where something is reconstructed, `decoder`.
+      statistics: running averages of the batch statistics, likewise.
+      optimizer_state: optax's.
+      center: `[rep_dim]`; zeros while an autoencoder trains.
+      squared_radius: R^2, scalar; 0 where there is none.
+      step: int32, steps taken.
+      epoch: int32, epochs finished.
+      active: bool; False once the run has stopped or failed, after which nothing changes.
+      failure: int32, one of `NOT_FAILED`, `NON_FINITE`, `NO_RADIUS`.
+    """
+
+    params: Params
+    statistics: Statistics
+    optimizer_state: Any
+    center: Array
+    squared_radius: Array
+    step: Array
+    epoch: Array
+    active: Array
+    failure: Array
+
+
+class Batch(NamedTuple):
+    """Training examples of one step.
+
+    Attributes:
+      images: float32 network input `[batch, ...]`.
+      mask: bool `[batch]`, False on padding.
+      labels: int32 `[batch]`, 0 unlabelled, 1 known to be normal, -1 known to be anomalous; None
+        is 0 for all.
+    """
+
+    images: Array
+    mask: Array
+    labels: Array | None = None
+
+
+def default_hyperparameters(phase: PhaseConfig) -> Hyperparameters:
+    """Returns the settings of a phase as scalars that can be stacked and vmapped."""
+    values = (phase.objective.nu, phase.weight_decay, phase.optimizer.learning_rate)
+    scalars: Any = map(np.float32, values)
+    return Hyperparameters(*scalars)
