@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import contextvars
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -126,8 +127,17 @@ def _our_timers(
 ) -> dict[int, Timer]:
     """Returns a timer for every width, all compiled at the same time."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
+        # A thread begins without the form of convolution that was asked for.
         made = {
-            width: pool.submit(training.our_timer, case, Program(width), 1, images, lone)
+            width: pool.submit(
+                contextvars.copy_context().run,
+                training.our_timer,
+                case,
+                Program(width),
+                1,
+                images,
+                lone,
+            )
             for width in widths
         }
         return {width: one.result() for width, one in made.items()}

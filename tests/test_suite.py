@@ -12,6 +12,7 @@ import pytest
 from benchmarks import rows, subjects, suite, training, ways
 from benchmarks.rows import Row
 from benchmarks.suite import Child, Plan
+from deepsvdd_jax.convolution import rule
 
 TINY = {"repeats": 1, "epochs": 1, "devices": 1}
 
@@ -178,8 +179,17 @@ def test_forms_and_precisions_run_on_any_device(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(suite, "FORMS", ("windows",))
     monkeypatch.setattr(suite, "FORMED_RUNS", 1)
     plan = Plan(("forms",), ("lenet", "mlp"), images=4, **TINY)
+    taken = []
+    make = training.our_timer
+
+    def watched(*parts: Any) -> training.Timer:
+        taken.append(rule.form_of(3, 1, 8, 8))
+        return make(*parts)
+
+    monkeypatch.setattr(training, "our_timer", watched)
     ((formed,),) = suite.measure_forms(plan, ways.budget_of(None))
     assert formed.what == "lenet one-class, 4 images, 1 run(s), windows" and formed.value > 0
+    assert taken == ["windows"]
     asked = []
 
     def run_child(kind: str, *arguments: str, variables: dict[str, str]) -> Child:
