@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from deepsvdd_jax.objectives import hypersphere_loss
     from deepsvdd_jax.recipes import NETWORKS, preset
     from deepsvdd_jax.runs import init_run, train_runs
+    from deepsvdd_jax.runs.program_cache import keep_compiled_programs
     from deepsvdd_jax.scoring import anomaly_scores
     from deepsvdd_jax.scoring.calibration import conformal_p_values
     from deepsvdd_jax.training import Batch, Hyperparameters, RunData, TrainState, train_step
@@ -78,6 +79,7 @@ _HOMES = {
         "init_run",
         "train_runs",
     ),
+    "deepsvdd_jax.runs.program_cache": ("keep_compiled_programs",),
     "deepsvdd_jax.scoring": ("anomaly_scores",),
     "deepsvdd_jax.scoring.calibration": ("conformal_p_values",),
     "deepsvdd_jax.training": (
@@ -116,6 +118,7 @@ __all__ = [
     "fit_detector",
     "hypersphere_loss",
     "init_run",
+    "keep_compiled_programs",
     "load_model",
     "network_from_module",
     "preset",

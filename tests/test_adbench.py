@@ -154,8 +154,9 @@ def test_our_estimator_is_compared_with_the_others(
     }
     change = [aurocs[name, "ours"] - aurocs[name, "knn"] for name in "abc"]
     wins, losses, difference = line.split()[4:7]
-    assert int(wins) == sum(one > 0 for one in change)
-    assert int(losses) == sum(one < 0 for one in change)
+    # Equal rankings may differ in the last bit of their AUROC.
+    assert int(wins) == sum(one > 1e-9 for one in change)
+    assert int(losses) == sum(one < -1e-9 for one in change)
     assert float(difference) == pytest.approx(100 * np.mean(change), abs=0.006)
 
 

@@ -25,6 +25,7 @@ from deepsvdd_jax.cli.commands import (
 )
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.io import atomic
+from deepsvdd_jax.runs import program_cache
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -267,7 +268,7 @@ def test_programs_are_kept_in_the_users_cache_or_nowhere(
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert environment.default_cache() == expected
+    assert program_cache.default_folder() == expected
 
 
 def test_a_cache_that_cannot_be_made_is_said(

@@ -12,7 +12,6 @@ import threading
 import time
 import traceback
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +28,7 @@ from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.io.archives import ModelError
+from deepsvdd_jax.runs import program_cache
 
 with lazily():
     from deepsvdd_jax import detectors
@@ -80,22 +80,9 @@ def define_flags() -> None:
     flags.DEFINE_enum("platform", "auto", ["auto", "cpu", "gpu", "tpu"], "where to compute")
     flags.DEFINE_string(
         "compilation_cache",
-        default_cache(),
+        program_cache.default_folder(),
         "folder that keeps compiled programs for the next call; empty = none",
     )
-
-
-def default_cache() -> str:
-    """Returns the folder that keeps compiled programs, in the user's cache; empty without a home.
-
-    A relative or empty `XDG_CACHE_HOME` counts as none, as its specification has it: the working
-    folder is no cache.
-    """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):
-        return os.path.join(base, "deepsvdd_jax")
-    has_home = os.environ.get("HOME") != "" and os.path.isabs(os.path.expanduser("~"))
-    return "~/.cache/deepsvdd_jax" if has_home else ""
 
 
 def start(command: ModuleType) -> None:
@@ -373,38 +360,12 @@ def _cores() -> int:
 
 
 def _keep_compiled_programs(cache: str) -> None:
-    # A program compiled for one processor must not be run on another that shares the home folder.
-    folder = paths.of_flag("compilation_cache", cache) / f"{host.machine()}-{_processor()}"
+    folder = paths.of_flag("compilation_cache", cache)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        program_cache.keep_compiled_programs(folder)
     except OSError as error:
-        print(f"compiled programs are not kept: {folder}: {error.strerror}", file=sys.stderr)
-        return
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-
-
-def processor_name() -> str:
-    """Returns the processor's own name where the system tells it (reads a system file)."""
-    named = [line.partition(":")[2] for line in _processor_lines() if line.startswith("model name")]
-    return named[0].strip() if named else host.processor() or host.machine()
-
-
-def _processor() -> str:
-    # Python's own hash of a string differs from process to process.
-    return f"{zlib.crc32(chr(10).join(_processor_lines()).encode()):08x}"
-
-
-def _processor_lines() -> list[str]:
-    """Returns what tells one kind of processor from another."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return [host.processor()]
-    lines = [line for line in text.splitlines() if line.startswith(("model name", "flags"))]
-    return lines[:2]
+        where = error.filename or folder
+        print(f"compiled programs are not kept: {where}: {error.strerror}", file=sys.stderr)
 
 
 def progress_bar(what: str, total: int, unit: str) -> tqdm:
@@ -463,7 +424,7 @@ def describe() -> dict[str, Any]:
         "device": {
             "platform": device.platform,
             "kind": device.device_kind,
-            "processor": processor_name(),
+            "processor": program_cache.processor_name(),
             "count": jax.local_device_count(),
             "cores": _cores(),
         },
