@@ -24,6 +24,7 @@ from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.detectors import columns
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import Network, build_network
+from deepsvdd_jax.networks.process import check_process
 from deepsvdd_jax.preprocessing import Preprocessing, Scaling, Whitening
 from deepsvdd_jax.runs import initialization, memory, streamed
 from deepsvdd_jax.scoring import calibration, metrics
@@ -98,6 +99,7 @@ def fit_detector(
       DataError: images that cannot be trained on.
       TrainingError: a member failed.
     """
+    check_process()
     values = network_values(images)
     _check_trainable(values)
     train, held_out = _split(config, values, groups)
@@ -402,6 +404,7 @@ def member_distances(model: Model, images: npt.ArrayLike) -> Scores:
 
     Arguments and errors are those of `score_images`.
     """
+    check_process()
     values = network_values(images)
     if values.shape[1:] != model.image_shape:
         raise DataError(

@@ -20,6 +20,7 @@ from deepsvdd_jax.detectors.features import (
     row_blocks,
     squared_distances,
 )
+from deepsvdd_jax.networks.process import check_process
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def _log_mean_kernels(
     Returns:
       float64 `[bandwidths, n]`.
     """
+    check_process()
     log_sums = _log_sums_on_device()
     centre = train.mean(axis=0)
     centred = train - centre

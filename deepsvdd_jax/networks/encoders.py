@@ -9,6 +9,7 @@ from deepsvdd_jax.configs import ConfigError, NetworkConfig
 from deepsvdd_jax.networks.base import ImageShape, Network, as_network, network_from_module
 from deepsvdd_jax.networks.decoders import Decoder, DenseDecoder, decoder_plan
 from deepsvdd_jax.networks.layers import Convolution, Dense, DenseBlock, without_padding
+from deepsvdd_jax.networks.process import check_process
 
 # The Theano code drops a fifth of the pixels where it drops half of everything else.
 _IMAGE_DROPOUT = 0.2
@@ -45,7 +46,6 @@ class _Encoder(nn.Module):
         return nn.Dropout(rate, deterministic=not train)(values) if rate else values
 
 
-@functools.lru_cache(maxsize=64)
 def build_network(config: NetworkConfig | nn.Module, image_shape: ImageShape) -> Network:
     """Returns the pure functions of a network for images of one shape.
 
@@ -56,7 +56,14 @@ def build_network(config: NetworkConfig | nn.Module, image_shape: ImageShape) ->
 
     Raises:
       ConfigError: the images do not fit the network.
+      RuntimeError: this process was forked after jax had started in its parent.
     """
+    check_process()
+    return _built(config, image_shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _built(config: NetworkConfig | nn.Module, image_shape: ImageShape) -> Network:
     if isinstance(config, nn.Module):
         return network_from_module(config, image_shape)
     check_image_shape(config, image_shape)

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from deepsvdd_jax import training
 from deepsvdd_jax.configs import BaseObjectiveConfig, OptimizerConfig, PhaseConfig, RunConfig
 from deepsvdd_jax.networks import Network, Params, build_network
+from deepsvdd_jax.networks.process import check_process
 from deepsvdd_jax.runs.mesh import check_data_devices, make_mesh, place
 from deepsvdd_jax.runs.phases import begin_training, init_params
 from deepsvdd_jax.runs.resident import IN_MEMORY, Engine, is_over
@@ -38,6 +39,7 @@ def init_run(key: Array, config: RunConfig, images: Array) -> TrainState:
       config: static, hashable; its pretraining is not run.
       images: float32 `[n, height, width, channels]` or `[n, features]`, network input, all normal.
     """
+    check_process()
     images = jnp.asarray(images, jnp.float32)
     network = build_network(config.network, tuple(images.shape[1:]))
     return _init_run(whole_run(key, config, images), images, config, network)
