@@ -11,7 +11,7 @@ from typing import Any, Literal
 from absl import flags
 
 from deepsvdd_jax import configs, recipes
-from deepsvdd_jax.cli import paths
+from deepsvdd_jax.cli import paths, unread
 from deepsvdd_jax.configs import (
     MOST_SEEDS,
     BaseObjectiveConfig,
@@ -178,6 +178,7 @@ def define_split_flags() -> None:
 
 def data_config(values: flags.FlagValues) -> DataConfig:
     """Builds the data configuration from parsed flags."""
+    unread.check_data(values)
     if values.data_dir is not None:
         paths.to_read("data_dir", values.data_dir)
     size = _integers("image_size", values.image_size)
@@ -230,6 +231,13 @@ def run_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int, .
     if error is not None and config.pretraining is not None:
         config = configs.replace_at(config, "pretraining.objective.reconstruction_error", error)
     return config
+
+
+def given(values: flags.FlagValues) -> list[tuple[str, str]]:
+    """Returns the flags of a run that were given, each with the place of its setting."""
+    others = (("network", "network"), ("pretrain_epochs", "pretraining"))
+    places = [(name, path) for name, path, _ in _SETTINGS]
+    return [(name, path) for name, path in (*others, *places) if values[name].value is not None]
 
 
 def given_in(values: flags.FlagValues, part: str) -> list[str]:

@@ -30,9 +30,11 @@ def autoencoder(
 
 def default_autoencoder(training: PhaseConfig) -> PhaseConfig:
     """Returns an autoencoder phase with the solver, length and batch size of a training phase."""
-    return dataclasses.replace(
-        training, objective=ObjectiveConfig(kind="reconstruction"), stop_below=None
-    )
+    objective = ObjectiveConfig(kind="reconstruction")
+    if isinstance(training.objective, ObjectiveConfig):
+        error = training.objective.reconstruction_error
+        objective = dataclasses.replace(objective, reconstruction_error=error)
+    return dataclasses.replace(training, objective=objective, stop_below=None)
 
 
 def without_pretraining(config: RunConfig) -> RunConfig:

@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from deepsvdd_jax import datasets
-from deepsvdd_jax.cli import environment, settings
+from deepsvdd_jax.cli import environment, settings, unread
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.configs import DetectorConfig
@@ -74,8 +74,10 @@ def main() -> None:
     environment.use_platform(values.platform, values.compilation_cache)
     dataset = datasets.load(settings.data_config(values))
     classes = settings.class_list(values.normal_classes, dataset)
+    run = settings.run_config(values, values.dataset, tuple(dataset.x_train.shape[1:]))
+    unread.check_settings(settings.given(values), run, {"deep_svdd": run}, keeps_radius=False)
     config = DetectorConfig(
-        run=settings.run_config(values, values.dataset, tuple(dataset.x_train.shape[1:])),
+        run=run,
         seeds=settings.seed_list(values.seeds),
         calibration_fraction=values.calibration_fraction,
         threshold_rule="conformal",

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax import datasets
-from deepsvdd_jax.cli import environment, paths, settings
+from deepsvdd_jax.cli import environment, paths, settings, unread
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.sweeps import plans
 from deepsvdd_jax.configs import ConfigError, DataConfig, DetectorConfig
@@ -270,8 +270,11 @@ def detector_config(values: flags.FlagValues, data: NormalData) -> DetectorConfi
     """Builds the configuration from parsed flags."""
     shape = tuple(data.images.shape[1:])
     conformal = values.threshold == "conformal"
+    run = settings.run_config(values, values.dataset, shape)
+    unread.check_settings(settings.given(values), run, {"deep_svdd": run}, keeps_radius=True)
+    unread.check_threshold(values)
     config = DetectorConfig(
-        run=settings.run_config(values, values.dataset, shape),
+        run=run,
         seeds=settings.seed_list(values.seeds),
         calibration_fraction=values.calibration_fraction,
         threshold_rule=values.threshold,

@@ -159,9 +159,17 @@ def missing_flags(values: flags.FlagValues, name: str, table: Table) -> dict[str
     asked = methods.split(",")
     if "ocsvm" not in asked:
         del wanted["selection"]
-    if "soft_boundary" not in asked:
-        wanted.pop("warm_up_epochs", None)
+    for flag in _unread(table, set(asked)):
+        wanted.pop(flag, None)
     return {flag: value for flag, value in wanted.items() if not values[flag].present}
+
+
+def _unread(table: Table, methods: set[str]) -> list[str]:
+    """Returns the table's settings that none of the methods reads."""
+    flags_of = [flag for flag, _ in table.settings]
+    if not methods & {"deep_svdd", "soft_boundary"}:
+        return [flag for flag in flags_of if "dcae" not in methods or "pretrain" not in flag]
+    return [] if "soft_boundary" in methods else ["warm_up_epochs"]
 
 
 def prepare(values: flags.FlagValues, name: str, team: Team) -> Work:

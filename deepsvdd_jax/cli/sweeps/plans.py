@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from deepsvdd_jax import configs, datasets, recipes
-from deepsvdd_jax.cli import environment, paths, settings
+from deepsvdd_jax.cli import environment, paths, settings, unread
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.sweeps import processes, shallow_settings, store
 from deepsvdd_jax.cli.sweeps.processes import ALONE, Team
@@ -92,6 +92,9 @@ def plan_on(
     shallow_settings.check(shallow_config, methods)
     _check_dcae(values, base, methods)
     run_configs = {name: method_config(name, base) for name in DEEP_METHODS if name in methods}
+    of_methods = {name: run_configs.get(name, base) for name in methods}
+    unread.check_flags(values, methods)
+    unread.check_settings(settings.given(values), base, of_methods, values.save_models)
     for config in run_configs.values():
         check_network(config, shape)
         runs.check_radius(config)

@@ -91,7 +91,11 @@ def _score(
     except ValueError as error:
         return name, {"failure": " ".join(str(error).split())}, None
     row: dict[str, Any] = deep.evaluate_scores(
-        result.test_scores, split.test_labels, result.train_scores, 0.99, result.test_indices
+        result.test_scores,
+        split.test_labels,
+        result.train_scores,
+        sweep.shallow.threshold_quantile,
+        result.test_indices,
     )
     row |= {
         "train_seconds": round(time.perf_counter() - started, 3),

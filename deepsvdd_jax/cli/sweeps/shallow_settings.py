@@ -31,6 +31,7 @@ class ShallowConfig:
       svm_gamma: likewise; None is 1 / (features x variance).
       kde_bandwidths: candidates of the kernel density; None is 20 from 2^-4.5 to 2^5.
       neighbors: of the nearest neighbors; None where that method is not asked for.
+      threshold_quantile: quantile of the training scores above which a score is anomalous.
     """
 
     selection: Literal["none", "paper"] = "none"
@@ -40,6 +41,7 @@ class ShallowConfig:
     svm_gamma: float | None = None
     kde_bandwidths: tuple[float, ...] | None = None
     neighbors: NeighborsConfig | None = None
+    threshold_quantile: float = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +109,7 @@ def read_config(
         svm_gamma=values.svm_gamma,
         kde_bandwidths=_floats("kde_bandwidths", values.kde_bandwidths),
         neighbors=NeighborsConfig(values.knn_neighbors, values.knn_distance, base.preprocessing),
+        threshold_quantile=base.threshold_quantile,
     )
     try:
         for method in METHODS:
@@ -115,9 +118,6 @@ def read_config(
         raise ConfigError(str(error)) from None
     if "knn" in methods:
         return config
-    for name in ("knn_neighbors", "knn_distance"):
-        if values[name].present:
-            raise ConfigError(f"--{name} is for knn; add it to --methods")
     return dataclasses.replace(config, neighbors=None)
 
 

@@ -205,6 +205,9 @@ def setting_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> l
     # Settings that were written before one was added hold what that meant then.
     for name in ("deep_svdd", "soft_boundary", "dcae"):
         one[name], other[name] = _as_now(one.get(name)), _as_now(other.get(name))
+    for side in (one, other):
+        if isinstance(side.get("shallow"), Mapping):
+            side["shallow"] = {"threshold_quantile": 0.99, **side["shallow"]}
     # A method that only one side has is an extension, not a difference.
     for name in ("deep_svdd", "soft_boundary", "dcae", "knn"):
         if one.get(name) is None or other.get(name) is None:

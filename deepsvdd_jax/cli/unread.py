@@ -1,0 +1,284 @@
+"""Flags that nothing reads: refused by name, because a flag without effect misleads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from absl import flags
+
+from deepsvdd_jax.configs import (
+    ConfigError,
+    NetworkConfig,
+    ObjectiveConfig,
+    PhaseConfig,
+    RunConfig,
+)
+
+# Methods whose networks are trained; `dcae` is the autoencoder phase by itself.
+_DEEP = ("deep_svdd", "soft_boundary", "dcae")
+_SHALLOW = ("ocsvm", "kde", "isolation_forest", "knn")
+
+# Flags of a sweep that are no settings of a run, and the methods that read them.
+_METHODS_OF = {
+    "save_models": _DEEP,
+    "evaluate_every": _DEEP,
+    "pca": _SHALLOW,
+    "selection": ("ocsvm",),
+    "svm_nu": ("ocsvm",),
+    "svm_gamma": ("ocsvm",),
+    "kde_bandwidths": ("kde",),
+    "knn_neighbors": ("knn",),
+    "knn_distance": ("knn",),
+}
+
+
+class Need(NamedTuple):
+    """When a setting is read, and what to say where it is not."""
+
+    holds: Callable[[RunConfig, PhaseConfig], bool]
+    reason: str
+
+
+def _is_soft(_: RunConfig, phase: PhaseConfig) -> bool:
+    return phase.objective.kind == "soft-boundary"
+
+
+def _takes_a_mean(_: RunConfig, phase: PhaseConfig) -> bool:
+    return not phase.objective.is_autoencoder and phase.objective.center_init == "mean"
+
+
+def _has_center(_: RunConfig, phase: PhaseConfig) -> bool:
+    return not phase.objective.is_autoencoder
+
+
+_NO_CENTER = "an autoencoder has no center"
+
+
+def _soft_with(*rules: str) -> Callable[[RunConfig, PhaseConfig], bool]:
+    def holds(_: RunConfig, phase: PhaseConfig) -> bool:
+        objective = phase.objective
+        if not isinstance(objective, ObjectiveConfig) or objective.kind != "soft-boundary":
+            return False
+        return objective.radius_rule in rules
+
+    return holds
+
+
+def _has_milestone(_: RunConfig, phase: PhaseConfig) -> bool:
+    return any(epoch < phase.epochs for epoch in phase.optimizer.milestones)
+
+
+def _decays(_: RunConfig, phase: PhaseConfig) -> bool:
+    start = phase.optimizer.decay_after_epoch
+    return start is not None and start + 1 < phase.epochs
+
+
+def _normalizes(network: NetworkConfig) -> bool:
+    dense = bool(network.hidden) and network.hidden_style == "batch_norm"
+    return bool(network.stages) and (network.batch_norm or dense)
+
+
+def _activates(network: NetworkConfig) -> bool:
+    return bool(network.stages or network.hidden)
+
+
+def _has_two_decoders(config: RunConfig, _: PhaseConfig) -> bool:
+    network = config.network
+    two = ("cifar10_lenet", "cifar10_lenet_deep", "gtsrb_lenet")
+    differ = network.decoder_layout in two or network.initializer == "torch"
+    return config.needs_decoder and bool(network.stages) and differ
+
+
+_CONVOLUTIONS = "the network has no convolution"
+
+# Settings that are not read always, by their place in a phase or in a `RunConfig`.
+_NEEDS: dict[str, Need] = {
+    "objective.radius_rule": Need(_is_soft, "it is of the objective soft-boundary"),
+    "objective.warm_up_epochs": Need(
+        _soft_with("quantile", "block-coordinate"),
+        "it is of the objective soft-boundary with radius_rule quantile or block-coordinate",
+    ),
+    "objective.radius_every": Need(
+        _soft_with("block-coordinate"),
+        "it is of the objective soft-boundary with radius_rule=block-coordinate",
+    ),
+    "objective.radius_rate": Need(
+        _soft_with("gradient"), "it is of the objective soft-boundary with radius_rule=gradient"
+    ),
+    "objective.center_init": Need(_has_center, _NO_CENTER),
+    "objective.center_rule": Need(_has_center, _NO_CENTER),
+    "objective.reconstruction_penalty": Need(_has_center, "it is of an objective with a center"),
+    "objective.center_batches": Need(_takes_a_mean, "the center is no mean of batches"),
+    "objective.center_floor": Need(_takes_a_mean, "the center is no mean of batches"),
+    "objective.statistics_first": Need(
+        lambda config, _: _normalizes(config.network), "the network has no batch normalisation"
+    ),
+    "objective.reconstruction_error": Need(
+        lambda config, _: config.needs_decoder,
+        "nothing is reconstructed; it needs pretrain_epochs, reconstruction_penalty or dcae",
+    ),
+    "optimizer.momentum": Need(
+        lambda _, phase: phase.optimizer.name in ("momentum", "nesterov"),
+        "it is of the optimizers momentum and nesterov",
+    ),
+    "optimizer.rho": Need(
+        lambda _, phase: phase.optimizer.name in ("rmsprop", "adadelta"),
+        "it is of the optimizers rmsprop and adadelta",
+    ),
+    "optimizer.milestones": Need(
+        lambda config, phase: not phase.optimizer.milestones or _has_milestone(config, phase),
+        "training ends before the first of them",
+    ),
+    "optimizer.drop_factor": Need(_has_milestone, "training ends before any milestone"),
+    "optimizer.decay_after_epoch": Need(_decays, "training ends before it"),
+    "weight_decay_factor": Need(lambda _, phase: phase.weight_decay > 0, "weight_decay is 0"),
+    "network.kernel_size": Need(lambda config, _: not config.network.is_dense, _CONVOLUTIONS),
+    "network.padding": Need(lambda config, _: not config.network.is_dense, _CONVOLUTIONS),
+    "network.batch_norm": Need(lambda config, _: not config.network.is_dense, _CONVOLUTIONS),
+    "network.activation": Need(
+        lambda config, _: _activates(config.network), "the network has no layer that has one"
+    ),
+    "network.leaky_slope": Need(
+        lambda config, _: _activates(config.network) and config.network.activation == "leaky_relu",
+        "no layer of the network has a leaky ReLU",
+    ),
+    "network.affine": Need(
+        lambda config, _: _normalizes(config.network), "the network has no batch normalisation"
+    ),
+    "network.decoder": Need(_has_two_decoders, "the network has one decoder, or none is trained"),
+    "network.dropout_on": Need(
+        lambda config, _: config.network.dropout > 0 and not config.network.is_dense,
+        "it is of convolutions with a dropout above 0",
+    ),
+    "preprocessing.zca_epsilon": Need(lambda config, _: config.preprocessing.zca, "zca is off"),
+    "preprocessing.min_max": Need(
+        lambda config, _: not config.preprocessing.standardize, "standardize takes its place"
+    ),
+    "first_layer": Need(
+        lambda config, _: config.initial_model is None, "initial_model brings the weights along"
+    ),
+}
+
+
+def why_unread(
+    path: str, method: str, base: RunConfig, config: RunConfig, keeps_radius: bool
+) -> str | None:
+    """Returns why a method does not read a setting; None where it does.
+
+    Args:
+      path: of the setting in a `RunConfig`.
+      method: that is asked for.
+      base: what the flags say.
+      config: of the method, which a DCAE has without the training phase.
+      keeps_radius: whether a model is kept, whose radius follows from nu in any case.
+    """
+    if path == "threshold_quantile":
+        return None
+    phase, rest = config.training, path
+    if method not in _DEEP:
+        if method != "knn" or not path.startswith("preprocessing."):
+            return f"{method} does not read it"
+        return _reason(path, base, base.training)
+    if method == "dcae":
+        if base.pretraining is not None and path == "training.objective.reconstruction_error":
+            return None
+        if path.startswith("training.") and not _of_dcae(path, base):
+            return "dcae is the autoencoder, which does not read it"
+        rest = path.removeprefix("pretraining.").removeprefix("training.")
+        return _reason(rest, config, phase)
+    if path == "training.objective.kind" and method == "soft_boundary":
+        return "soft_boundary has its own"
+    if path == "training.objective.nu":
+        return None if keeps_radius or _is_soft(config, phase) else _NU
+    if path.startswith("pretraining.") and config.pretraining is not None:
+        phase = config.pretraining
+    rest = path.removeprefix("pretraining.").removeprefix("training.")
+    return _reason(rest, config, phase)
+
+
+_NU = "it is of the objective soft-boundary (of one-class, of the radius of saved models alone)"
+
+
+def _of_dcae(path: str, base: RunConfig) -> bool:
+    """Whether an autoencoder without settings of its own takes a setting of the training phase."""
+    if base.pretraining is not None:
+        return False
+    own = path in ("training.objective.reconstruction_error",)
+    return own or not (path.startswith("training.objective.") or path == "training.stop_below")
+
+
+def _reason(rest: str, config: RunConfig, phase: PhaseConfig) -> str | None:
+    need = _NEEDS.get(rest)
+    return None if need is None or need.holds(config, phase) else need.reason
+
+
+def check_settings(
+    given: Iterable[tuple[str, str]],
+    base: RunConfig,
+    methods: dict[str, RunConfig],
+    keeps_radius: bool,
+) -> None:
+    """Refuses settings that no method reads.
+
+    Args:
+      given: flags that were given, each with the place of its setting.
+      base: what the flags say.
+      methods: those that are asked for, each with its configuration (baselines: `base`).
+      keeps_radius: see `why_unread`.
+
+    Raises:
+      ConfigError: names the flag and says why it has no effect.
+    """
+    for name, path in given:
+        reasons = [
+            why_unread(path, method, base, config, keeps_radius)
+            for method, config in methods.items()
+        ]
+        if None not in reasons:
+            raise ConfigError(f"--{name} has no effect here: {reasons[0]}")
+
+
+def check_flags(values: flags.FlagValues, methods: tuple[str, ...]) -> None:
+    """Refuses flags of a sweep that none of its methods reads.
+
+    Raises:
+      ConfigError: names the flag and the methods that it is for.
+    """
+    for name, readers in _METHODS_OF.items():
+        if values[name].value != values[name].default and not set(readers) & set(methods):
+            raise ConfigError(
+                f"--{name} has no effect here: it is for {', '.join(readers)}; add one to --methods"
+            )
+    for name in ("svm_nu", "svm_gamma"):
+        if values[name].value != values[name].default and values.selection == "paper":
+            raise ConfigError(f"--{name} has no effect here: selection=paper chooses it")
+
+
+def check_data(values: flags.FlagValues) -> None:
+    """Refuses flags of the data that the data set does not read.
+
+    Raises:
+      ConfigError: names the flag and the data sets that it is for.
+    """
+    for name, readers in (("image_size", ("folder", "gtsrb")), ("channels", ("folder",))):
+        if values[name].value is not None and values.dataset not in readers:
+            raise ConfigError(
+                f"--{name} has no effect here: it is for --dataset={' or '.join(readers)}"
+            )
+
+
+def check_threshold(values: flags.FlagValues) -> None:
+    """Refuses flags of another rule for the threshold than the one that is asked for.
+
+    Raises:
+      ConfigError: names the flag and the rule that it is of.
+    """
+    rules = {
+        "threshold_quantile": "quantile",
+        "false_alarm_rate": "conformal",
+        "contamination": "contamination",
+    }
+    for name, rule in rules.items():
+        if values[name].value != values[name].default and values.threshold != rule:
+            raise ConfigError(f"--{name} has no effect here: it is of --threshold={rule}")
