@@ -211,14 +211,24 @@ def stop_signals() -> Iterator[Callable[[], None]]:
 def parse_flags(arguments: list[str]) -> list[str]:
     """Parses the command line; leaves with exit code 2 and one line if it is wrong, and with 0
     after an explanation of every flag where `--help` asks for it, or after `--version`."""
-    if _HELP.intersection(arguments[1:]):
+    if asks_for_help(arguments[1:]):
         sys.exit(exit_code(lambda: print(explain_flags(arguments[0])), []))
-    if _VERSION.intersection(arguments[1:]):
+    if asks_for_version(arguments[1:]):
         sys.exit(exit_code(lambda: print(explain_version()), []))
     try:
         return flags.FLAGS(arguments)
     except flags.Error as error:
         sys.exit(_explain(2, error))
+
+
+def asks_for_help(arguments: list[str]) -> bool:
+    """Whether some argument asks what the flags mean."""
+    return bool(_HELP.intersection(arguments))
+
+
+def asks_for_version(arguments: list[str]) -> bool:
+    """Whether some argument asks for the versions."""
+    return bool(_VERSION.intersection(arguments))
 
 
 def explain_version() -> str:
