@@ -1,0 +1,65 @@
+"""Every example runs from a folder of a user's own and prints what it says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def output_of(path: Path, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, path],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(folder.iterdir()) == [], "an example leaves files behind"
+    return done.stdout
+
+
+def numbers(text: str) -> list[float]:
+    return [float(found) for found in re.findall(r"\d+\.\d+", text)]
+
+
+def test_they_are_numbered_without_a_gap() -> None:
+    assert [path.stem[:2] for path in EXAMPLES] == [f"{n:02}" for n in range(1, len(EXAMPLES) + 1)]
+
+
+def test_digits_of_one_class_are_told_from_the_others(tmp_path: Path) -> None:
+    alone, _, together = numbers(output_of(EXAMPLES[0], tmp_path))
+    assert 0.9 < alone <= together <= 1.0
+
+
+def test_rows_without_what_ties_their_columns_are_found(tmp_path: Path) -> None:
+    alarms, asked, found, *_ = numbers(output_of(EXAMPLES[1], tmp_path))
+    assert asked == 0.05 and alarms < 0.15 < 0.5 < found
+
+
+def test_scratched_stripes_are_above_the_threshold(tmp_path: Path) -> None:
+    scratched, new = numbers(output_of(EXAMPLES[2], tmp_path))
+    assert new < 0.3 < scratched
+
+
+def test_a_memory_map_is_streamed(tmp_path: Path) -> None:
+    losses = numbers(output_of(EXAMPLES[3], tmp_path))
+    assert len(losses) == 4 and losses[0] > losses[1] and losses[2] > losses[3]
+
+
+def test_an_objective_of_ones_own_tells_anomalies(tmp_path: Path) -> None:
+    inside, outside = numbers(output_of(EXAMPLES[4], tmp_path))
+    assert outside > 3 * inside
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_says_how_it_is_called(path: Path) -> None:
+    assert f"python examples/{path.name}" in path.read_text(encoding="utf-8")
