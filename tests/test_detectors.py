@@ -121,7 +121,9 @@ def test_progress_ends_with_all_epochs() -> None:
         on_progress=lambda done, total: told.append((done, total)),
         on_compiled=lambda done, total: compiled.append((done, total)),
     )
-    assert told == [(5, 7), (7, 7)]
+    # The first report comes after an epoch; how many there are is a matter of time.
+    assert told[0] == (1, 7) and told[-1] == (7, 7)
+    assert sorted(set(told)) == told
     # First state, epochs, end.
     assert compiled[0] == (0, 3) and compiled[-1] == (3, 3)
 

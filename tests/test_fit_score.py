@@ -493,3 +493,15 @@ def test_export_writes_what_exports_makes(
     assert commands.export(f"--model={model}", f"--out={out}", "--platforms=cpu") == 0
     assert "float32 [n, 12, 12, 3] to scores [n]" in capsys.readouterr().out
     assert out.stat().st_size > 1000
+
+
+def test_fit_says_what_it_trains_on_and_where_before_it_does(
+    commands: SimpleNamespace, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    model = f"--model={tmp_path / 'model'}"
+    assert commands.fit(f"--data_dir={parts / 'good'}", model, *RATE, *QUICK) == 0
+    said = capsys.readouterr().err
+    line = "40 normal samples of 12 x 12 x 3; 2 members, 3 epochs each, on "
+    assert line in said and "device" in said
+    assert said.index(line) < said.index("fit:")

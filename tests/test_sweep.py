@@ -186,7 +186,10 @@ def test_parts_trained_elsewhere_are_copied_in(
     for name in ("rows", "scores", "history", "models"):
         shutil.copytree(other / name, first / name, dirs_exist_ok=True)
     assert command(*SMALL, f"--out={first}", "--save_models") == 0
-    assert "0 to go" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "0 to go" in said
+    last = f"written to {first}; as a page: python -m experiments.report --out={first}"
+    assert said.splitlines()[-1] == last
     together = [row for row in read_csv(swept / "runs.csv") if row["normal_class"] in "01"]
     assert read_csv(first / "runs.csv") == together and len(together) == 4
     assert [row["runs"] for row in read_csv(first / "summary.csv")] == ["2", "2", "4"]

@@ -424,6 +424,15 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def devices_in_words() -> str:
+    """Returns how many devices of which kind there are, as `2 devices (cpu)`."""
+    import jax
+
+    kinds = sorted({device.device_kind for device in jax.local_devices()})
+    count = jax.local_device_count()
+    return f"{count} device{'s' if count > 1 else ''} ({', '.join(kinds)})"
+
+
 def describe() -> dict[str, Any]:
     """Returns the versions of the packages and the devices, for `config.json`."""
     import jax

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable
 
 import jax
@@ -29,6 +30,9 @@ from deepsvdd_jax.runs.state import (
     whole_run,
 )
 from deepsvdd_jax.training import RunData, TrainState
+
+# A chunk that takes longer is not lengthened.
+_SECONDS_PER_REPORT = 0.5
 
 
 def init_run(key: Array, config: RunConfig, images: Array) -> TrainState:
@@ -80,7 +84,7 @@ def train_runs(
         `run` unless it is None.
       engine: where the images are; see `streaming.engine` for sets that do not fit a device.
       epochs_per_call: epochs of a chunk, `MOST_EPOCHS_PER_CALL` at most.
-      on_progress: called after every chunk.
+      on_progress: called after every chunk; the first ones are shorter.
       on_compiled: called about once a second while programs are compiled, with how many are done
         and of how many.
 
@@ -111,10 +115,15 @@ def train_runs(
     parts = (config, network, mesh, engine.share(mesh, pool, test_pool), place(mesh, runs))
     engine.compile(*parts, on_compiled)
     progress = engine.begin(*parts)
+    # The first report comes after an epoch, later ones about as often as they are looked at.
+    wanted = epochs_per_call if on_progress is None else 1
     while not is_over(config, progress):
-        progress = engine.advance(*parts, progress, epochs_per_call)
+        started = time.perf_counter()
+        progress = engine.advance(*parts, progress, wanted)
         if on_progress is not None:
             on_progress(progress)
+        if time.perf_counter() - started < _SECONDS_PER_REPORT:
+            wanted = min(2 * wanted, epochs_per_call)
     return engine.end(*parts, progress), progress
 
 

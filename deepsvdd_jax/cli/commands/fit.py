@@ -106,6 +106,7 @@ def main() -> None:
     data = load_normal(data_config, values.normal_class, values.skip_unreadable)
     config = detector_config(values, data)
     groups = None if values.groups is None else group_labels(data.names, values.groups)
+    print(announce(config, data), file=sys.stderr)
     with environment.progress_bar("fit", _epochs(config), "epoch") as bar:
         model, _ = detectors.fit_detector(
             config,
@@ -120,6 +121,15 @@ def main() -> None:
     print(describe(model))
     if len(data.test_images):
         print(describe_test(model, data))
+
+
+def announce(config: DetectorConfig, data: NormalData) -> str:
+    """Returns a line that says what is to be trained, on what, and where."""
+    shape = " x ".join(map(str, data.images.shape[1:]))
+    return (
+        f"{len(data.images)} normal samples of {shape}; {len(config.seeds)} members, "
+        f"{_epochs(config)} epochs each, on {environment.devices_in_words()}"
+    )
 
 
 def load_normal(

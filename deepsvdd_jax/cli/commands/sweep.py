@@ -150,6 +150,10 @@ def _write_tables(sweep: Sweep, rows: dict[RunName, files.Row]) -> None:
         print(text)
     for line in tables.outside_lines(rows):
         print(line)
+    print(
+        f"written to {sweep.out}; as a page: python -m experiments.report --out={sweep.out}",
+        file=sys.stderr,
+    )
 
 
 def _report_failures(owners: dict[RunName, int], rows: dict[RunName, files.Row]) -> None:
