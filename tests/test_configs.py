@@ -316,14 +316,6 @@ def test_replace_at_and_value_at() -> None:
         training=PhaseConfig(optimizer=OptimizerConfig(learning_rate=0.5)),
     )
     assert config == RunConfig(pretraining=AUTOENCODER), "the original stays as it is"
-    assert configs.value_at(changed, "training.optimizer.learning_rate") == 0.5
-    assert configs.value_at(changed, "pretraining.epochs") == 2
-    assert configs.value_at(changed, "network") == NetworkConfig()
-
-
-def test_value_at_below_a_missing_parent_is_none() -> None:
-    assert configs.value_at(RunConfig(), "pretraining") is None
-    assert configs.value_at(RunConfig(), "pretraining.optimizer.name") is None
 
 
 def test_replace_at_checks_the_value() -> None:

@@ -112,23 +112,6 @@ def test_summary_of_scores():
     assert metrics.summarize_scores([4.0, 1.0, 2.0, 9.0]) == (1.0, 9.0, 4.0, 3.0)
 
 
-def test_ensemble_is_the_mean_of_scores_in_units_of_the_training_mean():
-    scores = [np.array([1.0, 4.0]), np.array([30.0, 10.0])]
-    training = [np.array([1.0, 3.0]), np.array([5.0, 15.0, 10.0])]
-    np.testing.assert_allclose(metrics.normalized_scores(scores[0], training[0]), [0.5, 2.0])
-    np.testing.assert_allclose(metrics.ensemble_scores(scores, training), [1.75, 1.5])
-
-
-def test_ensemble_does_not_depend_on_the_scale_of_a_run():
-    generator = np.random.default_rng(1)
-    scores, training = generator.random((3, 10)), generator.random((3, 20))
-    scales = np.array([[1.0], [1e-6], [1e6]])
-    np.testing.assert_allclose(
-        metrics.ensemble_scores(list(scores * scales), list(training * scales)),
-        metrics.ensemble_scores(list(scores), list(training)),
-    )
-
-
 def test_mean_and_std_over_runs():
     mean, std, count = metrics.mean_and_std([1.0, 3.0, float("nan"), 8.0])
     assert (mean, count) == (4.0, 3)
@@ -159,11 +142,6 @@ def test_mean_and_std_of_no_finished_run(values):
         (lambda: metrics.training_threshold([np.nan]), "train_scores holds 1"),
         (lambda: metrics.training_threshold([1.0], 99), r"\[0, 1\]"),
         (lambda: metrics.summarize_scores([]), "empty"),
-        (lambda: metrics.normalized_scores([1.0], [0.0, 0.0]), "positive and finite, got 0.0"),
-        (lambda: metrics.normalized_scores([1.0], [-1.0]), "positive"),
-        (lambda: metrics.ensemble_scores([], []), "at least one run"),
-        (lambda: metrics.ensemble_scores([[1.0]], [[1.0], [1.0]]), "1 runs but .* 2 runs"),
-        (lambda: metrics.ensemble_scores([[1.0], [1.0, 2.0]], [[1.0], [1.0]]), "differing"),
         (lambda: metrics.mean_and_std([[1.0]]), "one-dimensional"),
     ],
 )

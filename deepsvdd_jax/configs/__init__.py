@@ -27,7 +27,6 @@ from deepsvdd_jax.configs.serialization import (
     replace_at,
     to_dict,
     to_json,
-    value_at,
 )
 
 __all__ = [
@@ -57,5 +56,4 @@ __all__ = [
     "replace_at",
     "to_dict",
     "to_json",
-    "value_at",
 ]

@@ -137,15 +137,6 @@ def replace_at(config: Config, path: str, value: Any) -> Config:
     return dataclasses.replace(typing.cast(Any, config), **{head: value})
 
 
-def value_at(config: Any, path: str) -> Any:
-    """Returns the setting at a dotted path; None where a parent on the way is None."""
-    for name in path.split("."):
-        if config is None:
-            return None
-        config = getattr(config, name)
-    return config
-
-
 def differences(first: Any, second: Any, where: str = "") -> list[str]:
     """Returns one line for each setting in which two nested dicts differ."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):

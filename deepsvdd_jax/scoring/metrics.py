@@ -6,7 +6,6 @@ float64 by numpy and scikit-learn. Unusable input raises a `ValueError` of one l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -169,56 +168,6 @@ def summarize_scores(scores: npt.ArrayLike) -> ScoreSummary:
     return ScoreSummary(
         float(values.min()), float(values.max()), float(values.mean()), float(np.median(values))
     )
-
-
-def normalized_scores(scores: npt.ArrayLike, train_scores: npt.ArrayLike) -> FloatArray:
-    """Scores in units of the mean training score of the same run.
-
-    Runs differ in the scale of their scores; in this unit they can be averaged.
-
-    Args:
-      scores: `[n]`, not negative (a squared distance, never d − R²).
-      train_scores: `[n_train]` of the same run and the same kind.
-
-    Returns:
-      float64 `[n]`.
-
-    Raises:
-      ValueError: a score that is not finite, or a mean training score that is not positive.
-    """
-    values = _finite(scores, "scores")
-    mean = float(_finite(train_scores, "train_scores").mean())
-    if not (np.isfinite(mean) and mean > 0):
-        raise ValueError(f"the mean of train_scores must be positive and finite, got {mean}")
-    return values / mean
-
-
-def ensemble_scores(
-    scores: Sequence[npt.ArrayLike], train_scores: Sequence[npt.ArrayLike]
-) -> FloatArray:
-    """Mean over runs of the normalised scores: one scorer out of many seeds.
-
-    Args:
-      scores: one `[n]` a run, for the same points in the same order.
-      train_scores: one `[n_train]` a run.
-
-    Returns:
-      float64 `[n]`.
-
-    Raises:
-      ValueError: no runs, sequences or runs of differing length, or as `normalized_scores`.
-    """
-    if len(scores) == 0:
-        raise ValueError("an ensemble needs the scores of at least one run")
-    if len(scores) != len(train_scores):
-        raise ValueError(
-            f"scores of {len(scores)} runs but training scores of {len(train_scores)} runs"
-        )
-    members = [normalized_scores(*run) for run in zip(scores, train_scores, strict=True)]
-    lengths = {len(member) for member in members}
-    if len(lengths) > 1:
-        raise ValueError(f"the runs scored differing numbers of points: {sorted(lengths)}")
-    return np.asarray(np.mean(members, axis=0))
 
 
 def mean_and_std(values: npt.ArrayLike) -> MeanStd:
