@@ -101,7 +101,9 @@ def rank_figure(names: Sequence[str], aurocs: Floats, level: float = 0.05) -> Fi
         axis.annotate(
             f"{names[detector]}  {means[detector]:.2f}",
             (means[detector], -1 - place),
-            xytext=(4, 0),
+            # To the left, where no mark of a better detector reaches down so far.
+            xytext=(-4, 0),
+            ha="right",
             textcoords="offset points",
             va="center",
             fontsize=8,
@@ -119,7 +121,7 @@ def rank_figure(names: Sequence[str], aurocs: Floats, level: float = 0.05) -> Fi
 
 
 def _style_ranks(axis: Axes, detectors: int, groups: int) -> None:
-    axis.set_xlim(1, detectors + 1.6)
+    axis.set_xlim(0, detectors + 0.3)
     axis.set_ylim(-detectors - 0.7, 0.6 + 0.4 * groups)
     axis.set_yticks([])
     axis.set_xticks(range(1, detectors + 1))

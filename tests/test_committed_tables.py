@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = sorted((ROOT / "results" / "published").iterdir())
 TABLES = [folder for folder in FOLDERS if publish.has_marks(folder)]
 COMPARISONS = [folder for folder in FOLDERS if (folder / "comparison.csv").exists()]
+# Of `benchmarks.adbench`.
+DETECTORS = [folder for folder in FOLDERS if (folder / "sets.json").exists()]
 
 
 def cells_of(path: Path) -> list[dict[str, str]]:
@@ -31,8 +33,9 @@ def documents() -> str:
     return (ROOT / "docs" / "results.md").read_text() + (ROOT / "README.md").read_text()
 
 
-def test_every_folder_is_a_table_or_a_comparison() -> None:
-    assert sorted(TABLES + COMPARISONS) == FOLDERS and TABLES and COMPARISONS
+def test_every_folder_is_of_one_kind() -> None:
+    kinds = (TABLES, COMPARISONS, DETECTORS)
+    assert sorted(sum(kinds, [])) == FOLDERS and all(kinds)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -44,7 +47,7 @@ def test_a_folder_is_small_documented_and_tells_no_path(folder: Path, documents:
             assert not re.search(r'(^|["\s,])/\w+/', path.read_text()), path
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", TABLES + COMPARISONS, ids=lambda folder: folder.name)
 def test_settings_name_what_the_runs_have(folder: Path) -> None:
     settings = json.loads((folder / "config.json").read_text())
     runs = cells_of(folder / "runs.csv")
@@ -108,3 +111,23 @@ def test_a_comparison_is_what_its_runs_and_the_documents_say(folder: Path, docum
             for label, aurocs in of_classes.items()
         ]
         assert line["change"] == f"{np.mean(changes):+.2f}"
+
+
+@pytest.mark.parametrize("folder", DETECTORS, ids=lambda folder: folder.name)
+def test_detectors_over_tables_are_what_their_runs_and_the_documents_say(folder: Path) -> None:
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in cells_of(folder / "runs.csv"):
+        found[run["detector"]][run["set"]].append(float(run["auroc"]))
+    means = {name: [np.mean(aurocs) for aurocs in sets.values()] for name, sets in found.items()}
+    lines = {line["detector"]: line for line in cells_of(folder / "summary.csv")}
+    assert lines.keys() == means.keys()
+    document = (ROOT / "docs" / "tabular.md").read_text()
+    for name, of_sets in means.items():
+        line = lines[name]
+        assert line["AUROC"] == percent(np.mean(of_sets))
+        assert f"| {line['AUROC']} | {line['rank']} |" in document
+        if name != "ours":
+            change = np.subtract(means["ours"], of_sets)
+            assert line["difference"] == f"{100 * np.mean(change):+.2f}"
+            assert int(line["ours wins"]) == np.sum(change > 1e-9)
+            assert int(line["loses"]) == np.sum(change < -1e-9)
