@@ -305,7 +305,7 @@ def test_from_json_of_any_one_setting(data: st.DataObject, kind: type) -> None:
 # --- single settings ----------------------------------------------------------------------------
 
 
-def test_replace_at_and_value_at() -> None:
+def test_replace_at_replaces_one_setting() -> None:
     config = RunConfig(pretraining=AUTOENCODER)
     changed = configs.replace_at(config, "training.optimizer.learning_rate", 0.5)
     changed = configs.replace_at(changed, "pretraining.epochs", 2)
