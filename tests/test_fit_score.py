@@ -100,6 +100,20 @@ def test_a_folder_is_fitted_and_scored(
     assert loaded.summary["calibration_samples"] == 8 and len(loaded.center) == 2
 
 
+def test_a_small_set_gets_the_rate_that_it_carries_and_is_told(
+    commands: SimpleNamespace, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    assert commands.fit(f"--data_dir={parts / 'good'}", f"--model={model}", *QUICK) == 0
+    loaded = models.load_model(model)
+    # A fifth of 40 is held out; with 8 scores the largest bounds a ninth of the normals.
+    assert loaded.summary["alarm_rate"] == 1 / 9
+    assert loaded.threshold == loaded.calibration_scores.max()
+    said = capsys.readouterr().err
+    assert "8 held-out samples carry a false-alarm rate of 0.111" in said
+    assert "--calibration_fraction" in said
+
+
 def test_images_of_a_group_are_held_out_together(
     commands: SimpleNamespace, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -372,7 +386,7 @@ def bad_inputs(parts: Path, model: Path, tmp_path: Path) -> dict[str, tuple[str,
                 *QUICK,
             ),
         ),
-        "needs at least 99": ("fit", (fresh, good, *QUICK)),
+        "needs at least 99": ("fit", (fresh, good, "--false_alarm_rate=0.01", *QUICK)),
         "line 3": ("fit", (fresh, "--dataset=csv", f"--data_dir={tmp_path}/hole.csv", *QUICK)),
         "alarm_rate is 1.5": ("fit", (fresh, good, "--false_alarm_rate=1.5", *QUICK)),
         "platforms": ("export", (f"--model={model}", "--platforms=abacus")),

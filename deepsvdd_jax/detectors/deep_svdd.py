@@ -36,6 +36,8 @@ History = dict[str, dict[str, npt.NDArray[Any]]]
 """By phase and name of `training.EpochInfo`: `[members, epochs, ...]`; where `ran` is False, a
 member had stopped and the other values mean nothing."""
 
+DEFAULT_ALARM_RATE = 0.01
+
 # Of one call that scores: steps of a device, and bytes of its images.
 _MOST_BATCHES_PER_CALL = 32
 _BYTES_PER_CALL = 1 << 25
@@ -124,6 +126,12 @@ def held_out_count(calibration_fraction: float, count: int) -> int:
     """Returns how many of `count` samples are held out of training: at least one of a share that
     is not 0."""
     return max(1, round(calibration_fraction * count)) if calibration_fraction else 0
+
+
+def default_alarm_rate(calibration_fraction: float, count: int) -> float:
+    """Returns the false-alarm rate of a threshold that nobody set a rate for: 1 %, or the lowest
+    that the samples held out of `count` carry, 1 / (held out + 1)."""
+    return max(DEFAULT_ALARM_RATE, 1.0 / (held_out_count(calibration_fraction, count) + 1))
 
 
 def _split(

@@ -29,9 +29,6 @@ from deepsvdd_jax.scoring import calibration
 
 Floats = npt.NDArray[np.float64]
 
-# Wanted where the caller leaves the threshold to us.
-AUTO_ALARM_RATE = 0.01
-
 # Of `n_seeds='auto'`: from one to five members tables gain as much as from one to ten.
 MEMBERS_OF_TABLES = 5
 
@@ -271,7 +268,7 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
         if self.false_alarm_rate is not None:
             rate = _real("false_alarm_rate", self.false_alarm_rate)
         elif fraction:
-            rate = max(AUTO_ALARM_RATE, 1 / (deep_svdd.held_out_count(fraction, count) + 1))
+            rate = deep_svdd.default_alarm_rate(fraction, count)
         else:
             has_radius = objectives.objective(config.run.training.objective).has_radius
             rule: Literal["radius", "quantile"] = "radius" if has_radius else "quantile"

@@ -89,7 +89,12 @@ def define_flags() -> None:
         "conformal: --false_alarm_rate, from held-out data; quantile: --threshold_quantile of the "
         "training scores; contamination: that share of them; radius: d > R^2",
     )
-    flags.DEFINE_float("false_alarm_rate", 0.01, "share of normals that may raise an alarm")
+    flags.DEFINE_float(
+        "false_alarm_rate",
+        None,
+        "share of normals that may raise an alarm (default: 0.01, or the lowest rate that the "
+        "held-out data carry)",
+    )
     flags.DEFINE_float("contamination", 0.01, "share of the data that is called anomalous")
 
 
@@ -291,8 +296,29 @@ def detector_config(values: flags.FlagValues, data: NormalData) -> DetectorConfi
         contamination=values.contamination,
     )
     plans.check_network(config.run, shape)
-    # Another rule does not look at the rate.
-    return dataclasses.replace(config, alarm_rate=values.false_alarm_rate) if conformal else config
+    if not conformal:
+        # Another rule does not look at the rate.
+        return config
+    rate = values.false_alarm_rate
+    if rate is None:
+        rate = _default_rate(values.calibration_fraction, len(data.images))
+    return dataclasses.replace(config, alarm_rate=rate)
+
+
+def _default_rate(calibration_fraction: float, count: int) -> float:
+    """Returns the rate of the threshold, and says so where the data carry none as low as usual."""
+    rate = detectors.default_alarm_rate(calibration_fraction, count)
+    usual = detectors.deep_svdd.DEFAULT_ALARM_RATE
+    if rate > usual:
+        held_out = detectors.held_out_count(calibration_fraction, count)
+        needed = round(1 / usual) - 1
+        print(
+            f"{held_out} held-out samples carry a false-alarm rate of {rate:.3g} at the lowest, so "
+            f"that it is {rate:.3g} and not {usual:g}, which takes {needed}: give more samples, a "
+            "higher --calibration_fraction, or a --false_alarm_rate of your own",
+            file=sys.stderr,
+        )
+    return rate
 
 
 def _epochs(config: DetectorConfig) -> int:
