@@ -21,7 +21,7 @@ from deepsvdd_jax.detectors.estimator import DeepSVDD
 Floats = npt.NDArray[np.float64]
 
 
-class PyODDeepSVDD(BaseDetector):  # type: ignore[misc]
+class PyODDeepSVDD(BaseDetector):
     """Deep SVDD (Ruff et al. 2018) with PyOD's conventions: scores are higher for more anomalous
     samples, labels are 1 for anomalous and 0 for normal samples, and `contamination` of the
     training samples are called anomalous.

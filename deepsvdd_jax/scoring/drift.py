@@ -50,7 +50,7 @@ class DriftState(NamedTuple):
     """
 
     scores: list[float]
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     shares: Floats
     highest: float
 
