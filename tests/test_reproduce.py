@@ -159,7 +159,7 @@ BAD_FLAGS = {
     "fixed": (("--table=mnist", "--dataset=digits"), "--dataset is fixed by --table=mnist"),
     "fixed class": (("--table=gtsrb", "--normal_classes=3"), "--normal_classes is fixed"),
     "class": (("--table=mnist", "--normal_classes=15"), "classes 0 to 14"),
-    "seeds": (("--table=mnist", "--seeds=0"), "count of at least 1"),
+    "seeds": (("--table=mnist", "--seeds=0"), "a count of 1 to 100000"),
 }
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
 
 from deepsvdd_jax.configs import ConfigError
 
@@ -129,6 +128,9 @@ def within_false_alarms(table: TradeOff, rate: float) -> int:
 
 def share_interval(count: int, total: int, level: float = 0.95) -> tuple[float, float]:
     """Returns the Clopper-Pearson interval of a share of which `count` of `total` were seen."""
+    # scipy's distributions are slow to load, and only this needs one.
+    from scipy.stats import beta
+
     tail = (1.0 - level) / 2.0
     low = beta.ppf(tail, count, total - count + 1) if count else 0.0
     high = beta.ppf(1.0 - tail, count + 1, total - count) if count < total else 1.0
