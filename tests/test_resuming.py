@@ -21,7 +21,7 @@ from deepsvdd_jax.cli import environment
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.sweeps import deep, flights, records, store
 from deepsvdd_jax.io import archives, atomic
-from deepsvdd_jax.runs import memory as streaming
+from deepsvdd_jax.runs import resident
 
 Command = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Command]]
@@ -241,9 +241,9 @@ def test_a_program_that_would_not_fit_is_made_narrower_before_it_runs(
         widths.append(len(parts[4].key))
         return train(*parts)
 
-    monkeypatch.setattr(runs, "IN_MEMORY", runs.IN_MEMORY._replace(advance=train_watched))
+    monkeypatch.setattr(resident, "IN_MEMORY", resident.IN_MEMORY._replace(advance=train_watched))
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
-    monkeypatch.setattr(streaming, "device_memory", lambda: 2**40)
+    monkeypatch.setattr(deep, "device_memory", lambda: 2**40)
     # Four of five runs fit: two programs of three waste less than one of four and one of one.
     monkeypatch.setattr(runs, "widest_program", lambda needed, pools, width, memory: min(width, 4))
     monkeypatch.setattr(deep, "SECONDS_PER_CALL", 1e3)
@@ -268,9 +268,9 @@ def test_a_program_under_way_goes_on_in_its_width_though_a_wider_one_does_not_fi
         epochs.append((len(parts[4].key), parts[5].epoch))
         return train(*parts)
 
-    monkeypatch.setattr(runs, "IN_MEMORY", runs.IN_MEMORY._replace(advance=train_watched))
+    monkeypatch.setattr(resident, "IN_MEMORY", resident.IN_MEMORY._replace(advance=train_watched))
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
-    monkeypatch.setattr(streaming, "device_memory", lambda: 2**40)
+    monkeypatch.setattr(deep, "device_memory", lambda: 2**40)
     monkeypatch.setattr(runs, "widest_program", lambda needed, pools, width, memory: min(width, 2))
     arguments = ("--normal_classes=0", "--seeds=4", "--epochs=2", "--milestones=")
     with calling(sweep) as call:

@@ -20,7 +20,7 @@ from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 from deepsvdd_jax.networks import Network, build_network
-from deepsvdd_jax.runs import Engine, Outcome, Progress, Run, initialization, streamed
+from deepsvdd_jax.runs import Engine, Outcome, Progress, Run, initialization, resident, streamed
 from deepsvdd_jax.runs.memory import device_memory
 from deepsvdd_jax.scoring import metrics
 
@@ -347,7 +347,7 @@ def _compile(program: _Program, schedule: Schedule, watch: Watch) -> None:
         fits = runs.widest_program(needed, pools, width, memory)
         if fits < width:
             raise _TooWide(fits)
-    if schedule.ahead is not None and program.engine is runs.IN_MEMORY:
+    if schedule.ahead is not None and program.engine is resident.IN_MEMORY:
         schedule.ahead.start(
             *choose_width(schedule), program.network, program.shared, program.stacked
         )
