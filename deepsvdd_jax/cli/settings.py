@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy.typing as npt
 from absl import flags
 
-from deepsvdd_jax import configs, recipes
+from deepsvdd_jax import configs, datasets, recipes
 from deepsvdd_jax.cli import paths, unread
 from deepsvdd_jax.configs import (
     MOST_SEEDS,
@@ -20,6 +21,7 @@ from deepsvdd_jax.configs import (
     RunConfig,
     SplitConfig,
 )
+from deepsvdd_jax.configs.checks import check_range
 from deepsvdd_jax.datasets import Dataset
 
 # Flag, where its setting lives in a `RunConfig`, and what it does. The type follows from there.
@@ -42,6 +44,24 @@ _SETTINGS: tuple[tuple[str, str, str], ...] = (
     ("center_batches", "training.objective.center_batches", "batches whose mean is the center"),
     ("center_floor", "training.objective.center_floor", "least absolute center component"),
     ("center_rule", "training.objective.center_rule", "what becomes of the center in training"),
+    ("augment", "training.augment", "random changes of training images: shift,flip,jitter,noise"),
+    (
+        "synthetic_anomalies",
+        "training.synthetic_anomalies",
+        "make every other normal image of a batch an anomaly: confetti, cutpaste, lines or mix",
+    ),
+    (
+        "map_share",
+        "training.objective.map_share",
+        "fcdd: share of the map, its highest values, whose mean is the score",
+    ),
+    ("eta", "training.objective.eta", "deep-sad: weight of a labelled example"),
+    ("focus", "training.objective.focus", "bce: exponent of the focal loss; 0 is none"),
+    (
+        "balanced_batches",
+        "training.objective.balanced_batches",
+        "objectives with labels: batches half known anomalies, half all others",
+    ),
     (
         "statistics_first",
         "training.objective.statistics_first",
@@ -173,6 +193,30 @@ def define_split_flags() -> None:
     flags.DEFINE_enum("protocol", "one-vs-rest", ["one-vs-rest", "rest-vs-one"], "protocol")
     flags.DEFINE_list("anomalous_classes", None, "restrict the anomalies to these classes")
     flags.DEFINE_float("outlier_fraction", 0.0, "share of anomalies in the training set")
+    flags.DEFINE_float(
+        "pollution_ratio",
+        None,
+        "share of anomalies among the unlabelled training images; another name of outlier_fraction",
+    )
+    flags.DEFINE_float(
+        "labelled_ratio",
+        None,
+        "share of known anomalies in the training set, for objectives that learn from labels",
+    )
+    flags.DEFINE_list(
+        "known_anomalous_classes",
+        None,
+        "classes that known anomalies come from (default: all that are anomalous)",
+    )
+    flags.DEFINE_string(
+        "outliers",
+        None,
+        "known anomalies that have nothing to do with the task: an npz file, a folder of images, "
+        "or a data set of --data_dir, whose training images are taken",
+    )
+    flags.DEFINE_integer(
+        "outlier_count", None, "how many of --outliers (default: all)", lower_bound=1
+    )
     flags.DEFINE_float("validation_fraction", 0.0, "share of normals kept from training")
 
 
@@ -199,12 +243,48 @@ def data_config(values: flags.FlagValues) -> DataConfig:
 
 def split_config(values: flags.FlagValues) -> SplitConfig:
     """Builds the split configuration from parsed flags."""
+    pollution = values.outlier_fraction
+    if values.pollution_ratio is not None:
+        if values["outlier_fraction"].present:
+            raise ConfigError("give --pollution_ratio or --outlier_fraction, which are one setting")
+        pollution = values.pollution_ratio
+        check_range("pollution_ratio", pollution, 0.0, 1.0, right_open=True)
     return SplitConfig(
         protocol=values.protocol,
         anomalous_classes=_integers("anomalous_classes", values.anomalous_classes),
-        outlier_fraction=values.outlier_fraction,
+        outlier_fraction=pollution,
         validation_fraction=values.validation_fraction,
+        known_anomalous_classes=_integers(
+            "known_anomalous_classes", values.known_anomalous_classes
+        ),
+        labelled_ratio=values.labelled_ratio or None,
     )
+
+
+def load_outliers(values: flags.FlagValues, dataset: Dataset) -> npt.NDArray[Any] | None:
+    """Returns the images or rows that --outliers names (touches files); None where it is not given.
+
+    Raises:
+      ConfigError, DataError: they are not there, or cannot be read.
+    """
+    source = values.outliers
+    if source is None:
+        if values.outlier_count is not None:
+            raise ConfigError("outlier_count is of --outliers, which is not given")
+        return None
+    shape = dataset.x_train.shape[1:]
+    if source in configs.DATASETS and source not in ("npz", "folder", "csv"):
+        config = DataConfig(source, values.data_dir)
+    else:
+        path = paths.to_read("outliers", source)
+        if not path.is_dir():
+            config = DataConfig("npz", source)
+        elif len(shape) != 3:
+            raise ConfigError(f"outliers {source}: a folder of images; the data are a table")
+        else:
+            config = DataConfig("folder", source, image_size=shape[:2], channels=shape[2])
+    found = datasets.load(config).x_train
+    return datasets.chosen_outliers(found, values.outlier_count, source)
 
 
 def run_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int, ...]) -> RunConfig:
@@ -224,7 +304,9 @@ def run_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int, .
         if path.startswith("pretraining.") and config.pretraining is None:
             raise ConfigError(f"--{name} needs an autoencoder phase; give --pretrain_epochs too")
         hint = _hint_at(RunConfig, path)
-        if typing.get_origin(hint) is tuple:
+        if hint == tuple[str, ...]:
+            value = tuple(value)
+        elif typing.get_origin(hint) is tuple:
             value = _integers(name, value)
         config = configs.replace_at(config, path, value)
     error = values["reconstruction_error"].value
@@ -343,7 +425,7 @@ def _hint_at(kind: type, path: str) -> Any:
     head, _, rest = path.partition(".")
     is_objective = issubclass(kind, BaseObjectiveConfig)
     hint = _hint_of_objective(head) if is_objective else typing.get_type_hints(kind)[head]
-    if typing.get_origin(hint) is types.UnionType:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
         (hint,) = [option for option in typing.get_args(hint) if option is not type(None)]
     return _hint_at(hint, rest) if rest else hint
 

@@ -2,6 +2,7 @@
 
 from deepsvdd_jax.configs.checks import ConfigError
 from deepsvdd_jax.configs.data import DATASETS, DataConfig, PreprocessingConfig, SplitConfig
+from deepsvdd_jax.configs.labelled import BCEConfig, DeepSADConfig, FCDDConfig, HSCConfig
 from deepsvdd_jax.configs.network import NetworkConfig
 from deepsvdd_jax.configs.objective import (
     BaseObjectiveConfig,
@@ -13,6 +14,7 @@ from deepsvdd_jax.configs.objective import (
 )
 from deepsvdd_jax.configs.optimizer import OPTIMIZERS, OptimizerConfig
 from deepsvdd_jax.configs.run import (
+    AUGMENTATIONS,
     EXPORT_PLATFORMS,
     MOST_SEEDS,
     DetectorConfig,
@@ -30,14 +32,19 @@ from deepsvdd_jax.configs.serialization import (
 )
 
 __all__ = [
+    "AUGMENTATIONS",
+    "BCEConfig",
     "BaseObjectiveConfig",
     "Config",
     "ConfigError",
     "DATASETS",
     "DataConfig",
+    "DeepSADConfig",
     "DetectorConfig",
     "EXPORT_PLATFORMS",
     "MOST_SEEDS",
+    "FCDDConfig",
+    "HSCConfig",
     "NetworkConfig",
     "OPTIMIZERS",
     "ObjectiveConfig",

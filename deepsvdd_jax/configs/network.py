@@ -39,6 +39,9 @@ class NetworkConfig:
         (the autoencoders of CIFAR-10 in the authors' PyTorch code).
       decoder: `theano` or `pytorch`: where the decoder of a layout has batch normalisation, before
         its sigmoid or after its code, and from which fan `torch` draws (see `initializer`).
+      fully_convolutional: a 1x1 convolution to one channel in place of the dense layers, no pool
+        after the last stage: the representation is a map, row by row, whose size follows from the
+        images'; None is False.
       dropout: rate of the dropout; 0 is none.
       dropout_on: before the `dense` layers only, or before `all` stages too, each once; the images
         themselves are dropped at 0.2 at most (Theano code: 0.5, and 0.2 of the images).
@@ -63,6 +66,7 @@ class NetworkConfig:
     decoder: Literal["theano", "pytorch"] = "theano"
     dropout: float = 0.0
     dropout_on: Literal["dense", "all"] = "dense"
+    fully_convolutional: bool | None = None
     decoder_layout: Literal[
         "mirror",
         "mirror_doubled",
@@ -85,6 +89,25 @@ class NetworkConfig:
         widths = [width for stage in self.stages for width in stage] + list(self.hidden)
         if any(width < 1 for width in widths) or any(not stage for stage in self.stages):
             raise ConfigError(f"network {self.name}: every layer needs a width of at least 1")
+        if self.fully_convolutional and (self.hidden or not self.stages):
+            raise ConfigError(
+                f"network {self.name}: fully_convolutional needs stages and no hidden layers"
+            )
+
+    @property
+    def pools(self) -> int:
+        """How often an image is halved."""
+        return max(0, len(self.stages) - bool(self.fully_convolutional))
+
+    @property
+    def receptive_field(self) -> int:
+        """Side, in pixels, of what a value after the last stage depends on."""
+        field, stride = 1, 1
+        for number, stage in enumerate(self.stages):
+            field += len(stage) * (self.kernel_size - 1) * stride
+            if number < self.pools:
+                field, stride = field + stride, stride * 2
+        return field
 
     @property
     def is_dense(self) -> bool:

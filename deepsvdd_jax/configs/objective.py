@@ -56,6 +56,26 @@ class BaseObjectiveConfig:
         return self.is_autoencoder
 
     @property
+    def uses_labels(self) -> bool:
+        """Whether known anomalies and known normals enter the loss."""
+        return False
+
+    @property
+    def needs_anomalies(self) -> bool:
+        """Whether nothing can be learned without known anomalies."""
+        return False
+
+    @property
+    def needs_map(self) -> bool:
+        """Whether the network must be fully convolutional."""
+        return False
+
+    @property
+    def draws_balanced(self) -> bool:
+        """Whether batches are half known anomalies, half all others, where there are any."""
+        return False
+
+    @property
     def of_ends(self) -> "BaseObjectiveConfig":
         """The objective that has the same first state and the same outcome: programs are shared."""
         return self

@@ -9,6 +9,7 @@ from typing import Literal
 
 from deepsvdd_jax.configs.checks import (
     ConfigError,
+    check_choice,
     check_count,
     check_literals,
     check_not_negative,
@@ -18,6 +19,8 @@ from deepsvdd_jax.configs.data import PreprocessingConfig
 from deepsvdd_jax.configs.network import NetworkConfig
 from deepsvdd_jax.configs.objective import BaseObjectiveConfig, ObjectiveConfig
 from deepsvdd_jax.configs.optimizer import OptimizerConfig
+
+AUGMENTATIONS = ("shift", "flip", "jitter", "noise")
 
 EXPORT_PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -36,6 +39,9 @@ class PhaseConfig:
       whole_batches: leave out the images of the last partial batch and shuffle only the order of
         fixed batches (Theano code); False shuffles images and trains on a partial last batch.
       stop_below: stop a run once an epoch's mean loss is below this; None never.
+      augment: random changes of training images, any of `AUGMENTATIONS`; None makes none.
+      synthetic_anomalies: every other image of a batch that is no known anomaly is made one:
+        `confetti`, `cutpaste`, `lines` or a `mix` of them; None makes none.
     """
 
     objective: BaseObjectiveConfig = ObjectiveConfig()
@@ -46,14 +52,35 @@ class PhaseConfig:
     weight_decay_factor: float = 0.5
     whole_batches: bool = False
     stop_below: float | None = None
+    augment: tuple[str, ...] | None = None
+    synthetic_anomalies: Literal["confetti", "cutpaste", "lines", "mix"] | None = None
 
     def __post_init__(self) -> None:
         check_count("epochs", self.epochs)
         check_count("batch_size", self.batch_size)
+        for name in self.augment or ():
+            check_choice("augment", name, AUGMENTATIONS)
+        if self.synthetic_anomalies is not None:
+            allowed = ("confetti", "cutpaste", "lines", "mix")
+            check_choice("synthetic_anomalies", self.synthetic_anomalies, allowed)
+            if not self.objective.uses_labels:
+                raise ConfigError(
+                    f"synthetic_anomalies: objective {self.objective.kind} does not learn from "
+                    "anomalies; take hsc, fcdd, bce or deep-sad"
+                )
         check_not_negative("weight_decay", self.weight_decay)
         check_not_negative("weight_decay_factor", self.weight_decay_factor)
         if self.stop_below is not None:
             check_not_negative("stop_below", self.stop_below)
+        if self.whole_batches and self.objective.draws_balanced:
+            raise ConfigError(
+                "whole_batches shuffles fixed batches, balanced_batches draws them; give one"
+            )
+
+    @property
+    def draws(self) -> bool:
+        """Whether a step changes its images at random."""
+        return bool(self.augment or self.synthetic_anomalies)
 
 
 # Of a sweep or an ensemble: each is a network that is trained.
@@ -92,6 +119,17 @@ class RunConfig:
             )
         if self.pretraining is not None and not self.pretraining.objective.is_autoencoder:
             raise ConfigError("pretraining must have a reconstruction objective")
+        maps = getattr(self.network, "fully_convolutional", True)
+        if self.training.objective.needs_map and not maps:
+            raise ConfigError(
+                f"objective {self.training.objective.kind} needs a fully convolutional network, as "
+                "network=fcdd"
+            )
+        if self.needs_decoder and maps and hasattr(self.network, "fully_convolutional"):
+            raise ConfigError(
+                f"network {self.network.name} is fully convolutional and has no decoder; train "
+                "without autoencoder (pretrain_epochs=0)"
+            )
         if self.first_layer == "dictionary" and self.network.is_dense:
             raise ConfigError(
                 f"first_layer dictionary needs convolutions; network {self.network.name} has none"

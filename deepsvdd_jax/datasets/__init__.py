@@ -14,12 +14,15 @@ from deepsvdd_jax.datasets.folder import load_folder, read_layout
 from deepsvdd_jax.datasets.formats.images import iter_images
 from deepsvdd_jax.datasets.gtsrb import load_gtsrb
 from deepsvdd_jax.datasets.layout import NORMAL_NAMES, Layout, LeftOut
+from deepsvdd_jax.datasets.outliers import add_outliers, chosen_outliers
 from deepsvdd_jax.datasets.splits import OneClassSplit, one_class_split
 from deepsvdd_jax.datasets.standard import load_cifar10, load_idx
 from deepsvdd_jax.datasets.tables import Columns, Table, load_csv, read_csv, read_table
 
 __all__ = [
     "LOADERS",
+    "add_outliers",
+    "chosen_outliers",
     "NORMAL_NAMES",
     "Columns",
     "DataError",

@@ -72,6 +72,7 @@ def fit_detector(
     config: DetectorConfig,
     images: npt.ArrayLike,
     *,
+    labels: npt.ArrayLike | None = None,
     feature_names: tuple[str, ...] = (),
     groups: npt.ArrayLike | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -86,6 +87,8 @@ def fit_detector(
       config: what to train.
       images: `[n, height, width, channels]` or `[n, features]`, see `network_values`. Columns of a
         table that are constant are named in a `ConstantFeatureWarning`.
+      labels: `[n]`: 0 unlabelled, 1 known normal, -1 known anomalous; None is 0 for all.
+        Preprocessing, radius, calibration and threshold come from all but the known anomalies.
       feature_names: columns of a table, kept in the model.
       groups: `[n]`, equal for images that are held out together or not at all, as near-duplicates
         should be; None holds out one by one.
@@ -104,20 +107,30 @@ def fit_detector(
     check_process()
     values = network_values(images)
     _check_trainable(values)
-    train, held_out = _split(config, values, groups)
+    labels = _checked_labels(config.run, labels, len(values))
+    known, normal = labels < 0, labels >= 0
+    aside = np.zeros(len(values), bool)
+    aside[normal] = _split(
+        config, np.arange(normal.sum()) if groups is None else np.asarray(groups)[normal]
+    )
+    train, held_out, anomalies = values[normal & ~aside], values[aside], values[known]
     runs.check_radius(config.run)
+    training.check_images(config.run.training, values.shape[1:])
     runs.check_image_count(config.run, len(train))
     memory.check_memory(config.run, values.shape[1:], len(config.seeds))
     fitted = preprocessing.fit(config.run.preprocessing, train)
-    inputs = preprocessing.apply(fitted, train)
+    inputs = preprocessing.apply(fitted, np.concatenate([train, anomalies]))
     _check_finite(inputs, "once they are scaled")
     if config.run.preprocessing.standardize:
         _warn_of_constant_columns(train, feature_names)
-    outcome, progress = _train(config, inputs, on_progress, on_compiled)
+    trained_labels = np.concatenate([labels[normal & ~aside], labels[known]])
+    outcome, progress = _train(config, inputs, trained_labels, on_progress, on_compiled)
     _check_outcome(config, outcome)
     model = make_model(config.run, fitted, outcome.state, values.shape[1:], feature_names)
     history = {phase: info._asdict() for phase, info in progress.history.items()}
     model = _with_threshold(config, model, train, held_out, progress)
+    if known.any():
+        model = model._replace(summary={**model.summary, "known_anomalies": int(known.sum())})
     _warn_of_collapse(config, model, outcome.spread)
     return model, history
 
@@ -134,14 +147,44 @@ def default_alarm_rate(calibration_fraction: float, count: int) -> float:
     return max(DEFAULT_ALARM_RATE, 1.0 / (held_out_count(calibration_fraction, count) + 1))
 
 
-def _split(
-    config: DetectorConfig, values: Images, groups: npt.ArrayLike | None
-) -> tuple[Images, Images]:
-    """Returns the training part and the calibration part."""
-    count = len(values)
+def _checked_labels(
+    config: RunConfig, labels: npt.ArrayLike | None, count: int
+) -> npt.NDArray[np.int32]:
+    """Returns the labels of samples, `[n]`.
+
+    Raises:
+      DataError: labels of another kind or number, or none that the objective can learn from.
+      ConfigError: labels for an objective that does not look at them.
+    """
+    objective = config.training.objective
+    needs_anomalies = objective.needs_anomalies and not config.training.synthetic_anomalies
+    if labels is None:
+        if needs_anomalies:
+            raise DataError(f"objective {objective.kind} needs known anomalies: give labels, -1")
+        return np.zeros(count, np.int32)
+    values = np.asarray(labels)
+    if values.shape != (count,):
+        raise DataError(f"labels have shape {values.shape}, expected ({count},): one a sample")
+    allowed = np.isin(values, (0, 1, -1)) if values.dtype.kind in "iuf" else np.zeros(count, bool)
+    if not allowed.all():
+        wrong = int(np.argmin(allowed))
+        raise DataError(
+            f"label {values[wrong]!r} at index {wrong}; allowed: 0 (unlabelled), 1 (known normal), "
+            "-1 (known anomalous)"
+        )
+    if not objective.uses_labels:
+        raise ConfigError(f"objective {objective.kind} does not learn from labels; try deep-sad")
+    if needs_anomalies and not np.any(values == -1):
+        raise DataError(f"objective {objective.kind} needs known anomalies: no label is -1")
+    return values.astype(np.int32)
+
+
+def _split(config: DetectorConfig, groups: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Returns which samples that are no known anomalies are held out, `[n]`."""
+    count = len(np.asarray(groups))
     wanted = held_out_count(config.calibration_fraction, count)
     random = np.random.RandomState(config.seeds[0] % 2**32)
-    held_out = _held_out(random, wanted, np.arange(count) if groups is None else groups)
+    held_out = _held_out(random, wanted, groups)
     if config.calibration_fraction and count - held_out.sum() < 2:
         raise ConfigError(
             f"calibration_fraction {config.calibration_fraction:g} of {count} samples leaves "
@@ -151,7 +194,7 @@ def _split(
     if config.threshold_rule == "conformal":
         # Before the training, not after it.
         calibration.conformal_threshold(np.zeros(held_out.sum()), config.alarm_rate)
-    return values[~held_out], values[held_out]
+    return held_out
 
 
 def _held_out(
@@ -169,6 +212,7 @@ def _held_out(
 def _train(
     config: DetectorConfig,
     images: Images,
+    labels: npt.NDArray[np.int32],
     on_progress: Callable[[int, int], None] | None,
     on_compiled: Callable[[int, int], None] | None,
 ) -> tuple[runs.Outcome, runs.Progress]:
@@ -176,7 +220,8 @@ def _train(
     padding = _padded_count(count, is_table=images.ndim == 2) - count
     pool = np.pad(images, ((0, padding), *((0, 0),) * (images.ndim - 1)))
     ones = (1,) * (images.ndim - 1)
-    data = training.run_data(np.arange(count), count + padding, np.zeros(ones), np.ones(ones))
+    scaling = np.zeros(ones), np.ones(ones)
+    data = training.run_data(np.arange(count), count + padding, *scaling, labels=labels)
     keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in config.seeds], np.uint32))
     weights = [initialization.initial_weights(config.run, images, seed) for seed in config.seeds]
     width = columns.program_width(config.run, images.shape[1:])

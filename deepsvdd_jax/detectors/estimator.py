@@ -12,7 +12,7 @@ from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
 
-from deepsvdd_jax import objectives, recipes
+from deepsvdd_jax import configs, objectives, recipes
 from deepsvdd_jax.configs import (
     MOST_SEEDS,
     ConfigError,
@@ -51,8 +51,10 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
 
     Parameters
     ----------
-    objective : {'one-class', 'soft-boundary'}
-        Mean squared distance to the center, or a sphere that some samples may lie outside of.
+    objective : {'one-class', 'soft-boundary', 'deep-sad', 'hsc', 'bce'}
+        Mean squared distance to the center, or a sphere that some samples may lie outside of. With
+        labels in `fit`: Deep SAD, which uses known anomalies where there are some, or the
+        hypersphere classifier and the plain classifier, which need them.
     nu : float in (0, 1]
         Share of the training samples outside the sphere: of the soft boundary, and of `radius_`.
     contamination : 'auto' or float in (0, 0.5]
@@ -114,7 +116,7 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        objective: Literal["one-class", "soft-boundary"] = "one-class",
+        objective: Literal["one-class", "soft-boundary", "deep-sad", "hsc", "bce"] = "one-class",
         nu: float = 0.1,
         contamination: float | Literal["auto"] = "auto",
         false_alarm_rate: float | None = None,
@@ -149,14 +151,20 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Trains on samples, all of them taken as normal; `y` is ignored.
+        """Trains on samples, taken as normal where no label says something else.
+
+        `y` is for the objectives that learn from labels: 0 unlabelled, 1 known to be normal, -1
+        known to be anomalous; None is 0 for all. Other objectives ignore it, as scikit-learn's
+        outlier detectors do.
 
         Raises:
           ValueError: samples that cannot be trained on, or a parameter that is wrong.
           TrainingError: the training diverged.
         """
         images = self._validated(X, reset=True)
-        config = self._detector_config(len(images), images.shape[1:])
+        labels = self._labels(y)
+        unknown = len(images) if labels is None else int(np.sum(labels != -1))
+        config = self._detector_config(unknown, images.shape[1:])
         names = tuple(str(name) for name in getattr(self, "feature_names_in_", ()))
         with tqdm(disable=not self.verbose, desc="DeepSVDD", unit="epoch") as bar:
 
@@ -167,6 +175,7 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
             self.model_, self.history_ = deep_svdd.fit_detector(
                 config,
                 images,
+                labels=labels,
                 feature_names=names,
                 on_progress=report if self.verbose else None,
             )
@@ -175,7 +184,8 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
         self.offset_ = -self.model_.threshold
         self.reference_scores_ = self.model_.calibration_scores
         if not self.calibration_fraction:
-            self.reference_scores_ = np.sort(deep_svdd.score_images(self.model_, images))
+            normal = images if labels is None else images[labels != -1]
+            self.reference_scores_ = np.sort(deep_svdd.score_images(self.model_, normal))
         return self
 
     def score_samples(self, X: Any) -> Floats:
@@ -218,6 +228,11 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
         scores = self._anomaly_scores(X)
         normal = calibration.conformal_p_values(self.reference_scores_, scores)
         return np.stack([normal, 1.0 - normal], axis=1)
+
+    def _labels(self, y: Any) -> npt.NDArray[Any] | None:
+        """Returns the labels that the objective learns from; None where it ignores them."""
+        kind = configs.objective_class(self.objective)
+        return None if y is None or not kind().uses_labels else np.asarray(y)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -278,7 +293,7 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
     def _member_count(self, shape: tuple[int, ...]) -> int:
         if self.n_seeds == "auto":
             # A soft boundary's score of one member is d - R^2: it says on which side of it x lies.
-            together = len(shape) == 1 and self.objective == "one-class"
+            together = len(shape) == 1 and self.objective != "soft-boundary"
             return MEMBERS_OF_TABLES if together else 1
         count = _whole("n_seeds", self.n_seeds, 1)
         if count > MOST_SEEDS:

@@ -29,9 +29,12 @@ class _Encoder(nn.Module):
                 rate = min(config.dropout, _IMAGE_DROPOUT) if number == 0 else config.dropout
                 values = self._drop(values, train, rate)
             for place, features in enumerate(stage):
-                pool = place == len(stage) - 1
+                pool = place == len(stage) - 1 and number < config.pools
                 name = f"stage{number}_{place}"
                 values = Convolution(config, features, pool, name=name)(values, mask, train)
+        if config.fully_convolutional:
+            values = Dense(config, 1, name="map")(values)
+            return values.reshape(values.shape[0], -1)
         values = values.reshape(values.shape[0], -1)
         style = "activation" if config.is_dense else config.hidden_style
         for number, features in enumerate(config.hidden):
@@ -93,12 +96,12 @@ def check_image_shape(config: NetworkConfig, image_shape: ImageShape) -> None:
             f"{image_shape[0]}x{image_shape[1]} pixels a kernel sees nothing more"
         )
     side = min(image_shape[:2]) if not config.is_dense else 1
-    for stage in config.stages:
+    for number, stage in enumerate(config.stages):
         if config.padding == "valid":
             side -= len(stage) * (config.kernel_size - 1)
-        side //= 2
+        side //= 2 if number < config.pools else 1
     if side < 1:
         raise ConfigError(
-            f"network {config.name} halves images {len(config.stages)} times; "
+            f"network {config.name} halves images {config.pools} times; "
             f"{image_shape[0]}x{image_shape[1]} pixels are too few"
         )

@@ -6,7 +6,15 @@ An objective of one's own is a file and a line of `register` below; see docs/ext
 import functools
 from collections.abc import Callable
 
-from deepsvdd_jax.configs import BaseObjectiveConfig, ObjectiveConfig, register_objective_config
+from deepsvdd_jax.configs import (
+    BaseObjectiveConfig,
+    BCEConfig,
+    DeepSADConfig,
+    FCDDConfig,
+    HSCConfig,
+    ObjectiveConfig,
+    register_objective_config,
+)
 from deepsvdd_jax.objectives.base import (
     Apply,
     EpochPass,
@@ -16,7 +24,16 @@ from deepsvdd_jax.objectives.base import (
     Objective,
     Pass,
 )
+from deepsvdd_jax.objectives.bce import bce, bce_losses
+from deepsvdd_jax.objectives.deep_sad import deep_sad, deep_sad_losses
 from deepsvdd_jax.objectives.dual import svdd_dual
+from deepsvdd_jax.objectives.fcdd import anomaly_map, fcdd, masked_map_losses
+from deepsvdd_jax.objectives.hsc import (
+    distance_losses,
+    hsc,
+    minus_log_complement,
+    pseudo_huber,
+)
 from deepsvdd_jax.objectives.hypersphere import (
     away_from_zero,
     hypersphere,
@@ -61,6 +78,10 @@ def register(config: type[BaseObjectiveConfig], **factories: Callable[..., Objec
 register(
     ObjectiveConfig, one_class=one_class, soft_boundary=soft_boundary, reconstruction=reconstruction
 )
+register(DeepSADConfig, deep_sad=deep_sad)
+register(HSCConfig, hsc=hsc)
+register(BCEConfig, bce=bce)
+register(FCDDConfig, fcdd=fcdd)
 
 
 @functools.lru_cache(maxsize=64)
@@ -84,14 +105,25 @@ __all__ = [
     "Objective",
     "Pass",
     "TrainState",
+    "anomaly_map",
     "away_from_zero",
+    "bce",
+    "bce_losses",
+    "deep_sad",
+    "deep_sad_losses",
     "default_hyperparameters",
+    "distance_losses",
     "exact_squared_radius",
+    "fcdd",
+    "hsc",
     "hypersphere",
     "hypersphere_loss",
+    "masked_map_losses",
     "masked_mean",
+    "minus_log_complement",
     "objective",
     "one_class",
+    "pseudo_huber",
     "put_exact_radius",
     "quantile_squared_radius",
     "reconstruction",

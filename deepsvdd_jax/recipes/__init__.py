@@ -1,5 +1,6 @@
 """Published recipes, one a file, and the networks that they name."""
 
+from deepsvdd_jax.recipes.deep_sad import deep_sad
 from deepsvdd_jax.recipes.icml2018 import icml2018
 from deepsvdd_jax.recipes.itu import itu
 from deepsvdd_jax.recipes.networks import NETWORKS, ImageShape, named_network
@@ -14,6 +15,7 @@ __all__ = [
     "ImageShape",
     "NETWORKS",
     "PRESETS",
+    "deep_sad",
     "default_autoencoder",
     "icml2018",
     "itu",

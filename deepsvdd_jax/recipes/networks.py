@@ -65,6 +65,17 @@ NETWORKS: dict[str, NetworkConfig] = {
             # The report's decay term is 0.00056 at the start, which is Glorot without a gain.
             initializer="glorot_unit",
         ),
+        NetworkConfig("fcdd", _CIFAR, bias=True, affine=True, fully_convolutional=True),
+        NetworkConfig(
+            "fcdd_64", ((16,), (32,), (64, 64)), bias=True, affine=True, fully_convolutional=True
+        ),
+        NetworkConfig(
+            "fcdd_128",
+            ((16,), (32,), (64,), (64,)),
+            bias=True,
+            affine=True,
+            fully_convolutional=True,
+        ),
         NetworkConfig("lenet", stages=((32,), (16,)), rep_dim=32, kernel_size=3),
         NetworkConfig("mlp", stages=(), hidden=(128, 64), rep_dim=32, batch_norm=False),
     )

@@ -34,7 +34,9 @@ def default_autoencoder(training: PhaseConfig) -> PhaseConfig:
     if isinstance(training.objective, ObjectiveConfig):
         error = training.objective.reconstruction_error
         objective = dataclasses.replace(objective, reconstruction_error=error)
-    return dataclasses.replace(training, objective=objective, stop_below=None)
+    return dataclasses.replace(
+        training, objective=objective, stop_below=None, augment=None, synthetic_anomalies=None
+    )
 
 
 def without_pretraining(config: RunConfig) -> RunConfig:

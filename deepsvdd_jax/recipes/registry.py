@@ -7,6 +7,7 @@ but for the one-class means; `docs/results.md` has this project's own.
 from collections.abc import Callable
 
 from deepsvdd_jax.configs import ConfigError, RunConfig
+from deepsvdd_jax.recipes.deep_sad import deep_sad
 from deepsvdd_jax.recipes.icml2018 import icml2018
 from deepsvdd_jax.recipes.itu import itu
 from deepsvdd_jax.recipes.networks import ImageShape
@@ -15,7 +16,7 @@ from deepsvdd_jax.recipes.small_images import small_images
 from deepsvdd_jax.recipes.tables import tables
 from deepsvdd_jax.recipes.theano import theano
 
-PRESETS = ("auto", "icml2018", "pytorch", "theano", "itu")
+PRESETS = ("auto", "icml2018", "pytorch", "theano", "itu", "deep_sad")
 
 
 def preset(name: str, dataset: str, image_shape: ImageShape) -> RunConfig:
@@ -35,6 +36,7 @@ def preset(name: str, dataset: str, image_shape: ImageShape) -> RunConfig:
         "pytorch": pytorch,
         "theano": theano,
         "itu": itu,
+        "deep_sad": deep_sad,
     }
     if name not in recipes:
         raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}")

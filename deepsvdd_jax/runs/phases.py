@@ -300,7 +300,7 @@ def epoch_keys(network: Network, phase: PhaseConfig, run: Run, epoch: Array) -> 
     # Keyed by objective, so that an autoencoder gets the same randomness as a pretraining and as a
     # run of its own.
     of_epoch = (objectives.objective(phase.objective).key_number, epoch)
-    dropout = _folded(run.key, *of_epoch, 1) if network.draws else None
+    dropout = _folded(run.key, *of_epoch, 1) if network.draws or phase.draws else None
     return EpochKeys(_folded(run.key, *of_epoch, 0), dropout)
 
 
@@ -360,14 +360,16 @@ def outcome_of(
 ) -> Outcome:
     """Returns the outcome of a run with the distances of both its sets; see `end_run`."""
     valid = _valid(run.data)
+    # Known anomalies are trained on, but are not what the radius is about.
+    normal = valid if run.data.labels is None else valid & (run.data.labels >= 0)
     finite = jnp.all(jnp.isfinite(train_distances) | ~valid) & jnp.all(jnp.isfinite(test_distances))
     lost = (state.failure == training.NOT_FAILED) & (run.data.count > 0) & ~finite
     # The last step may blow up what all losses before it did not show.
     failure = jnp.where(lost, training.NON_FINITE, state.failure)
     state = state._replace(failure=failure.astype(jnp.int32))
     over = (train_distances > state.squared_radius).astype(jnp.float32)
-    outside = objectives.masked_mean(over, valid)
-    state = objectives.put_exact_radius(state, train_distances, valid, run.training)
+    outside = objectives.masked_mean(over, normal)
+    state = objectives.put_exact_radius(state, train_distances, normal, run.training)
     spread = scoring.noise_spread(state, network)
     return Outcome(state, train_distances, test_distances, spread, outside)
 

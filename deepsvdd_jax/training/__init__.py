@@ -34,7 +34,8 @@ from deepsvdd_jax.training.info import (
     unpacked_info,
 )
 from deepsvdd_jax.training.optimizer import descent, learning_rate_factor, start_phase
-from deepsvdd_jax.training.order import batch_order, epoch_order, order_of_epoch
+from deepsvdd_jax.training.order import balanced_order, batch_order, epoch_order, order_of_epoch
+from deepsvdd_jax.training.perturbation import check_images, perturbed
 from deepsvdd_jax.training.step import (
     STATISTICS_MOMENTUM,
     StepInfo,
@@ -61,9 +62,11 @@ __all__ = [
     "StepInfo",
     "TrainState",
     "apply_network",
+    "balanced_order",
     "batch_loss",
     "batch_order",
     "begin_epoch",
+    "check_images",
     "default_hyperparameters",
     "descent",
     "end_epoch",
@@ -71,6 +74,7 @@ __all__ = [
     "learning_rate_factor",
     "order_of_epoch",
     "packed_info",
+    "perturbed",
     "run_data",
     "scaled_images",
     "split_over_devices",

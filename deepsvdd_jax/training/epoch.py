@@ -13,6 +13,7 @@ from deepsvdd_jax.training.data import RunData, take_batch
 from deepsvdd_jax.training.info import EpochInfo, describe_epoch
 from deepsvdd_jax.training.optimizer import learning_rate_factor
 from deepsvdd_jax.training.order import order_of_epoch
+from deepsvdd_jax.training.perturbation import perturbed
 from deepsvdd_jax.training.step import train_step
 
 
@@ -33,7 +34,8 @@ class EpochUnderWay(NamedTuple):
 
 
 class EpochKeys(NamedTuple):
-    """What an epoch draws with: its order, and the dropout of its steps (None: there is none)."""
+    """What an epoch draws with: its order, and dropout and changes of the images of its steps
+    (None: there are none)."""
 
     order: Array
     dropout: Array | None
@@ -107,6 +109,9 @@ def take_steps(
         mask = start + jnp.arange(batch_size) < count
         batch = take_batch(images, run, places, mask)
         key_step = None if key is None else jax.random.fold_in(key, index)
+        if phase.draws:
+            assert key_step is not None
+            batch = perturbed(phase, jax.random.fold_in(key_step, 1), batch)
         state, info = train_step(state, batch, network, phase, hyperparameters, key_step)
         return EpochUnderWay(
             state,

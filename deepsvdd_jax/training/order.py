@@ -29,11 +29,48 @@ def batch_order(key: Array, size: int, count: Array, batch_size: int) -> tuple[A
     return jnp.minimum(places.reshape(-1), size - 1), whole * batch_size
 
 
+def balanced_order(key: Array, anomalous: Array, count: Array) -> tuple[Array, Array]:
+    """Returns an order in which every other example is a known anomaly, and how long it is.
+
+    Every other example comes once; anomalies repeat, each time through in a new order. Without
+    anomalies, or with nothing else, it is `epoch_order`.
+
+    Args:
+      key: draws both orders.
+      anomalous: bool `[n]`, which examples are known anomalies; padding counts for nothing.
+      count: int32, how many of the n are not padding.
+
+    Returns:
+      int32 `[2 n]`, places in 0 .. n - 1 and then padding, and an int32.
+    """
+    size = anomalous.shape[0]
+    valid = jnp.arange(size) < count
+    key_others, key_anomalies = jax.random.split(key)
+    anomalies = jnp.sum(valid & anomalous)
+    others = jnp.sum(valid & ~anomalous)
+    # Places of the others in random order, then whatever: as epoch_order, but of a part.
+    bits = jax.random.bits(key_others, (size,), jnp.uint32)
+    other_order = jnp.lexsort((bits, ~(valid & ~anomalous)))
+    anomaly_places = jnp.argsort(~(valid & anomalous), stable=True)
+    draws = jnp.arange(size)
+    rounds, turns = draws // jnp.maximum(anomalies, 1), draws % jnp.maximum(anomalies, 1)
+    bits = jax.random.bits(key_anomalies, (size,), jnp.uint32)
+    anomaly_order = anomaly_places[turns[jnp.lexsort((bits, rounds))]]
+    balanced = jnp.stack([other_order, anomaly_order], axis=1).reshape(-1)
+    plain = jnp.pad(epoch_order(key, size, count), (0, size))
+    both = (anomalies > 0) & (others > 0)
+    order = jnp.where(both, balanced, plain).astype(jnp.int32)
+    return order, jnp.where(both, 2 * others, count).astype(jnp.int32)
+
+
 def order_of_epoch(key: Array, run: RunData, phase: PhaseConfig) -> tuple[Array, Array]:
     """Returns an epoch's order of a run's images, int32 `[steps * batch]` places in its indices
     with the padding last, and how many of them the epoch takes."""
     size, batch_size = run.indices.shape[0], phase.batch_size
-    if phase.whole_batches:
+    if phase.objective.draws_balanced and run.labels is not None:
+        order, count = balanced_order(key, run.labels < 0, run.count)
+        size = order.shape[0]
+    elif phase.whole_batches:
         order, count = batch_order(key, size, run.count, batch_size)
     else:
         order, count = epoch_order(key, size, run.count), run.count

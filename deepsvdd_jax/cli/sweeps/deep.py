@@ -114,8 +114,14 @@ class _Group(NamedTuple):
 
 
 def image_count(split: OneClassSplit) -> int:
-    """Returns how many images a run holds: those that it trains on, then those held out of it."""
-    return len(split.train_indices) + len(split.validation_indices)
+    """Returns how many images a run holds: those that it trains on, the known anomalies last, then
+    those held out of it."""
+    return trained_count(split) + len(split.validation_indices)
+
+
+def trained_count(split: OneClassSplit) -> int:
+    """Returns how many images a run trains on, known anomalies among them."""
+    return len(split.train_indices) + len(split.known_anomalies)
 
 
 def run_key(seed: int, normal_class: int) -> jax.Array:
@@ -295,12 +301,14 @@ def _stack(
     stacked = []
     for job in jobs:
         scaling = group.scalings[job.name.normal_class]
-        indices = job.split.train_indices
+        indices, split = job.split.train_indices, job.split
         # What stands behind the training images is scored by a full pass and otherwise padding.
-        held = np.concatenate([indices, job.split.validation_indices])
+        held = np.concatenate([indices, split.known_anomalies, split.validation_indices])
+        labels = np.zeros(len(held), np.int32)
+        labels[len(indices) : trained_count(split)] = -1
         # Without images a run is over before it begins: one whose autoencoder failed.
-        count = len(indices) if _start_failure(job) == training.NOT_FAILED else 0
-        data = training.run_data(held, longest, scaling.shift, scaling.scale, count)
+        count = trained_count(split) if _start_failure(job) == training.NOT_FAILED else 0
+        data = training.run_data(held, longest, scaling.shift, scaling.scale, count, labels)
         if job.start is not None:
             weights = pretraining.starting_weights(config, job.start)
         else:
@@ -477,8 +485,8 @@ def _with_pass(
 def _trained_and_held_out(
     distances: npt.NDArray[np.floating], split: OneClassSplit
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
-    trained = len(split.train_indices)
-    return distances[:trained], distances[trained : image_count(split)]
+    unlabelled, trained = len(split.train_indices), trained_count(split)
+    return distances[:unlabelled], distances[trained : image_count(split)]
 
 
 def _pass_figures(

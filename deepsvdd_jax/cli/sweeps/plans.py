@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax import configs, datasets, recipes
@@ -16,7 +18,7 @@ from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 
 with lazily():
-    from deepsvdd_jax import networks, runs
+    from deepsvdd_jax import networks, runs, training
     from deepsvdd_jax.runs import initialization, memory
 
 DEEP_METHODS = ("deep_svdd", "dcae", "soft_boundary")
@@ -42,6 +44,7 @@ class Sweep(NamedTuple):
     evaluate_every: int | None
     save_models: bool
     out: Path
+    outliers: tuple[str, int] | None
     team: Team = ALONE
 
 
@@ -100,7 +103,11 @@ def plan_on(
         runs.check_radius(config)
         memory.check_memory(config, shape, values.runs_per_program or 1)
         initialization.check_start(config, shape)
+    outliers = settings.load_outliers(values, dataset) if "outliers" in values else None
+    _check_labels(run_configs, split, methods, outliers is not None)
     splits = make_splits(dataset, split, classes, seeds, require_test)
+    if outliers is not None:
+        dataset, splits = _with_outliers(dataset, splits, outliers, values.outliers)
     _check_batches(run_configs, splits)
     _check_devices(run_configs, values.data_devices)
     return Sweep(
@@ -120,6 +127,7 @@ def plan_on(
         values.evaluate_every,
         values.save_models,
         out_folder(values, dataset.name),
+        None if outliers is None else (Path(values.outliers).name, len(outliers)),
     )
 
 
@@ -143,6 +151,44 @@ def _check_dcae(values: flags.FlagValues, base: RunConfig, methods: tuple[str, .
         raise ConfigError(f"--{name} is not of the autoencoder: dcae takes --pretrain_{name}")
 
 
+def _check_labels(
+    run_configs: dict[str, RunConfig],
+    split: SplitConfig,
+    methods: tuple[str, ...],
+    has_outliers: bool,
+) -> None:
+    """Refuses labels that a method would not look at, and objectives that lack them."""
+    if split.labelled_ratio or has_outliers:
+        name = "labelled_ratio" if split.labelled_ratio else "outliers"
+        for method in methods:
+            config = run_configs.get(method)
+            if config is None or not config.training.objective.uses_labels:
+                hint = "; give --objective=deep-sad" if method == "deep_svdd" else ""
+                raise ConfigError(f"{name}: {method} does not learn from labels{hint}")
+        return
+    for config in run_configs.values():
+        phase = config.training
+        if phase.objective.needs_anomalies and phase.synthetic_anomalies is None:
+            raise ConfigError(
+                f"objective {phase.objective.kind} needs known anomalies: give --labelled_ratio, "
+                "--outliers or --synthetic_anomalies"
+            )
+
+
+def _with_outliers(
+    dataset: Dataset,
+    splits: dict[tuple[int, int], OneClassSplit],
+    outliers: npt.NDArray[Any],
+    source: str,
+) -> tuple[Dataset, dict[tuple[int, int], OneClassSplit]]:
+    """Joins outliers to the images that runs share, and to the known anomalies of every run."""
+    joined, added = datasets.add_outliers(dataset, outliers, source)
+    return joined, {
+        problem: split._replace(known_anomalies=np.concatenate([split.known_anomalies, added]))
+        for problem, split in splits.items()
+    }
+
+
 def make_splits(
     dataset: Dataset,
     split: SplitConfig,
@@ -151,8 +197,8 @@ def make_splits(
     require_test: bool = True,
 ) -> dict[tuple[int, int], OneClassSplit]:
     """Returns the one-class problem of every class and seed."""
-    # Only pollution and validation draw; without them a class has one split for all seeds.
-    drawn = bool(split.outlier_fraction or split.validation_fraction)
+    # Only these draw; without them a class has one split for all seeds.
+    drawn = _draws(split)
     splits: dict[tuple[int, int], OneClassSplit] = {}
     for label in classes:
         for seed in seeds:
@@ -165,6 +211,10 @@ def make_splits(
                 require_test=require_test,
             )
     return splits
+
+
+def _draws(split: SplitConfig) -> bool:
+    return bool(split.outlier_fraction or split.validation_fraction or split.labelled_ratio)
 
 
 def _methods(text: str) -> tuple[str, ...]:
@@ -197,6 +247,7 @@ def method_config(method: str, base: RunConfig) -> RunConfig:
 def check_network(config: RunConfig, shape: tuple[int, ...]) -> None:
     """Refuses a network, or a decoder, that images of a shape are too small for or no image of."""
     networks.check_image_shape(config.network, shape)
+    training.check_images(config.training, shape)
     if config.needs_decoder:
         import jax
 
@@ -249,6 +300,7 @@ def describe(sweep: Sweep) -> dict[str, Any]:
         **{name: _as_dict(sweep.configs.get(name)) for name in DEEP_METHODS},
         "shallow": baselines,
         "knn": neighbors,
+        "outliers": None if sweep.outliers is None else list(sweep.outliers),
         "runs_per_program": sweep.runs_per_program,
         "data_devices": sweep.data_devices,
         "memory_budget": sweep.memory_budget,
@@ -274,6 +326,6 @@ def wanted_runs(sweep: Sweep) -> list[RunName]:
 
 
 def _is_random(method: str, sweep: Sweep) -> bool:
-    drawn = bool(sweep.split.outlier_fraction or sweep.split.validation_fraction)
+    drawn = _draws(sweep.split)
     by_selection = method == "ocsvm" and sweep.shallow.selection == "paper"
     return method == "isolation_forest" or by_selection or drawn

@@ -1,0 +1,60 @@
+"""Outliers that have nothing to do with a task, as known anomalies (outlier exposure)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deepsvdd_jax.datasets.dataset import DataError, Dataset
+
+# Of no class: an image of it is neither normal nor an anomaly of the data set.
+OUTLIER_LABEL = -1
+
+
+def add_outliers(dataset: Dataset, outliers: np.ndarray, source: str) -> tuple[Dataset, np.ndarray]:
+    """Appends outliers to the training images of a data set, of none of whose classes they are.
+
+    Args:
+      dataset: the data set.
+      outliers: `[n, ...]`, of the shape and type of its images; uint8 join floats as n / 255.
+      source: where they come from, for messages.
+
+    Returns:
+      The data set, and the indices of the outliers in its `x_train`, int32.
+
+    Raises:
+      DataError: outliers of another shape or type, or none.
+    """
+    wanted, found = dataset.x_train.shape[1:], outliers.shape[1:]
+    if wanted != found:
+        raise DataError(f"outliers {source}: shape {found}; {dataset.name} has {wanted}")
+    if not len(outliers):
+        raise DataError(f"outliers {source}: there are none; give at least one image or row")
+    if outliers.dtype == np.uint8 and dataset.x_train.dtype != np.uint8:
+        outliers = (outliers / 255.0).astype(dataset.x_train.dtype)
+    elif outliers.dtype != np.uint8 and dataset.x_train.dtype == np.uint8:
+        raise DataError(
+            f"outliers {source}: {outliers.dtype} beside images of uint8; give both as uint8"
+        )
+    first = len(dataset.x_train)
+    labels = np.full(len(outliers), OUTLIER_LABEL, dataset.y_train.dtype)
+    names = dataset.train_names and (*dataset.train_names, *("outlier",) * len(outliers))
+    joined = dataset._replace(
+        x_train=np.concatenate([dataset.x_train, outliers.astype(dataset.x_train.dtype)]),
+        y_train=np.concatenate([dataset.y_train, labels]),
+        train_names=names,
+    )
+    return joined, np.arange(first, first + len(outliers), dtype=np.int32)
+
+
+def chosen_outliers(outliers: np.ndarray, count: int | None, source: str) -> np.ndarray:
+    """Returns so many of the outliers, the same ones for every run; all where `count` is None.
+
+    Raises:
+      DataError: there are not so many.
+    """
+    if count is None:
+        return outliers
+    if count > len(outliers):
+        raise DataError(f"outliers {source}: {count} are asked for, there are {len(outliers)}")
+    order = np.random.default_rng([0, 3]).permutation(len(outliers))
+    return outliers[np.sort(order[:count])]

@@ -1,0 +1,73 @@
+"""FCDD, fully convolutional data description (Liznerski et al., ICLR 2021): an anomaly map that is
+trained, by the loss of the hypersphere classifier, from labels of whole images."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from deepsvdd_jax.configs import FCDDConfig
+from deepsvdd_jax.networks import Params
+from deepsvdd_jax.objectives.base import Apply, Evaluate, Losses, Objective
+from deepsvdd_jax.objectives.hsc import distance_losses, minus_log_complement, pseudo_huber
+from deepsvdd_jax.objectives.state import Batch, Hyperparameters, TrainState
+
+
+def anomaly_map(embeddings: Array) -> Array:
+    """Returns A = sqrt(z^2 + 1) - 1 of the last convolution's values z, of the same shape."""
+    return pseudo_huber(jnp.square(embeddings))
+
+
+def masked_map_losses(maps: Array, regions: Array) -> Array:
+    """Returns the loss of maps whose anomalous pixels are known, `[n]`: the mean of A over the
+    normal pixels, and where some are marked -log(1 - exp(-mean of A over these)).
+
+    Args:
+      maps: `[n, height, width]`, A.
+      regions: bool `[n, height, width]`, True on anomalous pixels.
+    """
+    axes = (1, 2)
+    marked = jnp.sum(regions, axes)
+    normal = regions.shape[1] * regions.shape[2] - marked
+    mean = jnp.sum(jnp.where(regions, 0.0, maps), axes) / jnp.maximum(normal, 1)
+    inside = jnp.sum(jnp.where(regions, maps, 0.0), axes) / jnp.maximum(marked, 1)
+    some = marked > 0
+    anomalous = minus_log_complement(jnp.where(some, inside, 1.0))
+    return mean + jnp.where(some, anomalous, 0.0)
+
+
+def highest_mean(maps: Array, share: float) -> Array:
+    """Returns the mean of the highest share of a map's values, `[n]`, of at least one.
+
+    Args:
+      maps: `[n, values]`.
+      share: in (0, 1].
+    """
+    if share == 1.0:
+        return jnp.mean(maps, axis=1)
+    count = max(1, round(share * maps.shape[1]))
+    return jnp.mean(jax.lax.top_k(maps, count)[0], axis=1)
+
+
+def fcdd(config: FCDDConfig) -> Objective:
+    """Returns the objective: its loss is of the mean of A, its score the mean of the highest share
+    of A."""
+
+    def losses(
+        params: Params,
+        state: TrainState,
+        apply: Apply,
+        batch: Batch,
+        settings: Hyperparameters,
+        key: Array | None,
+    ) -> Losses:
+        assert batch.labels is not None
+        forward = apply(params, batch, key)
+        maps = anomaly_map(forward.embeddings)
+        values = distance_losses(jnp.mean(maps, axis=1), batch.labels)
+        return Losses(values, highest_mean(maps, config.map_share), forward.statistics)
+
+    def score(state: TrainState, evaluate: Evaluate, images: Array) -> Array:
+        forward = evaluate(state.params, state.statistics, images)
+        return highest_mean(anomaly_map(forward.embeddings), config.map_share)
+
+    return Objective(losses, score, statistics_first=config.statistics_first, has_center=False)

@@ -1,0 +1,46 @@
+"""What a step changes of its batch before it trains on it: augmentation, synthetic anomalies."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from deepsvdd_jax.configs import ConfigError, PhaseConfig
+from deepsvdd_jax.objectives import Batch
+from deepsvdd_jax.training import augmentation, synthetic
+
+
+def check_images(phase: PhaseConfig, image_shape: tuple[int, ...]) -> None:
+    """Refuses to change tables as if they were images.
+
+    Raises:
+      ConfigError: names the setting.
+    """
+    if len(image_shape) == 3:
+        return
+    for name in ("augment", "synthetic_anomalies"):
+        if getattr(phase, name):
+            raise ConfigError(f"{name} is for images; the data are a table")
+
+
+def perturbed(phase: PhaseConfig, key: Array, batch: Batch) -> Batch:
+    """Returns a batch whose images are changed as the phase says; padding stays padding.
+
+    Every other image that is no known anomaly becomes a synthetic one, after its augmentation.
+
+    Args:
+      phase: static.
+      key: of the step.
+      batch: with labels.
+    """
+    key_augment, key_anomalies = jax.random.split(key)
+    images, labels = batch.images, batch.labels
+    if phase.augment:
+        images = augmentation.augment(phase.augment, key_augment, images)
+    if phase.synthetic_anomalies:
+        assert labels is not None
+        made = synthetic.defects(phase.synthetic_anomalies, key_anomalies, images)
+        normal = labels >= 0
+        chosen = normal & (jnp.cumsum(normal) % 2 == 0)
+        images = jnp.where(chosen[:, None, None, None], made.images, images)
+        labels = jnp.where(chosen, -1, labels)
+    return batch._replace(images=images, labels=labels)

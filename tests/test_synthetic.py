@@ -1,0 +1,102 @@
+"""Synthetic anomalies and augmentations: what they change, and what they leave alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepsvdd_jax import training
+from deepsvdd_jax.configs import ConfigError, HSCConfig, PhaseConfig
+from deepsvdd_jax.training import Batch, augmentation, synthetic
+
+IMAGES = np.random.default_rng(0).uniform(-1, 2, size=(6, 32, 40, 3)).astype(np.float32)
+KINDS = ("confetti", "cutpaste", "lines", "mix")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_image_is_changed_inside_its_region_only(kind: str) -> None:
+    made = synthetic.defects(kind, jax.random.key(3), jnp.asarray(IMAGES))
+    regions = np.asarray(made.regions)
+    difference = np.abs(np.asarray(made.images) - IMAGES).max(axis=-1)
+    assert regions.any(axis=(1, 2)).all()
+    assert (difference.max(axis=(1, 2)) > 0.05).all()
+    # Blurred edges reach one pixel beyond the mask.
+    near = np.zeros_like(regions)
+    for down in (-1, 0, 1):
+        for across in (-1, 0, 1):
+            near |= np.roll(regions, (down, across), axis=(1, 2))
+    assert (difference[~near] == 0.0).all()
+    assert regions.mean() < 0.15
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_stay_in_the_range_of_the_images(kind: str) -> None:
+    images = np.asarray(synthetic.defects(kind, jax.random.key(4), jnp.asarray(IMAGES)).images)
+    assert images.min() >= IMAGES.min() - 1e-6 and images.max() <= IMAGES.max() + 1e-6
+
+
+def test_a_pasted_patch_is_of_another_image() -> None:
+    images = np.broadcast_to(np.arange(5.0).reshape(5, 1, 1, 1), (5, 20, 20, 1))
+    made = synthetic.cutpaste(jax.random.key(0), jnp.asarray(images, jnp.float32))
+    for number, (image, region) in enumerate(zip(*map(np.asarray, made), strict=True)):
+        assert (image[region] != number).all() and (image[~region] == number).all()
+        assert len(np.unique(image[region])) == 1
+
+
+def test_a_shift_moves_every_pixel_alike_and_repeats_the_edge() -> None:
+    ramp = np.arange(16 * 16, dtype=np.float32).reshape(1, 16, 16, 1)
+    for seed in range(5):
+        moved = np.asarray(augmentation.shift(jax.random.key(seed), jnp.asarray(ramp)))[0, :, :, 0]
+        candidates = [
+            np.pad(ramp[0, :, :, 0], 2, mode="edge")[2 + down :, 2 + across :][:16, :16]
+            for down in range(-2, 3)
+            for across in range(-2, 3)
+        ]
+        assert any(np.array_equal(moved, other) for other in candidates)
+
+
+def test_flips_are_of_some_images_and_exact() -> None:
+    flipped = np.asarray(augmentation.flip(jax.random.key(1), jnp.asarray(IMAGES)))
+    same = [np.array_equal(a, b) for a, b in zip(flipped, IMAGES, strict=True)]
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(flipped, IMAGES, strict=True)]
+    assert np.logical_xor(same, mirrored).all() and any(mirrored) and any(same)
+
+
+def test_noise_is_a_tenth_of_an_images_deviation() -> None:
+    changed = np.asarray(augmentation.noise(jax.random.key(0), jnp.asarray(IMAGES))) - IMAGES
+    np.testing.assert_allclose(changed.std(), 0.1 * IMAGES.std(), rtol=0.05)
+
+
+def test_jitter_keeps_the_order_of_values_within_a_channel() -> None:
+    changed = np.asarray(augmentation.jitter(jax.random.key(0), jnp.asarray(IMAGES)))
+    for before, after in zip(IMAGES, changed, strict=True):
+        for channel in range(3):
+            slope, offset = np.polyfit(before[..., channel].ravel(), after[..., channel].ravel(), 1)
+            assert 0.8 <= slope <= 1.2
+            expected = slope * before[..., channel] + offset
+            np.testing.assert_allclose(after[..., channel], expected, atol=1e-5)
+
+
+def test_nothing_is_changed_unless_asked_for() -> None:
+    same = augmentation.augment((), jax.random.key(0), jnp.asarray(IMAGES))
+    np.testing.assert_array_equal(same, IMAGES)
+    assert not PhaseConfig().draws
+
+
+def test_every_other_normal_image_of_a_batch_becomes_an_anomaly() -> None:
+    labels = jnp.array([0, -1, 0, 1, 0, 0])
+    batch = Batch(jnp.asarray(IMAGES), jnp.ones(6, bool), labels)
+    phase = PhaseConfig(HSCConfig(), synthetic_anomalies="cutpaste")
+    new = training.perturbed(phase, jax.random.key(0), batch)
+    np.testing.assert_array_equal(new.labels, [0, -1, -1, 1, -1, 0])
+    changed = [not np.array_equal(a, b) for a, b in zip(new.images, IMAGES, strict=True)]
+    assert changed == [False, False, True, False, True, False]
+
+
+def test_settings_without_effect_are_refused() -> None:
+    with pytest.raises(ConfigError, match="does not learn from anomalies"):
+        PhaseConfig(synthetic_anomalies="confetti")
+    with pytest.raises(ConfigError, match="augment is 'rotate'; allowed: shift, flip"):
+        PhaseConfig(augment=("rotate",))
+    with pytest.raises(ConfigError, match="augment is for images"):
+        training.check_images(PhaseConfig(augment=("flip",)), (7,))
