@@ -550,7 +550,7 @@ def _distances(
             distances = of_members(scaled, states)
             return jax.lax.dynamic_update_slice_in_dim(found, distances, index * size, 1)
 
-        nothing = jnp.zeros((states.center.shape[0], len(images)))
+        nothing = jnp.zeros((states.center.shape[0], len(images)), jnp.float32)
         return jax.lax.fori_loop(0, (counts[0] + size - 1) // size, step, nothing)
 
     return jax.shard_map(

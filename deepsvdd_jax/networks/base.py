@@ -93,12 +93,12 @@ def as_network(
 
     def init(key: Array, with_decoder: bool = False) -> tuple[Params, Statistics]:
         key_encoder, key_decoder = jax.random.split(key)
-        images = jnp.zeros((1, *image_shape))
+        images = jnp.zeros((1, *image_shape), jnp.float32)
         modules: list[tuple[str, nn.Module, Array, Array]] = [
             ("encoder", encoder, key_encoder, images)
         ]
         if with_decoder:
-            codes = jnp.zeros((1, rep_dim))
+            codes = jnp.zeros((1, rep_dim), jnp.float32)
             modules.append(("decoder", make_decoder(), key_decoder, codes))
         params, statistics = {}, {}
         for part, module, key_part, values in modules:
@@ -134,7 +134,7 @@ def as_network(
         return images, new.get("batch_stats", {})
 
     def encode_nothing() -> Array:
-        images = jnp.zeros((1, *image_shape))
+        images = jnp.zeros((1, *image_shape), jnp.float32)
         arguments = _evaluation_arguments(encoder)
         return encoder.init_with_output(jax.random.key(0), images, **arguments)[0]
 

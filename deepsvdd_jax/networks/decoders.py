@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from deepsvdd_jax import convolution
@@ -154,7 +155,7 @@ class _DecoderConvolution(nn.Module):
         config, layer = self.config, self.layer
         shape = (config.kernel_size, config.kernel_size, images.shape[-1], layer.features)
         draw = kernel_initializer(config, True, transposed=config.decoder == "pytorch")
-        kernel = self.param("kernel", draw, shape)
+        kernel = self.param("kernel", draw, shape, jnp.float32)
         padding = _less(kernel_padding(config), layer.crop)
         convolve = convolution.upsample_convolve if layer.doubles else convolution.convolve
         values = convolve(without_padding(images, mask), kernel, padding)
@@ -163,7 +164,7 @@ class _DecoderConvolution(nn.Module):
             normalization = Normalization(config.affine, layer.features, name="norm")
             values = convolution.scale_channels(values, *normalization(moments))
         elif config.bias:
-            bias = self.param("bias", nn.initializers.zeros, (layer.features,))
+            bias = self.param("bias", nn.initializers.zeros, (layer.features,), jnp.float32)
             values = convolution.scale_channels(values, None, bias)
         return values
 

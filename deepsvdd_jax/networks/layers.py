@@ -34,7 +34,11 @@ def _moments(total: Array, total_of_squares: Array, count: Array | int) -> _Mome
 
 
 def _count(mask: Array | None, batch: int, positions: int) -> Array | int:
-    return batch * positions if mask is None else jnp.maximum(jnp.sum(mask), 1) * positions
+    return (
+        batch * positions
+        if mask is None
+        else jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1) * positions
+    )
 
 
 def without_padding(values: Array, mask: Array | None) -> Array:
@@ -55,8 +59,8 @@ class Normalization(nn.Module):
     @nn.compact
     def __call__(self, moments: _Moments | None) -> tuple[Array, Array]:
         shape = (self.features,)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        variance = self.variable("batch_stats", "var", jnp.ones, shape)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        variance = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         if moments is None:
             moments = _Moments(mean.value, variance.value)
         elif not self.is_initializing():
@@ -64,9 +68,9 @@ class Normalization(nn.Module):
         scale = jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
         offset = -moments.mean * scale
         if self.affine:
-            gain = self.param("scale", nn.initializers.ones, shape)
+            gain = self.param("scale", nn.initializers.ones, shape, jnp.float32)
             scale = scale * gain
-            offset = offset * gain + self.param("bias", nn.initializers.zeros, shape)
+            offset = offset * gain + self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         return scale, offset
 
 
@@ -155,7 +159,9 @@ class Convolution(nn.Module):
     def __call__(self, images: Array, mask: Array | None, train: bool) -> Array:
         config = self.config
         shape = (config.kernel_size, config.kernel_size, images.shape[-1], self.features)
-        kernel = self.param("kernel", kernel_initializer(config, convolutional=True), shape)
+        kernel = self.param(
+            "kernel", kernel_initializer(config, convolutional=True), shape, jnp.float32
+        )
         images = without_padding(images, mask)
         pool_first = self.pool and not (config.batch_norm and config.affine)
         scaled, moments = _map(images, kernel, kernel_padding(config), mask, pool_first, train)
@@ -164,7 +170,9 @@ class Convolution(nn.Module):
             values = scaled(*normalization(moments))
         elif config.bias:
             # Under batch normalisation a bias would cancel against the mean.
-            values = scaled(None, self.param("bias", nn.initializers.zeros, (self.features,)))
+            values = scaled(
+                None, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            )
         else:
             values = scaled(None, None)
         values = activate(config, values)

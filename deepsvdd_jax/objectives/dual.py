@@ -29,7 +29,7 @@ def svdd_dual(
       The center `[rep_dim]`, the squared radius, and the duality gap (relative to the objective).
     """
     mask = jnp.ones(codes.shape[0], bool) if mask is None else mask
-    count = jnp.maximum(jnp.sum(mask), 1)
+    count = jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1)
     cap = jnp.where(mask, 1.0 / (nu * count), 0.0)
     # The dual does not depend on where the origin is; near the data its numbers are small.
     origin = jnp.sum(jnp.where(mask[:, None], codes, 0.0), 0) / count
@@ -51,7 +51,9 @@ def svdd_dual(
         return new, ahead, following
 
     start = _onto_capped_simplex(cap, cap)
-    alpha, _, _ = jax.lax.fori_loop(0, iterations, improve, (start, start, jnp.ones(())))
+    alpha, _, _ = jax.lax.fori_loop(
+        0, iterations, improve, (start, start, jnp.ones((), jnp.float32))
+    )
     center = alpha @ points
     distances = squared_distances(points, center)
     squared_radius = exact_squared_radius(distances, nu, mask)

@@ -59,5 +59,7 @@ def quantile_squared_radius(
 def _sorted(values: Array, mask: Array | None) -> tuple[Array, Array]:
     """Returns the values in ascending order, padding last, and how many are not padding."""
     if mask is None:
-        return jnp.sort(values), jnp.asarray(values.shape[0])
-    return jnp.sort(jnp.where(mask, values, jnp.inf)), jnp.maximum(jnp.sum(mask), 1)
+        return jnp.sort(values), jnp.asarray(values.shape[0], jnp.int32)
+    return jnp.sort(jnp.where(mask, values, jnp.inf)), jnp.maximum(
+        jnp.sum(mask, dtype=jnp.int32), 1
+    )

@@ -12,7 +12,7 @@ def masked_mean(values: Array, mask: Array | None = None) -> Array:
     if mask is None:
         return jnp.mean(values)
     total = jnp.sum(jnp.where(mask, values, 0.0))
-    return total / jnp.maximum(jnp.sum(mask), 1)
+    return total / jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1)
 
 
 def squared_kernel_norm(params: Any) -> Array:
@@ -21,4 +21,4 @@ def squared_kernel_norm(params: Any) -> Array:
     kernels = [
         leaf for path, leaf in leaves if getattr(path[-1], "key", None) in ("kernel", "embedding")
     ]
-    return sum((jnp.sum(jnp.square(kernel)) for kernel in kernels), jnp.zeros(()))
+    return sum((jnp.sum(jnp.square(kernel)) for kernel in kernels), jnp.zeros((), jnp.float32))

@@ -123,7 +123,7 @@ def bare_state(
         {part: params[part] for part in parts},
         {part: statistics[part] for part in parts},
         objectives.objective(config.training.objective).center(network.rep_dim),
-        jnp.zeros(()),
+        jnp.zeros((), jnp.float32),
     )
 
 
@@ -191,7 +191,7 @@ def mean_embedding(
         batch = training.take_batch(images, data, places, mask)
         embeddings = network.encode(state.params, state.statistics, batch.images)
         total = jnp.sum(jnp.where(mask[:, None], embeddings, 0.0), axis=0)
-        return total / jnp.maximum(jnp.sum(mask), 1)
+        return total / jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1)
 
     count = images_in(batches, phase, data.count)
     return _mean_over_batches(of_batch, data, phase.batch_size, count, state.center)
@@ -213,10 +213,10 @@ def _mean_over_batches(
     images, weighted by their number."""
 
     def body(index: Array, total: Any) -> Any:
-        places = index * batch_size + jnp.arange(batch_size)
+        places = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
         mask = places < count
         found = of_batch(jnp.minimum(places, data.indices.shape[0] - 1), mask)
-        weight = jnp.sum(mask) / jnp.maximum(count, 1)
+        weight = jnp.sum(mask, dtype=jnp.int32) / jnp.maximum(count, 1)
         return jax.tree.map(lambda old, new: old + weight * new, total, found)
 
     batches = (count + batch_size - 1) // batch_size
@@ -224,7 +224,7 @@ def _mean_over_batches(
 
 
 def _valid(data: RunData) -> Array:
-    return jnp.arange(data.indices.shape[0]) < data.count
+    return jnp.arange(data.indices.shape[0], dtype=jnp.int32) < data.count
 
 
 def _training_distances(
@@ -285,14 +285,16 @@ def run_epochs(
         return new, training.packed_info(info)
 
     def skip(epoch: Array, state: TrainState) -> tuple[TrainState, Array]:
-        return state, jnp.zeros(training.INFO_WIDTH)
+        return state, jnp.zeros(training.INFO_WIDTH, jnp.float32)
 
     def body(index: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
         state, history = carry
         state, row = jax.lax.cond(state.active, train, skip, first_epoch + index, state)
         return state, history.at[index].set(row)
 
-    return jax.lax.fori_loop(0, count, body, (state, jnp.zeros((capacity, training.INFO_WIDTH))))
+    return jax.lax.fori_loop(
+        0, count, body, (state, jnp.zeros((capacity, training.INFO_WIDTH), jnp.float32))
+    )
 
 
 def epoch_keys(network: Network, phase: PhaseConfig, run: Run, epoch: Array) -> EpochKeys:

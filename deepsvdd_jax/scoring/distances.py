@@ -62,7 +62,7 @@ def pool_distances(
     indices = jnp.arange(images.shape[0], dtype=jnp.int32) if indices is None else indices
     count = indices.shape[0]
     if count == 0:
-        return jnp.zeros((0,))
+        return jnp.zeros((0,), jnp.float32)
     batches = -(-count // BATCH_SIZE)
     padded = jnp.pad(indices, (0, batches * BATCH_SIZE - count)).reshape(batches, BATCH_SIZE)
 
@@ -100,9 +100,9 @@ def anomaly_scores(config: RunConfig, state: TrainState, images: Array) -> Array
     """
     network = build_network(config.network, tuple(images.shape[1:]))
     objective = config.training.objective
-    images = jnp.asarray(images)
+    images = jnp.asarray(images, jnp.float32)
     parts = [
         _scores(state, images[start : start + BATCH_SIZE], network, objective)
         for start in range(0, images.shape[0], BATCH_SIZE)
     ]
-    return jnp.concatenate(parts) if parts else jnp.zeros((0,))
+    return jnp.concatenate(parts) if parts else jnp.zeros((0,), jnp.float32)

@@ -71,7 +71,12 @@ def train_epoch(
 
 def begin_epoch(state: TrainState, order: Array) -> EpochUnderWay:
     """Returns an epoch in that order before its first step."""
-    return EpochUnderWay(state, jnp.zeros(()), jnp.zeros(()), jnp.zeros(order.shape))
+    return EpochUnderWay(
+        state,
+        jnp.zeros((), jnp.float32),
+        jnp.zeros((), jnp.float32),
+        jnp.zeros(order.shape, jnp.float32),
+    )
 
 
 def take_steps(
@@ -106,7 +111,7 @@ def take_steps(
         state, loss, data_loss, distances = under_way
         start = index * batch_size
         places = jax.lax.dynamic_slice(order, (start - first * batch_size,), (batch_size,))
-        mask = start + jnp.arange(batch_size) < count
+        mask = start + jnp.arange(batch_size, dtype=jnp.int32) < count
         batch = take_batch(images, run, places, mask)
         key_step = None if key is None else jax.random.fold_in(key, index)
         if phase.draws:
@@ -138,7 +143,7 @@ def end_epoch(
 ) -> tuple[TrainState, EpochInfo]:
     """Returns the state after an epoch's last step, and what the epoch tells."""
     state = under_way.state._replace(epoch=before.epoch + 1)
-    valid = jnp.arange(under_way.distances.shape[0]) < count
+    valid = jnp.arange(under_way.distances.shape[0], dtype=jnp.int32) < count
     taken = jnp.maximum(_steps(count, phase.batch_size), 1)
     info = describe_epoch(
         before,

@@ -82,8 +82,8 @@ def describe_epoch(
     data_loss: Array,
 ) -> EpochInfo:
     ordered = jnp.sort(jnp.where(valid, distances, jnp.inf))
-    count = jnp.maximum(jnp.sum(valid), 1)
-    places = jnp.asarray(DISTANCE_QUANTILES) * (count - 1)
+    count = jnp.maximum(jnp.sum(valid, dtype=jnp.int32), 1)
+    places = jnp.asarray(DISTANCE_QUANTILES, jnp.float32) * (count - 1)
     change = jax.tree.map(lambda new, old: new - old, after.params, before.params)
     return EpochInfo(
         ran=jnp.ones((), bool),
@@ -98,5 +98,5 @@ def describe_epoch(
         parameter_norm=jnp.sqrt(objectives.squared_kernel_norm(after.params)),
         parameter_change=jnp.sqrt(objectives.squared_kernel_norm(change)),
         center_drift=jnp.linalg.norm(after.center - before.center),
-        learning_rate=jnp.zeros(()),
+        learning_rate=jnp.zeros((), jnp.float32),
     )

@@ -15,7 +15,7 @@ def epoch_order(key: Array, size: int, count: Array) -> Array:
     drawn after them, a shuffle of `size` elements would.
     """
     bits = jax.random.bits(key, (size,), jnp.uint32)
-    padding = jnp.arange(size) >= count
+    padding = jnp.arange(size, dtype=jnp.int32) >= count
     bits = jnp.where(padding, jnp.uint32(0xFFFFFFFF), bits)
     return jnp.argsort(bits, stable=True).astype(jnp.int32)
 

@@ -112,7 +112,7 @@ def train_classifier(
     key_init, key_train = jax.random.split(jax.random.key(seed))
     params = _init_params(key_init, x_train.shape[1:], classes)
     state = (params, _optimizer(config, len(x_train)).init(params))
-    images, labels = jnp.asarray(x_train), jnp.asarray(y_train, jnp.int32)
+    images, labels = jnp.asarray(x_train, jnp.float32), jnp.asarray(y_train, jnp.int32)
     for epoch in range(config.epochs):
         state = _train_epoch(config, jax.random.fold_in(key_train, epoch), state, images, labels)
         if progress is not None:
@@ -134,7 +134,7 @@ def _init_params(key: Array, image_shape: tuple[int, ...], classes: int) -> Para
     initializer = jax.nn.initializers.he_normal()
     keys = jax.random.split(key, len(shapes))
     return tuple(
-        Layer(initializer(key_layer, shape), jnp.zeros(shape[-1]))
+        Layer(initializer(key_layer, shape), jnp.zeros(shape[-1], jnp.float32))
         for key_layer, shape in zip(keys, shapes, strict=True)
     )
 

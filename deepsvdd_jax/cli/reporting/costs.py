@@ -147,7 +147,10 @@ def _run(config: RunConfig, pool: np.ndarray, seed: int) -> runs.Run:
     ones = (1,) * (pool.ndim - 1)
     count = len(pool)
     data = training.RunData(
-        jnp.arange(count, dtype=jnp.int32), jnp.int32(count), jnp.zeros(ones), jnp.ones(ones)
+        jnp.arange(count, dtype=jnp.int32),
+        jnp.int32(count),
+        jnp.zeros(ones, jnp.float32),
+        jnp.ones(ones, jnp.float32),
     )
     return runs.Run(deep.run_key(seed, 0), data, *runs.phase_settings(config), {})
 
