@@ -165,6 +165,12 @@ def define_data_flags(default: str = "digits") -> None:
     flags.DEFINE_integer("channels", None, "1 or 3: convert the images of a folder")
     define_column_flags()
     define_pixel_flags()
+    flags.DEFINE_list(
+        "pixel_range",
+        None,
+        "LOW,HIGH: pixel values of a folder's images that become 0 and 1 (default: 0,255; of more "
+        "than 8 bits a pixel the smallest and largest value of the training images)",
+    )
     flags.DEFINE_bool("prepare", False, "let TensorFlow Datasets download and prepare the data")
 
 
@@ -238,7 +244,20 @@ def data_config(values: flags.FlagValues) -> DataConfig:
         ignore_columns=tuple(values.ignore_columns) if values.ignore_columns else None,
         id_column=values.id_column,
         max_megapixels=values.max_megapixels,
+        pixel_range=_pixel_range(values.pixel_range),
     )
+
+
+def _pixel_range(parts: list[str] | None) -> tuple[float, float] | None:
+    if parts is None:
+        return None
+    try:
+        low, high = map(float, parts)
+    except ValueError:
+        raise ConfigError(
+            f"pixel_range is {','.join(parts)!r}; give two numbers LOW,HIGH, as 0,4095"
+        ) from None
+    return low, high
 
 
 def split_config(values: flags.FlagValues) -> SplitConfig:

@@ -1,6 +1,7 @@
 """Where images come from, which are normal, and how they are preprocessed."""
 
 import dataclasses
+import math
 from typing import Literal
 
 from deepsvdd_jax.configs.checks import (
@@ -38,6 +39,8 @@ class DataConfig:
       ignore_columns: of a csv file, columns that are not looked at.
       id_column: of a csv file, the column that names its rows.
       max_megapixels: folder images of more pixels are refused; None takes Pillow's bound, 89.
+      pixel_range: `(low, high)`, pixel values of folder images that become 0 and 1; None takes 0
+        and 255, of images with more than 8 bits the range of the training images.
     """
 
     name: str = "digits"
@@ -49,6 +52,7 @@ class DataConfig:
     ignore_columns: tuple[str, ...] | None = None
     id_column: str | None = None
     max_megapixels: int | None = None
+    pixel_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         check_choice("dataset", self.name, DATASETS)
@@ -62,6 +66,12 @@ class DataConfig:
         ):
             raise ConfigError(f"image_size is {self.image_size}; give height,width, both positive")
 
+        if self.pixel_range is not None and not (
+            len(self.pixel_range) == 2
+            and all(map(math.isfinite, self.pixel_range))
+            and self.pixel_range[0] < self.pixel_range[1]
+        ):
+            raise ConfigError(f"pixel_range is {self.pixel_range}; give LOW,HIGH with LOW < HIGH")
         if self.max_megapixels is not None and self.max_megapixels < 1:
             raise ConfigError(f"max_megapixels is {self.max_megapixels}; it must be 1 or more")
 

@@ -43,6 +43,7 @@ class Dataset(NamedTuple):
       test_names: names of the test images or rows where the source has them, else empty.
       train_names: names of the training images or rows where the source has them, else empty.
       feature_names: columns of a table where the source names them, else empty.
+      pixel_range: the values that became 0 and 1, of image files with more than 8 bits.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Dataset(NamedTuple):
     test_names: tuple[str, ...] = ()
     train_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
+    pixel_range: tuple[float, float] | None = None
 
 
 Loader = Callable[[DataConfig], Dataset]

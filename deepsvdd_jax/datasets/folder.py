@@ -34,8 +34,9 @@ def load_folder(config: DataConfig) -> Dataset:
         agree.
 
     Returns:
-      uint8 images `[n, height, width, channels]`, sorted by path, and their file names relative to
-      `train/` and `test/`, or to the folder.
+      Images `[n, height, width, channels]`, sorted by path, and their file names relative to
+      `train/` and `test/`, or to the folder. uint8; float32 in units of `Dataset.pixel_range` where
+      this is configured or files have more than 8 bits a pixel.
 
     Raises:
       DataError: missing or empty folders, images without a class, a damaged image, images of
@@ -52,6 +53,8 @@ def load_folder(config: DataConfig) -> Dataset:
     read = iter_images(paths, config.image_size, config.channels, megapixels=config.max_megapixels)
     images = np.concatenate([batch for _, batch in read])
     count = len(train)
+    pixel_range = range_of_pixels(config, images[:count])
+    images = in_range(images, pixel_range)
     test_names = tuple(name_in_part(layout, path) for path, _ in test)
     tell_repeated(images[:count], images[count:], test_names)
     return Dataset(
@@ -63,7 +66,42 @@ def load_folder(config: DataConfig) -> Dataset:
         class_names=layout.classes,
         test_names=test_names,
         train_names=tuple(name_in_part(layout, path) for path, _ in train),
+        pixel_range=pixel_range,
     )
+
+
+def range_of_pixels(config: DataConfig, train: np.ndarray) -> tuple[float, float] | None:
+    """Returns which pixel values become 0 and 1: as configured, else the smallest and the largest
+    of the training images where these have more than 8 bits a pixel; logs one line.
+
+    Raises:
+      DataError: all of these pixels are equal.
+    """
+    if config.pixel_range is not None:
+        return config.pixel_range
+    if train.dtype == np.uint8:
+        return None
+    low, high = float(train.min()), float(train.max())
+    if low == high:
+        raise DataError(f"{config.data_dir}: all pixels of the training images are {low:g}")
+    _logger.warning(
+        "more than 8 bits a pixel: %g to %g of the training images become 0 to 1"
+        " (--pixel_range=LOW,HIGH states another range)",
+        *(low, high),
+    )
+    return low, high
+
+
+def in_range(images: np.ndarray, pixel_range: tuple[float, float] | None) -> np.ndarray:
+    """Returns images in units of a range, see `pixels.unit_pixels`, without a copy of them all."""
+    from deepsvdd_jax.datasets.formats.pixels import unit_pixels
+
+    if pixel_range is None:
+        return images
+    result = np.empty(images.shape, np.float32)
+    for place, image in zip(result, images, strict=True):
+        place[...] = unit_pixels(image, pixel_range)
+    return result
 
 
 def read_layout(root: Path) -> Layout:

@@ -234,11 +234,11 @@ def _read_tables(files: _Files, source: str) -> dict[str, Annotation]:
 def _read_images(
     files: _Files, source: str, annotations: dict[str, Annotation], size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
-    from deepsvdd_jax.datasets.formats.pixels import resize_image
+    from deepsvdd_jax.datasets.formats.pixels import resize_image, unit_pixels
 
     images = {}
     for path, data in files(lambda path: _part(path) in annotations):
-        image = decode_image(data, f"{source}: {path}", channels=3)
+        image = unit_pixels(decode_image(data, f"{source}: {path}", channels=3), None)
         images[_part(path)] = resize_image(crop_sign(image, annotations[_part(path)]), size)
     return images
 

@@ -15,6 +15,7 @@ _SCRIPT = '''
 SHAPE = {shape}  # height, width, channels
 SIZE = {size}  # height, width to resize to
 CHANNELS = {channels}
+PIXEL_RANGE = {pixel_range}  # values that become 0 and 1, of more than 8 bits
 THRESHOLD = {threshold!r}
 SCORER = {scorer!r}
 
@@ -27,7 +28,8 @@ def read_image(path: str) -> np.ndarray:
         image = resize_image(image, SIZE)
     if image.shape != SHAPE:
         raise PixelError(f"an image of shape {{image.shape}}; the model takes {{SHAPE}}")
-    return image.astype(np.float32) / np.float32(255)
+    values = unit_pixels(image, PIXEL_RANGE)
+    return values if values.dtype == np.float32 else values.astype(np.float32) / np.float32(255)
 
 
 def load_scorer() -> jax.export.Exported:
@@ -72,6 +74,7 @@ def reader_script(model: Model, scorer: str) -> str:
         shape=tuple(model.image_shape),
         size=tuple(model.image_shape[:2]) if made_alike.get("image_size") else None,
         channels=made_alike.get("channels"),
+        pixel_range=made_alike.get("pixel_range"),
         threshold=float(model.threshold),
         scorer=scorer,
     )

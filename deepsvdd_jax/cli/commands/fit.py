@@ -48,6 +48,7 @@ class NormalData(NamedTuple):
       test_labels: `[m]`, 1 = anomalous.
       feature_names: columns of a table.
       names: of the images or rows, `[n]`, where they have some.
+      pixel_range: see `Dataset.pixel_range`.
     """
 
     images: npt.NDArray[Any]
@@ -55,6 +56,7 @@ class NormalData(NamedTuple):
     test_labels: npt.NDArray[np.integer]
     feature_names: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    pixel_range: tuple[float, float] | None = None
 
 
 def define_flags() -> None:
@@ -121,7 +123,9 @@ def main() -> None:
             on_progress=lambda done, _: bar.update(done - bar.n),
             on_compiled=environment.show_compilation(bar),
         )
-    model = model._replace(summary={**model.summary, **_summary(config, data_config, model)})
+    model = model._replace(
+        summary={**model.summary, **_summary(config, data_config, model, data.pixel_range)}
+    )
     models.save_model(target, model)
     print(describe(model))
     if len(data.test_images):
@@ -198,6 +202,8 @@ def _load_folder(config: DataConfig, normal_class: str | None, skip_unreadable: 
     count = sum(name in normals for name in names)
     if not count:
         raise DataError(f"{root}: none of its {len(normals)} normal images can be read")
+    pixel_range = folder.range_of_pixels(config, images[:count])
+    images = folder.in_range(images, pixel_range)
     folder.tell_repeated(images[:count], images[count:], names[count:])
     good = set(layout.test_normals)
     return NormalData(
@@ -205,6 +211,7 @@ def _load_folder(config: DataConfig, normal_class: str | None, skip_unreadable: 
         images[count:],
         np.array([name not in good for name in names[count:]], np.uint8),
         names=tuple(folder.name_in_part(layout, name) for name in names[:count]),
+        pixel_range=pixel_range,
     )
 
 
@@ -326,7 +333,12 @@ def _epochs(config: DetectorConfig) -> int:
     return before + config.run.training.epochs
 
 
-def _summary(config: DetectorConfig, data: DataConfig, model: Model) -> dict[str, Any]:
+def _summary(
+    config: DetectorConfig,
+    data: DataConfig,
+    model: Model,
+    pixel_range: tuple[float, float] | None = None,
+) -> dict[str, Any]:
     """Returns the alarm rate that was asked for, and how new data are read as these were."""
     conformal = config.threshold_rule == "conformal"
     return {
@@ -337,6 +349,7 @@ def _summary(config: DetectorConfig, data: DataConfig, model: Model) -> dict[str
             if data.image_size or data.name == "gtsrb"
             else None,
             "channels": data.channels,
+            "pixel_range": pixel_range,
             "label_column": data.label_column,
             "ignore_columns": list(data.ignore_columns or ()),
             "id_column": data.id_column,

@@ -175,7 +175,26 @@ def _open_images(root: Path, paths: list[Path], model: Model, reading: Reading) 
         skip_unreadable=reading.skip_unreadable,
         megapixels=reading.megapixels,
     )
-    return Source(len(paths), _checked(batches, root, model))
+    return Source(len(paths), _checked(_in_range(batches, model), root, model))
+
+
+def _in_range(batches: Batches, model: Model) -> Batches:
+    """Yields images in units of the range of pixels that the model was trained with."""
+    from deepsvdd_jax.datasets.formats.pixels import PixelError, unit_pixels
+
+    known = model.summary.get("data", {}).get("pixel_range")
+    told = known is not None
+    for names, images in batches:
+        if not told and images.dtype != np.uint8:
+            told = True
+            print(
+                f"{names[0]}: more than 8 bits a pixel, of which the model takes the upper 8 of 16",
+                file=sys.stderr,
+            )
+        try:
+            yield names, unit_pixels(images, known)
+        except PixelError as error:
+            raise DataError(f"{names[0]}: {error}") from None
 
 
 def _checked(batches: Batches, root: Path, model: Model) -> Batches:

@@ -198,6 +198,10 @@ def _thumbnail(root: Path, name: str, megapixels: int | None) -> Picture | None:
         return None
     if image is None:
         return None
+    if image.dtype != np.uint8:
+        low, high = float(image.min()), float(image.max())
+        stretched = (image.astype(np.float64) - low) / max(high - low, 1e-300)
+        image = np.round(255 * stretched).astype(np.uint8)
     height, width = image.shape[:2]
     shrink = max(height, width) / _IMAGE_SIDE
     if shrink > 1:

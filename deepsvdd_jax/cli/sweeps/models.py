@@ -12,8 +12,13 @@ from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.io import archives, models
 
 
-def save_run(folder: Path, config: RunConfig, finished: Finished) -> None:
-    """Writes a run's model, an ensemble of one member (touches files).
+def save_run(
+    folder: Path,
+    config: RunConfig,
+    finished: Finished,
+    pixel_range: tuple[float, float] | None = None,
+) -> None:
+    """Writes a run's model, an ensemble of one member (touches files); see `Dataset.pixel_range`.
 
     Raises:
       WriteError: it cannot be written; what was there before stays.
@@ -25,13 +30,14 @@ def save_run(folder: Path, config: RunConfig, finished: Finished) -> None:
         for name, value in finished.row.items()
         if isinstance(value, (int, float, str)) and name != "train_seconds"
     }
+    made_alike = {} if pixel_range is None else {"data": {"pixel_range": list(pixel_range)}}
     rule = f"quantile {config.threshold_quantile:g} of the training scores"
     states = jax.tree.map(lambda leaf: np.asarray(leaf)[None], finished.state)
     model = detectors.make_model(config, finished.fitted, states, finished.image_shape)
     model = model._replace(
         train_means=np.asarray(finished.scores["train_mean"], np.float64)[None],
         threshold=float(finished.row["threshold"]),
-        summary={**summary, "threshold_rule": rule},
+        summary={**summary, "threshold_rule": rule, **made_alike},
     )
     try:
         models.save_model(folder, model)

@@ -222,7 +222,8 @@ def _writer(
         if finished.scores is not None and sweep.save_models:
             from deepsvdd_jax.cli.sweeps.models import save_run
 
-            save_run(sweep.out / "models" / name.stem, config, finished)
+            model = sweep.out / "models" / name.stem
+            save_run(model, config, finished, sweep.dataset.pixel_range)
         if values.get("collapsed"):
             print(
                 f"{name.stem}: collapsed, all inputs are mapped to nearly one point; try "

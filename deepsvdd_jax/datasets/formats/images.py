@@ -1,4 +1,4 @@
-"""Image files of any common format, decoded to uint8 arrays with a bound on their size."""
+"""Image files of any common format, decoded to arrays with a bound on their size."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def decode_image(
         that are allowed as far as memory is free.
 
     Returns:
-      uint8 `[height, width, channels]`.
+      `[height, width, channels]`, uint8, or the values of more bits.
 
     Raises:
-      DataError: damaged, of no known format, floating-point pixels, or too many pixels.
+      DataError: damaged, of no known format, pixels that are not finite, or too many pixels.
     """
     return _decode(data, source, size, channels, formats, megapixels).pixels
 
@@ -213,14 +213,17 @@ def iter_images(
       megapixels: most of them in an image, see `decode_image`.
 
     Yields:
-      The names, as given in `paths`, and uint8 `[batch, height, width, channels]`.
+      The names, as given in `paths`, and `[batch, height, width, channels]`: uint8, or values of
+      more bits as they are, uint16 or floats.
 
     Raises:
-      DataError: a damaged file, or an image of another shape than the first.
+      DataError: a damaged file, or an image of another shape than the first, or of 8 bits where
+        that has more.
     """
     if size is not None:
         _check_size(size, channels, min(batch_size, len(paths)))
     first: tuple[Path, tuple[int, ...]] | None = None
+    deep = False
     names: list[str] = []
     batch: list[np.ndarray] = []
     several: list[Path] = []
@@ -233,11 +236,16 @@ def iter_images(
             _logger.warning("skipped %s", error)
             continue
         if first is None:
-            first = path, image.shape
+            first, deep = (path, image.shape), image.dtype != np.uint8
         elif image.shape != first[1]:
             raise DataError(
                 f"{path}: {_shape_words(image.shape)}, but {first[0]} has {_shape_words(first[1])};"
                 " pass --image_size and --channels to convert all images alike"
+            )
+        if deep != (image.dtype != np.uint8):
+            more, eight = (first[0], path) if deep else (path, first[0])
+            raise DataError(
+                f"{more}: more than 8 bits a pixel, but {eight} has 8; save all images alike"
             )
         if has_more:
             several.append(path)
