@@ -66,7 +66,7 @@ np.savez(sys.argv[1], **found)
 
 SWEEP = (
     *("-m", "experiments.sweep", "--normal_classes=0", "--seeds=1", "--epochs=1"),
-    *("--pretrain_epochs=1", "--methods=deep_svdd,soft_boundary,dcae,kde", "--warm_up_epochs=0"),
+    *("--pretrain_epochs=1", "--methods=soft_boundary,kde", "--warm_up_epochs=0"),
 )
 
 
@@ -90,7 +90,7 @@ def test_scores_do_not_depend_on_x64(tmp_path: Path) -> None:
         np.testing.assert_allclose(found[name], scores, rtol=1e-4, atol=1e-6, err_msg=name)
         assert found[name].dtype == scores.dtype, name
     files = sorted((tmp_path / "x32" / "scores").glob("*.npz"))
-    assert len(files) == 4
+    assert len(files) == 2
     for file in files:
         expected, found = (
             np.load(tmp_path / name / "scores" / file.name) for name in ("x32", "x64")

@@ -83,13 +83,15 @@ def as_network(
         accepted = _accepted_arguments(module)
         keywords = {name: arguments[name] for name in ("mask", "train") if name in accepted}
         key = arguments.get("key")
-        return module.apply(
-            variables,
-            values,
-            mutable=["batch_stats"] if arguments["train"] else False,
-            rngs=None if key is None else {"dropout": key},
-            **keywords,
-        )
+        # flax draws in jax's default type, which may be float64.
+        with jax.enable_x64(False):
+            return module.apply(
+                variables,
+                values,
+                mutable=["batch_stats"] if arguments["train"] else False,
+                rngs=None if key is None else {"dropout": key},
+                **keywords,
+            )
 
     def init(key: Array, with_decoder: bool = False) -> tuple[Params, Statistics]:
         key_encoder, key_decoder = jax.random.split(key)
@@ -102,7 +104,8 @@ def as_network(
             modules.append(("decoder", make_decoder(), key_decoder, codes))
         params, statistics = {}, {}
         for part, module, key_part, values in modules:
-            variables = module.init(key_part, values, **_evaluation_arguments(module))
+            with jax.enable_x64(False):
+                variables = module.init(key_part, values, **_evaluation_arguments(module))
             params[part] = variables["params"]
             statistics[part] = variables.get("batch_stats", {})
         return params, statistics

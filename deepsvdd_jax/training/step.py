@@ -101,9 +101,11 @@ def train_step(
     (loss, forward), gradients = jax.value_and_grad(batch_loss, has_aux=True)(
         trained, state, batch, network, phase, hyperparameters, key
     )
-    direction, optimizer_state = descent(phase.optimizer).update(
-        gradients, state.optimizer_state, trained
-    )
+    # optax corrects its moments in jax's default type, which may be float64.
+    with jax.enable_x64(False):
+        direction, optimizer_state = descent(phase.optimizer).update(
+            gradients, state.optimizer_state, trained
+        )
     rate = hyperparameters.learning_rate * learning_rate_factor(phase.optimizer, state.epoch)
     objective = objectives.objective(phase.objective)
     for name, factor in objective.rates:
