@@ -252,6 +252,9 @@ WIDE = {
     "cifar10_lenet_small": {32, 64},
     "cifar10_lenet_deep": {32, 64},
     "itu_cnn": {32, 64},
+    "fcdd": {32, 64, 128},
+    "fcdd_64": {32, 64, 128},
+    "fcdd_128": {32, 64, 128},
 }
 
 

@@ -101,14 +101,15 @@ def test_groups_are_held_out_whole() -> None:
     marked[:, 0] = np.unique(groups, return_inverse=True)[1]
     for seed in range(4):
         config = detector(seeds=(seed,), calibration_fraction=0.3)
-        train, held_out = deep_svdd._split(config, marked, groups)
+        apart = deep_svdd._split(config, groups)
+        train, held_out = marked[~apart], marked[apart]
         assert not set(train[:, 0]) & set(held_out[:, 0])
         assert len(train) + len(held_out) == 90
         sizes = [np.sum(held_out[:, 0] == group) for group in set(held_out[:, 0])]
         # Enough, and without any one of them it may not be: the last that was drawn.
         assert 27 <= len(held_out) < 27 + max(sizes)
     with pytest.raises(ConfigError, match="leaves 90 for calibration and 0 for training"):
-        deep_svdd._split(detector(calibration_fraction=0.3), marked, np.zeros(90))
+        deep_svdd._split(detector(calibration_fraction=0.3), np.zeros(90))
 
 
 def test_progress_ends_with_all_epochs() -> None:

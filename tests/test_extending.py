@@ -159,15 +159,27 @@ def test_a_toy_detector_is_saved_loaded_and_scored(registered: None, tmp_path: P
 
 KINDS = configs.objective_kinds()
 
+MAPS = svdd.NetworkConfig("maps", ((4,), (3,)), batch_norm=False, fully_convolutional=True)
+
+
+def contract(kind: str, epochs: int = 3, **settings: int) -> tuple[RunConfig, tuple[int, ...]]:
+    """Returns a run of an objective and the shape of one of its samples."""
+    objective = configs.as_kind(svdd.ObjectiveConfig(**settings), kind)
+    phase = PhaseConfig(objective=objective, epochs=epochs, batch_size=20)
+    if objective.needs_map:
+        return RunConfig(network=MAPS, training=phase), (8, 8, 1)
+    return RunConfig(network=NETWORK, training=phase), (4,)
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_changes_nothing(kind: str) -> None:
-    config = run_config(configs.as_kind(svdd.ObjectiveConfig(warm_up_epochs=0), kind))
-    images = np.random.RandomState(0).randn(6, 4).astype(np.float32)
+    config, shape = contract(kind, warm_up_epochs=0)
+    images = np.random.RandomState(0).randn(6, *shape).astype(np.float32)
     state = svdd.init_run(jax.random.key(0), config, jnp.asarray(images))
-    network = svdd.build_network(NETWORK, (4,))
-    whole = Batch(jnp.asarray(images), jnp.ones(6, bool))
-    padded = Batch(jnp.asarray(np.vstack([images, images[:2] + 9])), jnp.arange(8) < 6)
+    network = svdd.build_network(config.network, shape)
+    labels = jnp.asarray([0, 1, -1, 0, 0, -1, 0, -1], jnp.int32)
+    whole = Batch(jnp.asarray(images), jnp.ones(6, bool), labels[:6])
+    padded = Batch(jnp.asarray(np.concatenate([images, images[:2] + 9])), jnp.arange(8) < 6, labels)
     (one, info), (other, padded_info) = (
         svdd.train_step(state, batch, network, config.training) for batch in (whole, padded)
     )
@@ -178,12 +190,22 @@ def test_padding_changes_nothing(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_are_never_negative_and_far_is_anomalous(kind: str) -> None:
-    config = run_config(configs.as_kind(svdd.ObjectiveConfig(), kind), 20)
+    config, shape = contract(kind, 20)
     config = configs.replace_at(config, "training.optimizer.learning_rate", 0.01)
-    images = np.random.RandomState(0).randn(80, 4).astype(np.float32)
-    outcome, _ = svdd.train_runs(jax.random.key(0)[None], config, images, 30 + images)
-    assert np.asarray(outcome.train_distances).min() >= 0
-    assert np.asarray(outcome.test_distances).min() > np.asarray(outcome.train_distances).max()
+    images = np.random.RandomState(0).randn(80, *shape).astype(np.float32)
+    # A tenth lies as far away as what is tested; an objective that needs anomalies is told so.
+    images[:8] += 30
+    labels = np.where(np.arange(80) < 8, -1, 0)
+    if not config.training.objective.needs_anomalies:
+        images, labels = images[8:], labels[8:]
+    ones = np.ones((1,) * len(shape), np.float32)
+    count = len(images)
+    data = [training.run_data(np.arange(count), count, 0 * ones, ones, labels=labels)]
+    far = 30 + np.random.RandomState(1).randn(20, *shape).astype(np.float32)
+    outcome, _ = svdd.train_runs(jax.random.key(0)[None], config, images, far, data=data)
+    normal = np.asarray(outcome.train_distances)[:, labels == 0]
+    assert normal.min() >= 0
+    assert np.asarray(outcome.test_distances).min() > normal.max()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,8 +22,8 @@ Calling = Callable[[ModuleType], AbstractContextManager[Call]]
 
 STOP = configs.STOP_CLASS
 SHORT = (
-    *("--methods=deep_svdd,isolation_forest", "--seeds=2", "--epochs=1", "--milestones=1"),
-    *("--pretrain_epochs=1", "--pretrain_milestones=1", "--classifier_epochs=3"),
+    *("--methods=deep_svdd,isolation_forest", "--seeds=2", "--epochs=1", "--milestones="),
+    *("--pretrain_epochs=1", "--pretrain_milestones=", "--classifier_epochs=3"),
     *("--adversarials=3", "--steps=20"),
 )
 

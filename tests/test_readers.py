@@ -49,7 +49,6 @@ def write_photos(folder: Path) -> list[str]:
     rgb.quantize(8).save(folder / "palette.gif", transparency=3)
     rgb.convert("CMYK").save(folder / "print.jpg")
     Image.fromarray(photo(2, (24, 40, 2))).save(folder / "gray-transparent.png")
-    Image.fromarray(photo(3, (24, 40)).astype(np.uint16) * 257).save(folder / "deep.png")
     rgb.convert("1").save(folder / "bits.png")
     rgb.convert("L").save(folder / "gray.jfif", "JPEG")
     rgb.save(folder / "plain.png")

@@ -30,7 +30,8 @@ CARRIED_OUT_BY = {
 ABOUT_ALL = {
     *("dataset", "data_dir", "normal_classes", "protocol", "anomalous_classes", "seeds"),
     *("outlier_fraction", "validation_fraction", "prepare", "label_column", "ignore_columns"),
-    *("id_column", "max_megapixels", "methods", "preset", "config"),
+    *("id_column", "max_megapixels", "pixel_range", "methods", "preset", "config"),
+    *("pollution_ratio", "labelled_ratio", "known_anomalous_classes", "outliers", "outlier_count"),
 }
 
 # Values that no recipe has; flags that are not here are given another of their choices, or the
@@ -73,6 +74,11 @@ OTHER = {
     "evaluate_every": "2",
     "image_size": "4,4",
     "channels": "3",
+    "augment": "noise",
+    "synthetic_anomalies": "mix",
+    "eta": "3",
+    "focus": "2",
+    "map_share": "0.5",
 }
 
 

@@ -44,15 +44,16 @@ def _is_soft(_: RunConfig, phase: PhaseConfig) -> bool:
     return phase.objective.kind == "soft-boundary"
 
 
-def _takes_a_mean(_: RunConfig, phase: PhaseConfig) -> bool:
-    return not phase.objective.is_autoencoder and phase.objective.center_init == "mean"
-
-
 def _has_center(_: RunConfig, phase: PhaseConfig) -> bool:
-    return not phase.objective.is_autoencoder
+    # What needs anomalies is a classifier: labels on both sides stand in for a center.
+    return not (phase.objective.is_autoencoder or phase.objective.needs_anomalies)
 
 
-_NO_CENTER = "an autoencoder has no center"
+def _takes_a_mean(config: RunConfig, phase: PhaseConfig) -> bool:
+    return _has_center(config, phase) and phase.objective.center_init == "mean"
+
+
+_NO_CENTER = "an autoencoder has no center, nor has an objective that needs known anomalies"
 
 
 def _soft_with(*rules: str) -> Callable[[RunConfig, PhaseConfig], bool]:
@@ -205,7 +206,8 @@ def _of_dcae(path: str, base: RunConfig) -> bool:
     if base.pretraining is not None:
         return False
     own = path in ("training.objective.reconstruction_error",)
-    return own or not (path.startswith("training.objective.") or path == "training.stop_below")
+    others = ("training.stop_below", "training.augment", "training.synthetic_anomalies")
+    return own or not (path.startswith("training.objective.") or path in others)
 
 
 def _reason(rest: str, config: RunConfig, phase: PhaseConfig) -> str | None:

@@ -83,8 +83,8 @@ def as_network(
         accepted = _accepted_arguments(module)
         keywords = {name: arguments[name] for name in ("mask", "train") if name in accepted}
         key = arguments.get("key")
-        # flax draws in jax's default type, which may be float64.
-        with jax.enable_x64(False):
+        # flax draws in jax's default type, which may be float64 where the images are not.
+        with jax.enable_x64(values.dtype == jnp.float64):
             return module.apply(
                 variables,
                 values,

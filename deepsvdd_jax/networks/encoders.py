@@ -72,6 +72,8 @@ def _built(config: NetworkConfig | nn.Module, image_shape: ImageShape) -> Networ
     check_image_shape(config, image_shape)
 
     def decoder() -> nn.Module:
+        if config.fully_convolutional:
+            raise ConfigError(f"network {config.name} is fully convolutional and has no decoder")
         if config.is_dense:
             return DenseDecoder(config, image_shape[0])
         return Decoder(config, decoder_plan(config, image_shape))
