@@ -349,6 +349,16 @@ def test_large_images_become_small_and_absolute_names_are_found_if_asked(scored:
     assert widths[-1] == round(128 / pages.PIXEL_RATIO)
 
 
+@pytest.mark.parametrize(("last", "told"), [(0.5, True), (0.6, False)])
+def test_a_page_of_equal_scores_says_so(tmp_path: Path, last: float, told: bool) -> None:
+    rows = [
+        score_report.ScoredRow(str(row), score, None, False)
+        for row, score in enumerate((0.5, 0.5, last))
+    ]
+    page = score_report.build_page(rows, score_report.Images(tmp_path), 3)
+    assert ("All 3 scores are equal" in page.html) == told
+
+
 def test_rows_of_tables_have_a_table_only(tmp_path: Path, reporting: Call) -> None:
     path = write_scores(tmp_path / "scores.csv", [(f"row {n}", n / 7, "", 0) for n in range(9)])
     assert reporting(f"--scores={path}", f"--out={tmp_path / 'out'}") == 0

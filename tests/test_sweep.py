@@ -355,6 +355,28 @@ def test_a_run_that_blows_up_in_its_last_step_fails_each_time(
     assert row["auroc"] == "" and "not finite" in row["failure"]
 
 
+def test_a_baseline_whose_scores_are_all_equal_is_told_of(
+    command: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    score = baselines.fit_and_score
+
+    def flat(config: object, *rest: object) -> object:
+        result = score(config, *rest)  # type: ignore[arg-type]
+        if not isinstance(config, kde.KDEConfig):
+            return result
+        return result._replace(test_scores=0.0 * result.test_scores + 0.25)
+
+    monkeypatch.setattr(baselines, "fit_and_score", flat)
+    methods = ("--methods=kde,isolation_forest", "--normal_classes=0", "--seeds=1")
+    assert command(*methods, f"--out={tmp_path / 'out'}") == 0
+    said = capsys.readouterr().err
+    assert said.count("all test samples have the same score") == 1
+    assert "kde-class0-seed0: all test samples" in said
+
+
 def test_a_baseline_that_fails_harms_no_other(
     command: Call,
     tmp_path: Path,

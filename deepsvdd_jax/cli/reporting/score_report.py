@@ -12,6 +12,7 @@ import numpy as np
 from deepsvdd_jax.cli.reporting.sweep_report import Page
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.datasets.formats.images import is_image_name, read_image
+from deepsvdd_jax.scoring import metrics
 from deepsvdd_jax.viz import pages, plots
 from deepsvdd_jax.viz.pages import Html, Picture, Section
 
@@ -99,7 +100,7 @@ def build_page(rows: Sequence[ScoredRow], images: Images, top: int) -> Page:
     called = sum(row.anomalous for row in rows)
     files: dict[str, bytes] = {}
     sections = [
-        Section("Scores", "scores", [_histogram(rows, files)]),
+        Section("Scores", "scores", [*_equal_scores(rows), _histogram(rows, files)]),
         Section("Ranked anomalies", "ranked", _ranked(ranked, images, called)),
         Section("Table", "table", [_table(ranked)]),
     ]
@@ -111,6 +112,17 @@ def build_page(rows: Sequence[ScoredRow], images: Images, top: int) -> Page:
     }
     lead = "New data under a fitted model; a higher score is more anomalous."
     return Page(pages.page("Anomaly scores", lead, [pages.tiles(shown)], sections), files)
+
+
+def _equal_scores(rows: Sequence[ScoredRow]) -> list[Html]:
+    """Returns a paragraph where the scores tell nothing apart, else nothing."""
+    if not metrics.have_no_spread([row.score for row in rows]):
+        return []
+    return [
+        pages.paragraph(
+            f"All {len(rows)} scores are equal: the model tells none of these samples from another."
+        )
+    ]
 
 
 def _histogram(rows: Sequence[ScoredRow], files: dict[str, bytes]) -> Html:

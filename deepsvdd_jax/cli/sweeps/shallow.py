@@ -20,6 +20,7 @@ from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.cli.sweeps.shallow_settings import METHODS, method_config
 from deepsvdd_jax.configs import PreprocessingConfig
 from deepsvdd_jax.datasets import OneClassSplit
+from deepsvdd_jax.scoring import metrics
 
 with lazily():
     from deepsvdd_jax.cli.sweeps import deep
@@ -57,6 +58,12 @@ def score_missing(
             records.write_run(sweep.out, rows, name, values, scores, None)
             processes.write_table(sweep.team, sweep.out, rows)
             bar.update()
+            if scores is not None and metrics.have_no_spread(scores["scores"]):
+                print(
+                    f"{name.stem}: all test samples have the same score, so that its figures mean "
+                    "nothing",
+                    file=sys.stderr,
+                )
             stop_if_asked()
 
 
