@@ -4,6 +4,7 @@
 function of that and images. numpy only: all of it runs once, on the host, before training.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ Floats = npt.NDArray[np.floating]
 
 # Images are transformed this many at a time, so that float64 copies stay small.
 _CHUNK = 4096
+
+# An epsilon this many times the largest eigenvalue leaves nothing to whiten.
+_MOST_EPSILON = 1e3
 
 # Values that differ by less than this many roundings of their type are the same number.
 _ROUNDINGS = 2
@@ -108,17 +112,32 @@ def is_constant(
     return np.asarray(high / 2 - low / 2 <= _ROUNDINGS / 2 * np.finfo(dtype).eps * size)
 
 
+class WhiteningWarning(UserWarning):
+    """The images' unit is so small for zca_epsilon that whitening does not whiten."""
+
+
 def fit_whitening(images: Floats, epsilon: float) -> Whitening:
     """Fits ZCA whitening: U (S + epsilon)^(-1/2) U^T of the covariance of flattened images.
 
     Args:
       images: `[n, ...]`, the training normals after contrast normalisation.
-      epsilon: added to the eigenvalues.
+      epsilon: added to the eigenvalues, in the images' own unit.
+
+    Warns:
+      WhiteningWarning: epsilon is far above all eigenvalues.
     """
     flat = images.reshape(len(images), -1).astype(np.float64)
     mean = flat.mean(axis=0)
     covariance = np.cov(flat, rowvar=False, bias=True).reshape(flat.shape[1], flat.shape[1])
     eigenvalues, vectors = np.linalg.eigh(covariance)
+    if eigenvalues[-1] * _MOST_EPSILON < epsilon:
+        warnings.warn(
+            f"zca_epsilon is {epsilon:g}, but the largest variance of the images is "
+            f"{eigenvalues[-1]:.3g}: whitening changes nothing but their scale; normalise the "
+            "contrast before it, or lower zca_epsilon",
+            WhiteningWarning,
+            stacklevel=2,
+        )
     scales = 1.0 / np.sqrt(np.maximum(eigenvalues, 0.0) + epsilon)
     return Whitening(mean, (vectors * scales) @ vectors.T)
 

@@ -1,6 +1,7 @@
 """Contrast, whitening and scaling against numpy, and the published constants of MNIST."""
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,12 @@ def test_mnist_ranges_are_the_published_ones() -> None:
         shift, scale = fitted.scaling.shift.item(), fitted.scaling.scale.item()
         assert shift == pytest.approx(low, abs=6e-5), digit
         assert shift + 1 / scale == pytest.approx(high, abs=6e-5), digit
+
+
+def test_an_epsilon_that_drowns_all_variances_is_told_of() -> None:
+    images = np.random.default_rng(8).normal(size=(60, 6))
+    with pytest.warns(preprocessing.WhiteningWarning, match="zca_epsilon is 0.1"):
+        preprocessing.fit_whitening(1e-12 * images, 0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        preprocessing.fit_whitening(images, 0.1)

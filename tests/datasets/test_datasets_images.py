@@ -1,5 +1,7 @@
 import io
+import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -259,3 +261,41 @@ def test_a_corrupt_file_in_a_folder_is_named(tmp_path, refuses):
     save(tmp_path / "train/a.png")
     (tmp_path / "train/b.jpg").write_bytes(b"\xff\xd8\xff\xe0broken")
     refuses(["b.jpg", "damaged"], load, DataConfig("folder", str(tmp_path)))
+
+
+def _png(kind: int, depth: int, channels: int) -> bytes:
+    """A PNG of 4 x 3 pixels, written by hand: Pillow writes no colour of 16 bits."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        checksum = zlib.crc32(name + data)
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
+
+    row = b"\0" + bytes(range(4 * channels * depth // 8))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 3, depth, kind, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(3 * row))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "depth", "channels", "told"),
+    [(2, 16, 3, True), (4, 16, 2, True), (6, 16, 4, True), (0, 16, 1, False), (2, 8, 3, False)],
+)
+def test_colour_of_sixteen_bits_is_told_of(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    kind: int,
+    depth: int,
+    channels: int,
+    told: bool,
+) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(_png(kind, depth, channels))
+    batches = list(iter_images([tmp_path / "a.png", tmp_path / "b.png"]))
+    assert len(batches[0][0]) == 2
+    lines = [record.getMessage() for record in caplog.records if "16 bits" in record.getMessage()]
+    assert len(lines) == told
+    if told:
+        assert lines[0].startswith("2 files are PNG of 16 bits") and "a.png, ..." in lines[0]

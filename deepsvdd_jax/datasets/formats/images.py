@@ -91,10 +91,11 @@ def decode_image(
 
 
 class _Decoded(NamedTuple):
-    """The first image of a file, and whether it holds more of them."""
+    """The first image of a file, whether it holds more, and whether Pillow cut its depth."""
 
     pixels: np.ndarray
     has_more: bool
+    is_cut: bool
 
 
 def _decode(
@@ -134,7 +135,15 @@ def _decode(
         raise DataError(
             f"{source}: damaged or not an image ({one_line(error)}); replace or remove it"
         ) from error
-    return _Decoded(array if size is None else resize_image(array, size), has_more)
+    pixels = array if size is None else resize_image(array, size)
+    return _Decoded(pixels, has_more, _is_deep_color_png(data))
+
+
+def _is_deep_color_png(data: bytes) -> bool:
+    """Whether a file is a PNG of 16 bits a channel with colour or transparency, of which Pillow
+    gives the upper 8 alone; the header is at a fixed place."""
+    depth, kind = data[24:25], data[25:26]
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and depth == b"\x10" and kind in b"\x02\x04\x06"
 
 
 def _has_more(image: Image.Image) -> bool:
@@ -227,9 +236,10 @@ def iter_images(
     names: list[str] = []
     batch: list[np.ndarray] = []
     several: list[Path] = []
+    cut: list[Path] = []
     for path in paths:
         try:
-            image, has_more = _read(path, size, channels, megapixels)
+            image, has_more, is_cut = _read(path, size, channels, megapixels)
         except DataError as error:
             if not skip_unreadable:
                 raise
@@ -249,6 +259,8 @@ def iter_images(
             )
         if has_more:
             several.append(path)
+        if is_cut:
+            cut.append(path)
         names.append(str(path))
         batch.append(image)
         if len(batch) == batch_size:
@@ -256,13 +268,19 @@ def iter_images(
             names, batch = [], []
     if batch:
         yield names, np.stack(batch)
-    if several:
-        _logger.warning(
-            "%d files hold several images (%s%s); the first of each is taken",
-            len(several),
-            printable(str(several[0])),
-            ", ..." if len(several) > 1 else "",
-        )
+    _tell(several, "hold several images", "the first of each is taken")
+    _tell(
+        cut,
+        "are PNG of 16 bits a channel in colour or with transparency",
+        "8 of them are read; save gray ones without transparency to keep all",
+    )
+
+
+def _tell(paths: Sequence[Path], what: str, consequence: str) -> None:
+    """Logs a line on files that are not read as they are."""
+    if paths:
+        first = printable(str(paths[0])) + (", ..." if len(paths) > 1 else "")
+        _logger.warning("%d files %s (%s); %s", len(paths), what, first, consequence)
 
 
 def _check_size(size: tuple[int, int], channels: int | None, count: int) -> None:
