@@ -286,7 +286,41 @@ def test_the_same_program_for_a_cpu_has_no_grouped_convolution_and_is_another() 
         assert "stablehlo.convolution" not in lowered("mnist_lenet", "one-class")
 
 
-@pytest.mark.parametrize("name", [name for name in recipes.NETWORKS if name != "mlp"])
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_the_gradient_of_a_fully_convolutional_network_is_its_difference(platform: str) -> None:
+    """Its scales are trained and may be negative: the pool then follows the normalisation."""
+    config, shape, step = recipes.NETWORKS["fcdd"], (28, 28, 1), 1e-5
+    with jax.enable_x64(True), convolution.lowered_for(platform):
+        generator = np.random.default_rng(0)
+        network = build_network(config, shape)
+        template, _ = jax.eval_shape(network.init, jax.random.key(0))
+        params = jax.tree.map(
+            lambda leaf: jnp.asarray(0.1 * generator.normal(size=leaf.shape)), template
+        )
+        images = jnp.asarray(generator.random((2, *shape)))
+
+        def loss(kernel: Array) -> Array:
+            first = {**params["encoder"]["stage0_0"], "kernel": kernel}
+            changed = {"encoder": {**params["encoder"], "stage0_0": first}}
+            return jnp.sum(jnp.tanh(network.encode_batch(changed, images, None, None)[0]))
+
+        kernel = params["encoder"]["stage0_0"]["kernel"]
+        gradient = jax.grad(loss)(kernel)
+        for place in ((0, 0, 0, 0), (0, 0, 0, 1), (2, 2, 0, 5), (4, 1, 0, 7)):
+            up, down = (loss(kernel.at[place].add(sign * step)) for sign in (1, -1))
+            assert float(gradient[place]) == pytest.approx(
+                float(up - down) / (2 * step), rel=1e-4, abs=1e-7
+            )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, config in recipes.NETWORKS.items()
+        if name != "mlp" and not config.fully_convolutional
+    ],
+)
 def test_a_network_is_the_same_on_every_platform(name: str) -> None:
     """Embeddings, reconstructions, statistics of the batch, and the gradient of every weight."""
     config = recipes.NETWORKS[name]
