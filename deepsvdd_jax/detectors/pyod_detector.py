@@ -61,7 +61,7 @@ pretrain_epochs, preprocessing, n_seeds, random_state, verbose
         weight_decay: float = 1e-6,
         pretrain_epochs: int = 0,
         preprocessing: str | PreprocessingConfig = "auto",
-        n_seeds: int = 1,
+        n_seeds: int | Literal["auto"] = "auto",
         random_state: int | np.random.RandomState | None = 0,
         verbose: bool = False,
     ) -> None:
