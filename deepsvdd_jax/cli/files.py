@@ -53,10 +53,10 @@ def format_value(value: Any) -> str:
     return str(value)
 
 
-def csv_text(header: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
+def csv_text(lines: Iterable[Iterable[Any]]) -> str:
+    """Returns the rows of a csv file, every cell by `format_value`."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(list(header))
     writer.writerows([format_value(cell) for cell in line] for line in lines)
     return buffer.getvalue()
 
@@ -68,8 +68,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 def write_table(path: Path, lines: Iterable[Iterable[Any]]) -> None:
     """Writes a csv file from its lines, the header first (touches files); raises WriteError."""
-    header, *rest = lines
-    write_text(path, csv_text(header, rest))
+    write_text(path, csv_text(lines))
 
 
 def remove(path: Path) -> None:

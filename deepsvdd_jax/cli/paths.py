@@ -117,6 +117,21 @@ def folder_to_write(
     return path
 
 
+def folder_of_study(text: str | None, sweep: Path, name: str, marks: Sequence[str]) -> Path:
+    """Returns the folder that `--to` names for a study of a sweep, by default one in the sweep's.
+
+    Args:
+      text: the flag's value; None takes the default.
+      sweep: the sweep's folder, which is read.
+      name: of the default folder.
+      marks: see `folder_to_write`.
+
+    Raises:
+      ConfigError: as `folder_to_write`.
+    """
+    return folder_to_write("to", str(sweep / name) if text is None else text, marks, [sweep])
+
+
 def _shown(path: Path | str) -> str:
     text = str(path)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

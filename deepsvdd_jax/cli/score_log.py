@@ -8,7 +8,7 @@ import contextlib
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,7 +94,7 @@ def open_log(path: Path) -> Iterator[ScoreLog]:
 
 def is_log(path: Path) -> bool:
     """Returns whether a file is one that grows, even if its first row is cut (touches files)."""
-    header = (",".join(COLUMNS) + "\n").encode()
+    header = files.csv_text([COLUMNS]).encode()
     with path.open("rb") as file:
         start = file.read(len(header))
     return start == header or header.startswith(start)
@@ -115,7 +115,7 @@ def _opened(path: Path) -> Iterator[ScoreLog]:
             if not is_log(path):
                 raise _another_file(path)
             os.ftruncate(descriptor, 0)
-            _write_all(descriptor, (",".join(COLUMNS) + "\n").encode())
+            _write_all(descriptor, files.csv_text([COLUMNS]).encode())
         elif len(whole) < len(content):
             os.ftruncate(descriptor, len(whole))
         yield ScoreLog(path, descriptor, rows)
@@ -165,12 +165,8 @@ def written_name(name: str) -> str:
     return text.replace("\r", "\\r")
 
 
-def _csv_bytes(rows: Sequence[LoggedRow]) -> bytes:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-    for row in rows:
-        writer.writerow((written_name(row.name), repr(row.score), *row[2:]))
-    return file.getvalue().encode("utf-8")
+def _csv_bytes(rows: Iterable[LoggedRow]) -> bytes:
+    return files.csv_text((written_name(row.name), *row[1:]) for row in rows).encode("utf-8")
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -136,6 +136,13 @@ _SETTINGS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+def require(values: flags.FlagValues, *names: str) -> None:
+    """Refuses a call without one of these flags; raises ConfigError, which names it."""
+    for name in names:
+        if values[name].value is None:
+            raise ConfigError(f"--{name} is not given")
+
+
 def define_run_flags() -> None:
     """Defines a flag for the preset, the network and every single setting; None = the preset's."""
     flags.DEFINE_enum("preset", "auto", recipes.PRESETS, "recipe to start from")
@@ -182,6 +189,13 @@ def define_pixel_flags() -> None:
         "images of more pixels are refused; beyond 89 million, where Pillow suspects an attack, as "
         "far as memory is free (default: 89)",
         lower_bound=1,
+    )
+
+
+def define_unreadable_flag() -> None:
+    """Defines the flag that goes on where an image file cannot be read."""
+    flags.DEFINE_bool(
+        "skip_unreadable", False, "leave out image files that cannot be read, and list them"
     )
 
 

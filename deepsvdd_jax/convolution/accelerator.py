@@ -16,6 +16,7 @@ from deepsvdd_jax.convolution.geometry import (
     Padding,
     PooledMap,
     block_taps,
+    of_gradient,
     output_shape,
     padded,
     pixel_taps,
@@ -152,10 +153,7 @@ def _canonical_backward(
     """The images' gradient is a convolution with the flipped kernel, in the form that has a fast
     kernel under vmap too; the kernel's is a product."""
     images, kernel = residuals
-    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    reach = kernel.shape[0] - 1
-    (top, bottom), (left, right) = padding
-    full = ((reach - top, reach - bottom), (reach - left, reach - right))
+    flipped, full = of_gradient(kernel, padding)
     d_images = plain_convolution(full, gradient, flipped)
     size, _, channels, features = kernel.shape
     width = max(images.shape[2], gradient.shape[2])

@@ -20,6 +20,7 @@ from deepsvdd_jax.convolution.geometry import (
     PooledMap,
     Vector,
     block_taps,
+    of_gradient,
     output_shape,
     padded,
     pixel_taps,
@@ -134,11 +135,7 @@ def _canonical_backward(
     padding: Padding, residuals: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
     images, kernel = residuals
-    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    # A folded kernel need not be square.
-    down, across = kernel.shape[0] - 1, kernel.shape[1] - 1
-    (top, bottom), (left, right) = padding
-    full = ((down - top, down - bottom), (across - left, across - right))
+    flipped, full = of_gradient(kernel, padding)
     d_images = _looped_convolution(full, gradient, flipped)
     if kernel.shape[3] >= _FEWEST_GATHERED_GRADIENTS:
         return d_images, _gathered_kernel_gradient(padding, images, kernel.shape, gradient)

@@ -53,6 +53,15 @@ def output_shape(
     return height, width
 
 
+def of_gradient(kernel: Array, padding: Padding) -> tuple[Array, Padding]:
+    """Returns the kernel and the padding of the convolution that maps the gradient of what a
+    convolution gives to the gradient of its images. The kernel need not be square."""
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    down, across = kernel.shape[0] - 1, kernel.shape[1] - 1
+    (top, bottom), (left, right) = padding
+    return flipped, ((down - top, down - bottom), (across - left, across - right))
+
+
 def padded(images: Array, padding: Padding) -> Array:
     """Puts zeros around images. Unlike jnp.pad this takes negative padding, as of a cropped or a
     folded kernel."""

@@ -18,7 +18,7 @@ surely as an early one; it costs a factor of k (k + 1) in capital, which is some
 
 import bisect
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -119,11 +119,21 @@ def watch(
       scores: of the stream, in the order in which they came.
       seed: of the tie breakers.
     """
-    state, found = start(calibration_scores), []
-    for number, score in enumerate(scores):
-        state = update(state, float(score), tie_breaker(seed, number))
-        found.append(capital(state))
-    return np.asarray(found)
+    states = follow(start(calibration_scores), scores, seed)
+    return np.asarray([capital(state) for state in states])
+
+
+def follow(state: DriftState, scores: Iterable[float], seed: int = 0) -> Iterator[DriftState]:
+    """Yields the state after each further score of a stream.
+
+    Args:
+      state: before them; `state.scores` is extended in place.
+      scores: in the order in which they came, finite.
+      seed: of the tie breakers.
+    """
+    for score in scores:
+        state = update(state, float(score), tie_breaker(seed, state.count))
+        yield state
 
 
 def tie_breaker(seed: int, number: int) -> float:

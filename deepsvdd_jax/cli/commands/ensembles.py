@@ -323,10 +323,7 @@ def main() -> None:
         raise ConfigError("out is not given; it is a sweep's folder")
     report.check_matplotlib()
     folder = paths.to_read("out", values.out)
-    default = str(folder / "ensembles")
-    to = paths.folder_to_write(
-        "to", default if values.to is None else values.to, ("seeds.csv",), [folder]
-    )
+    to = paths.folder_of_study(values.to, folder, "ensembles", ("seeds.csv",))
     _, rows = store.read_folder(folder)
     members = read_members(folder, rows, tuple(values.methods) if values.methods else None)
     if not members:

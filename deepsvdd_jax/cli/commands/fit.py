@@ -71,9 +71,7 @@ def define_flags() -> None:
         "class that is normal, of labelled data: its number or name (default: the one named good, "
         "normal or ok; else 0, and all images of a folder whose names tell nothing apart)",
     )
-    flags.DEFINE_bool(
-        "skip_unreadable", False, "leave out image files that cannot be read, and list them"
-    )
+    settings.define_unreadable_flag()
     flags.DEFINE_string("seeds", "5", "members of the ensemble: a count, or a list as 0,1,7")
     flags.DEFINE_float(
         "calibration_fraction", 0.2, "share that is held out for threshold and p-values"

@@ -307,10 +307,7 @@ def main() -> None:
         raise ConfigError("out is not given; it is a sweep's folder")
     report.check_matplotlib()
     folder = paths.to_read("out", values.out)
-    default = str(folder / "stopping")
-    to = paths.folder_to_write(
-        "to", default if values.to is None else values.to, ("rules.csv",), [folder]
-    )
+    to = paths.folder_of_study(values.to, folder, "stopping", ("rules.csv",))
     chosen_on = values.choose_on
     others = None if chosen_on is None else paths.to_read("choose_on", chosen_on)
     traces = read_traces(folder, values.method)

@@ -70,9 +70,7 @@ def define_flags() -> None:
     settings.define_column_flags()
     settings.define_pixel_flags()
     flags.DEFINE_string("out", None, "folder for the whole table and its picture")
-    flags.DEFINE_bool(
-        "skip_unreadable", False, "leave out image files that cannot be read, and list them"
-    )
+    settings.define_unreadable_flag()
     flags.DEFINE_float("cost_missed", None, "what a defect that raises no alarm costs")
     flags.DEFINE_float("cost_false_alarm", None, "what an alarm of a normal sample costs")
     flags.DEFINE_float(
@@ -89,9 +87,7 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, scores the labelled samples, prints the trade-off, writes a choice."""
     values = flags.FLAGS
-    for name in ("model", "data_dir"):
-        if values[name].value is None:
-            raise ConfigError(f"--{name} is not given")
+    settings.require(values, "model", "data_dir")
     check_choice(values)
     saved = paths.to_read("model", values.model)
     data = paths.to_read("data_dir", values.data_dir)

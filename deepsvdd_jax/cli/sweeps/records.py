@@ -187,7 +187,7 @@ def write_run(
     files: dict[str, bytes] = {}
     history_file, scores_file = _files_of(name)
     if history is not None:
-        table = csv_text(list(history), zip(*history.values(), strict=True))
+        table = csv_text([list(history), *zip(*history.values(), strict=True)])
         files[history_file] = table.encode("utf-8")
     if scores is not None:
         files[scores_file] = npz.npz_bytes(scores)
