@@ -19,7 +19,7 @@ from PIL import Image
 import deepsvdd_jax as svdd
 from deepsvdd_jax import detectors
 from deepsvdd_jax.cli import arrivals, score_log
-from deepsvdd_jax.cli.commands import watch
+from deepsvdd_jax.cli.commands import score, watch
 from deepsvdd_jax.cli.score_log import open_log
 from deepsvdd_jax.scoring import drift
 
@@ -95,6 +95,36 @@ def test_a_damaged_file_is_named_passed_over_and_tried_again_when_it_changes(
         for _ in range(2):
             seen = watch.look(settings, log, seen)
         assert [row.name for row in log.rows] == ["good.png", "bad.png"]
+
+
+@pytest.mark.parametrize("pixel_range", [(100.0, 4095.0), None])
+def test_images_of_more_than_eight_bits_have_the_scores_of_score(
+    calling: Calling,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    pixel_range: tuple[float, float] | None,
+) -> None:
+    loaded = svdd.load_model(model)
+    data = {"pixel_range": pixel_range and list(pixel_range)}
+    svdd.save_model(tmp_path / "m", loaded._replace(summary={**loaded.summary, "data": data}))
+    settings = settings_of(tmp_path / "m", tmp_path / "camera")
+    settings.root.mkdir()
+    for seed in range(3):
+        deep = np.random.RandomState(seed).randint(100, 4096, (SIDE, SIDE)).astype(np.uint16)
+        Image.fromarray(deep).save(settings.root / f"{seed}.png")
+    with open_log(tmp_path / "watched.csv") as log:
+        seen = watch.resume(settings, log.rows)
+        for _ in range(2):
+            seen = watch.look(settings, log, seen)
+        found = {row.name: row.score for row in log.rows}
+    told = "the upper 8 of 16" in capsys.readouterr().err
+    assert told == (pixel_range is None)
+    with calling(score) as command:
+        arguments = (f"--model={tmp_path / 'm'}", f"--data_dir={settings.root}")
+        assert command(*arguments, f"--out={tmp_path / 'scores.csv'}") == 0
+    assert found == {row["name"]: float(row["score"]) for row in read(tmp_path / "scores.csv")}
+    assert len(found) == 3
 
 
 def test_a_folder_that_vanishes_is_waited_for(

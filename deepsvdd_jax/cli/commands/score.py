@@ -25,7 +25,7 @@ import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax import datasets
-from deepsvdd_jax.cli import environment, files, paths, settings, thresholds
+from deepsvdd_jax.cli import environment, files, model_images, paths, settings, thresholds
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import Columns, DataError, folder
@@ -70,17 +70,13 @@ def define_flags() -> None:
     settings.define_pixel_flags()
     flags.DEFINE_string("out", "scores.csv", "file to write")
     thresholds.define_flags()
-    flags.DEFINE_bool(
-        "skip_unreadable", False, "leave out image files that cannot be read, and list them"
-    )
+    settings.define_unreadable_flag()
 
 
 def main() -> None:
     """Reads the flags, scores, writes the file, says how many are anomalous."""
     values = flags.FLAGS
-    for name in ("model", "data_dir"):
-        if values[name].value is None:
-            raise ConfigError(f"--{name} is not given")
+    settings.require(values, "model", "data_dir")
     saved = paths.to_read("model", values.model)
     data = paths.to_read("data_dir", values.data_dir)
     read = [saved] if data.is_dir() else [saved, data]
@@ -165,46 +161,26 @@ def _open_folder(path: Path, model: Model, reading: Reading) -> Source:
 def _open_images(root: Path, paths: list[Path], model: Model, reading: Reading) -> Source:
     if len(model.image_shape) != 3:
         raise DataError(f"{paths[0]}: an image, but the model was trained on a table")
-    made_alike = model.summary.get("data", {})
-    height, width, _ = model.image_shape
-    size = (height, width) if made_alike.get("image_size") else None
+    wanted = model_images.wanted(model)
     batches = datasets.iter_images(
         paths,
-        size,
-        made_alike.get("channels"),
+        wanted.size,
+        wanted.channels,
         skip_unreadable=reading.skip_unreadable,
         megapixels=reading.megapixels,
     )
-    return Source(len(paths), _checked(_in_range(batches, model), root, model))
+    return Source(len(paths), _as_trained(batches, root, model))
 
 
-def _in_range(batches: Batches, model: Model) -> Batches:
-    """Yields images in units of the range of pixels that the model was trained with."""
-    from deepsvdd_jax.datasets.formats.pixels import PixelError, unit_pixels
-
-    known = model.summary.get("data", {}).get("pixel_range")
-    told = known is not None
+def _as_trained(batches: Batches, root: Path, model: Model) -> Batches:
+    """Yields names below `root`, and images as the model takes them."""
+    told = False
     for names, images in batches:
-        if not told and images.dtype != np.uint8:
+        if not told and model_images.loses_depth(model, images):
             told = True
-            print(
-                f"{names[0]}: more than 8 bits a pixel, of which the model takes the upper 8 of 16",
-                file=sys.stderr,
-            )
-        try:
-            yield names, unit_pixels(images, known)
-        except PixelError as error:
-            raise DataError(f"{names[0]}: {error}") from None
-
-
-def _checked(batches: Batches, root: Path, model: Model) -> Batches:
-    for names, images in batches:
-        if images.shape[1:] != model.image_shape:
-            raise DataError(
-                f"{names[0]}: an image of shape {images.shape[1:]}, but the model was trained on "
-                f"{model.image_shape}; fit with --image_size (and --channels) to have all resized"
-            )
-        yield [Path(name).relative_to(root).as_posix() for name in names], images
+            print(model_images.depth_warning(names[0]), file=sys.stderr)
+        shown = [Path(name).relative_to(root).as_posix() for name in names]
+        yield shown, model_images.as_trained(model, names[0], images)
 
 
 def _open_csv(path: Path, model: Model, columns: Columns) -> Source:

@@ -12,6 +12,7 @@ starts at 1; of streams that do not change at most `--drift_false_alarm_rate` ev
 of that rate, however long they are. Reaching it prints a line, once.
 """
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,15 @@ import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax import datasets
-from deepsvdd_jax.cli import arrivals, environment, files, paths, thresholds
+from deepsvdd_jax.cli import (
+    arrivals,
+    environment,
+    files,
+    model_images,
+    paths,
+    settings,
+    thresholds,
+)
 from deepsvdd_jax.cli.arrivals import Stamp
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.score_log import LoggedRow, ScoreLog, is_log, open_log, written_name
@@ -96,9 +105,7 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, and scores what arrives until a signal or `--stop_after_idle`."""
     values = flags.FLAGS
-    for name in ("model", "data_dir"):
-        if values[name].value is None:
-            raise ConfigError(f"--{name} is not given")
+    settings.require(values, "model", "data_dir")
     saved = paths.to_read("model", values.model)
     root = paths.to_read("data_dir", values.data_dir)
     out = paths.file_to_write("out", values.out, "table of watched scores", is_log, [saved])
@@ -112,36 +119,36 @@ def main() -> None:
     if not root.is_dir():
         raise DataError(f"{root}: not a folder")
     threshold = thresholds.chosen_threshold(model, values.false_alarm_rate, values.threshold)
-    settings = Watch(model, threshold, root, rate)
+    watched = Watch(model, threshold, root, rate)
     with (
         open_log(out) as log,
         environment.stop_signals() as stop_if_asked,
     ):
-        seen = resume(settings, log.rows)
+        seen = resume(watched, log.rows)
         print(
             f"{root}: {len(log.rows)} images are in {values.out}; anomalous above {threshold:.6g}; "
             "Ctrl-C ends",
             file=sys.stderr,
         )
-        watch(settings, log, seen, values.poll_seconds, values.stop_after_idle, stop_if_asked)
+        watch(watched, log, seen, values.poll_seconds, values.stop_after_idle, stop_if_asked)
     alarms = sum(row.anomalous for row in log.rows)
     print(f"{values.out}: {len(log.rows)} images, {alarms} anomalous")
 
 
-def resume(settings: Watch, rows: Sequence[LoggedRow]) -> Seen:
+def resume(watched: Watch, rows: Sequence[LoggedRow]) -> Seen:
     """Returns what is known from the rows of an earlier command."""
     state = None
-    if len(settings.model.calibration_scores):
-        state = drift.start(settings.model.calibration_scores)
-        for number, row in enumerate(rows):
-            state = drift.update(state, row.score, drift.tie_breaker(0, number))
+    if len(watched.model.calibration_scores):
+        first = drift.start(watched.model.calibration_scores)
+        states = drift.follow(first, (row.score for row in rows))
+        state = functools.reduce(lambda _, later: later, states, first)
     else:
         print("no calibration scores in this model: no p-values, no drift alarm", file=sys.stderr)
     return Seen({}, {row.name: None for row in rows}, state, "")
 
 
 def watch(
-    settings: Watch,
+    watched: Watch,
     log: ScoreLog,
     seen: Seen,
     poll_seconds: float,
@@ -151,7 +158,7 @@ def watch(
     """Looks again and again, and scores what has arrived.
 
     Args:
-      settings: see `Watch`.
+      watched: see `Watch`.
       log: where the rows go.
       seen: what is known.
       poll_seconds: between two looks.
@@ -162,7 +169,7 @@ def watch(
     while True:
         stop_if_asked()
         known = len(seen.done)
-        seen = look(settings, log, seen, stop_if_asked)
+        seen = look(watched, log, seen, stop_if_asked)
         now = time.monotonic()
         if len(seen.done) > known:
             last_arrival = now
@@ -179,14 +186,14 @@ def _sleep(seconds: float, stop_if_asked: Callable[[], None]) -> None:
 
 
 def look(
-    settings: Watch, log: ScoreLog, seen: Seen, stop_if_asked: Callable[[], None] = lambda: None
+    watched: Watch, log: ScoreLog, seen: Seen, stop_if_asked: Callable[[], None] = lambda: None
 ) -> Seen:
     """Looks at the folder once, scores what is ready and appends it (touches files)."""
     try:
-        paths = datasets.image_files(settings.root)
+        paths = datasets.image_files(watched.root)
     except (DataError, OSError):
-        return _with_problem(seen, f"{settings.root} is gone; waiting for it to come back")
-    now = arrivals.stamps(paths, settings.root)
+        return _with_problem(seen, f"{watched.root} is gone; waiting for it to come back")
+    now = arrivals.stamps(paths, watched.root)
     # Rows of an earlier command hold names as they are written.
     done = seen.done | {
         name: None for name in now if name not in seen.done and written_name(name) in seen.done
@@ -197,7 +204,7 @@ def look(
         stop_if_asked()
         names = ready[start : start + _IMAGES_AT_ONCE]
         try:
-            seen = _score(settings, log, seen, names)
+            seen = _score(watched, log, seen, names)
         except files.WriteError as error:
             return _with_problem(seen, f"{error}; nothing is lost, it is tried again")
     return _with_problem(seen, "")
@@ -219,15 +226,15 @@ def _current(done: dict[str, Stamp | None], now: dict[str, Stamp]) -> dict[str, 
     }
 
 
-def _score(settings: Watch, log: ScoreLog, seen: Seen, names: Sequence[str]) -> Seen:
-    read, unreadable = _read(settings, names)
+def _score(watched: Watch, log: ScoreLog, seen: Seen, names: Sequence[str]) -> Seen:
+    read, unreadable = _read(watched, names)
     done = dict(seen.done)
     state = seen.drift
     if read:
-        scores = detectors.score_images(settings.model, np.stack(list(read.values())))
-        rows, state = _rows(settings, state, list(read), scores)
+        scores = detectors.score_images(watched.model, np.stack(list(read.values())))
+        rows, state = _rows(watched, state, list(read), scores)
         log.append(rows)
-        _report(settings, seen.drift, state, rows)
+        _report(watched, seen.drift, state, rows)
         done |= dict.fromkeys(read)
     for name, reason in unreadable.items():
         print(f"{reason}; left out until it changes", file=sys.stderr)
@@ -236,38 +243,36 @@ def _score(settings: Watch, log: ScoreLog, seen: Seen, names: Sequence[str]) -> 
 
 
 def _read(
-    settings: Watch, names: Sequence[str]
+    watched: Watch, names: Sequence[str]
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
     """Returns the images by name, and for those that cannot be used the reason."""
-    made_alike = settings.model.summary.get("data", {})
-    height, width, _ = settings.model.image_shape
-    size = (height, width) if made_alike.get("image_size") else None
+    wanted = model_images.wanted(watched.model)
     read: dict[str, npt.NDArray[Any]] = {}
     unreadable: dict[str, str] = {}
+    deep: list[str] = []
     for name in names:
+        path = watched.root / name
         try:
-            image = read_image(settings.root / name, size, made_alike.get("channels"))
+            image = read_image(path, wanted.size, wanted.channels)[None]
+            (read[name],) = model_images.as_trained(watched.model, str(path), image)
         except (DataError, OSError) as error:
             unreadable[name] = str(error)
             continue
-        if image.shape == settings.model.image_shape:
-            read[name] = image
-        else:
-            unreadable[name] = (
-                f"{settings.root / name}: an image of shape {image.shape}, but the model was "
-                f"trained on {settings.model.image_shape}"
-            )
+        if model_images.loses_depth(watched.model, image):
+            deep.append(str(path))
+    if deep:
+        print(model_images.depth_warning(deep[0]), file=sys.stderr)
     return read, unreadable
 
 
 def _rows(
-    settings: Watch,
+    watched: Watch,
     state: drift.DriftState | None,
     names: Sequence[str],
     scores: npt.NDArray[np.float32],
 ) -> tuple[list[LoggedRow], drift.DriftState | None]:
     values = scores.astype(np.float64).tolist()
-    anomalous = (scores > settings.threshold).astype(int).tolist()
+    anomalous = (scores > watched.threshold).astype(int).tolist()
     if state is None:
         rows = [
             LoggedRow(name, value, "", alarm, "")
@@ -277,16 +282,18 @@ def _rows(
     # The state holds its scores in one list, which must stay as it is where the rows are not
     # written.
     state = state._replace(scores=list(state.scores))
-    p_values = calibration.conformal_p_values(settings.model.calibration_scores, scores)
+    p_values = calibration.conformal_p_values(watched.model.calibration_scores, scores)
     rows = []
-    for name, value, p_value, alarm in zip(names, values, p_values, anomalous, strict=True):
-        state = drift.update(state, value, drift.tie_breaker(0, state.count))
+    states = drift.follow(state, values)
+    for name, value, p_value, alarm, state in zip(
+        names, values, p_values, anomalous, states, strict=True
+    ):
         rows.append(LoggedRow(name, value, f"{p_value:.6g}", alarm, f"{drift.capital(state):.6g}"))
     return rows, state
 
 
 def _report(
-    settings: Watch,
+    watched: Watch,
     before: drift.DriftState | None,
     after: drift.DriftState | None,
     rows: Sequence[LoggedRow],
@@ -296,7 +303,7 @@ def _report(
         if row.anomalous:
             print(f"anomalous: {row.name}, score {row.score:.6g}, p-value {row.p_value or '-'}")
     sys.stdout.flush()
-    rate = settings.drift_false_alarm_rate
+    rate = watched.drift_false_alarm_rate
     if before is None or after is None or drift.has_drifted(before, rate):
         return
     if drift.has_drifted(after, rate):

@@ -1,0 +1,69 @@
+"""Image files as a saved model takes them: its size, channels and range of pixels.
+
+Every command that scores image files reads them by these functions, so that one file has one score.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.io.models import Model
+
+
+class Wanted(NamedTuple):
+    """What image files are made alike to.
+
+    Attributes:
+      size: (height, width) to resize to; None keeps the size.
+      channels: 1, 3, or None, which keeps what is found.
+      pixel_range: lowest and highest pixel of the training images; None for images of 8 bits.
+    """
+
+    size: tuple[int, int] | None
+    channels: int | None
+    pixel_range: tuple[float, float] | None
+
+
+def wanted(model: Model) -> Wanted:
+    """Returns what a model of images was trained on."""
+    made_alike = model.summary.get("data", {})
+    height, width, _ = model.image_shape
+    size = (height, width) if made_alike.get("image_size") else None
+    return Wanted(size, made_alike.get("channels"), made_alike.get("pixel_range"))
+
+
+def loses_depth(model: Model, images: npt.NDArray[Any]) -> bool:
+    """Whether the images have more bits than a model that knows of no range takes."""
+    return wanted(model).pixel_range is None and images.dtype != np.uint8
+
+
+def depth_warning(name: str) -> str:
+    """Returns the line on images of which `loses_depth` holds."""
+    return f"{name}: more than 8 bits a pixel, of which the model takes the upper 8 of 16"
+
+
+def as_trained(model: Model, name: str, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Returns images `[n, height, width, channels]` in units of the model's range of pixels.
+
+    Args:
+      model: that will score them.
+      name: of the first, for messages.
+      images: as they were read, to the size and channels of `wanted`.
+
+    Raises:
+      DataError: pixels that the model cannot take, or images of another shape.
+    """
+    from deepsvdd_jax.datasets.formats.pixels import PixelError, unit_pixels
+
+    try:
+        found = unit_pixels(images, wanted(model).pixel_range)
+    except PixelError as error:
+        raise DataError(f"{name}: {error}") from None
+    if found.shape[1:] != model.image_shape:
+        raise DataError(
+            f"{name}: an image of shape {found.shape[1:]}, but the model was trained on "
+            f"{model.image_shape}; fit with --image_size (and --channels) to have all resized"
+        )
+    return found
