@@ -49,7 +49,7 @@ def parse_idx(data: bytes, source: str) -> np.ndarray:
       uint8, of the shape that the header states, with 1 to 4 dimensions.
 
     Raises:
-      DataError: a foreign magic number, or another length than the header promises.
+      DataError: a foreign magic number, no values, or another length than the header promises.
     """
     shape = _parse_shape(data, source)
     offset = _header_bytes(len(shape))
@@ -127,7 +127,11 @@ def _parse_shape(data: bytes, source: str) -> tuple[int, ...]:
     end = _header_bytes(dimensions)
     if len(data) < end:
         raise DataError(f"{source}: truncated inside its header of {end} bytes")
-    return struct.unpack(f">{dimensions}I", data[_MAGIC_BYTES:end])
+    shape = struct.unpack(f">{dimensions}I", data[_MAGIC_BYTES:end])
+    # Beside a zero the other sizes may be any, and numpy takes only some of them.
+    if 0 in shape:
+        raise DataError(f"{source}: empty: its header states shape {shape}; fetch it again")
+    return shape
 
 
 def _find(folder: Path, stem: str) -> Path | None:
@@ -143,7 +147,7 @@ def _find(folder: Path, stem: str) -> Path | None:
 def _read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads one split: uint8 `[n, 28, 28, 1]` and int64 `[n]`."""
     images, labels = read_idx(images_path), read_idx(labels_path)
-    if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
+    if images.ndim != 3 or images.shape[1:] != (28, 28):
         raise DataError(f"{images_path}: shape {images.shape}, expected images (n, 28, 28)")
     if labels.ndim != 1:
         raise DataError(f"{labels_path}: shape {labels.shape}, expected labels (n,)")

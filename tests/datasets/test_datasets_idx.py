@@ -89,7 +89,7 @@ def test_a_damaged_gzip_is_named(tmp_path, arrays, position, refuses):
     "name, array, words",
     [
         ("train-images-idx3-ubyte", np.zeros((6, 27, 28), np.uint8), ["(n, 28, 28)"]),
-        ("train-images-idx3-ubyte", np.zeros((0, 28, 28), np.uint8), ["(n, 28, 28)"]),
+        ("train-images-idx3-ubyte", np.zeros((0, 28, 28), np.uint8), ["empty", "(0, 28, 28)"]),
         ("train-labels-idx1-ubyte", np.zeros((6, 1), np.uint8), ["(n,)"]),
         ("train-labels-idx1-ubyte", np.zeros(5, np.uint8), ["5 labels", "6 images"]),
         ("t10k-labels-idx1-ubyte", np.array([0, 10, 3], np.uint8), ["label 10", "0 to 9"]),
@@ -112,6 +112,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path, arrays, name, array, words,
         (b"\x00\x00\x08\xff" + bytes(2000), ["000008ff"]),
         (struct.pack(">BBBBI", 0, 0, 8, 1, 3) + b"ab", ["truncated", "3 bytes", "holds 2"]),
         (struct.pack(">BBBBI", 0, 0, 8, 1, 3) + b"abcd", ["too long", "3 bytes"]),
+        (struct.pack(">BBBBI", 0, 0, 8, 1, 0), ["empty", "(0,)"]),
+        # numpy's own "cannot reshape" for these sizes, whose product is 0 only in the end.
+        (struct.pack(">BBBBIII", 0, 0, 8, 3, 255 << 24, 255 << 24, 0), ["empty", "4278190080"]),
     ],
 )
 def test_parse_idx_refusals(data, words, refuses):
