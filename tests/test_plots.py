@@ -216,6 +216,28 @@ def test_alarms_are_counted_and_marked() -> None:
     assert texts(figure) == ["not called anomalous (3)", "called anomalous (2)"]
 
 
+@pytest.mark.parametrize("threshold", [2.0, 9.0, 500.0])
+def test_a_threshold_is_in_the_picture_of_alarms_wherever_it_is(threshold: float) -> None:
+    scores = np.array([1.0, 1.5, 3.0])
+    figure = plots.alarm_figure(scores, scores > threshold, WIDE, threshold)
+    (axis,) = figure.axes
+    assert list(axis.lines[-1].get_xdata()) == [threshold] * 2
+    assert axis.get_xlim()[0] < threshold < axis.get_xlim()[1]
+    assert texts(figure)[-1] == "threshold"
+
+
+def test_places_across_a_figure_are_those_of_what_is_drawn() -> None:
+    figure = plots.alarm_figure(np.array([0.0, 10.0]), np.array([False, True]), WIDE, 5.0)
+    with Image.open(io.BytesIO(plots.png_bytes(figure))) as image:
+        dark = np.asarray(image.convert("L")) < 60
+    # The dashed line is the only column that is dark over much of the height.
+    drawn = np.flatnonzero(dark.mean(axis=0) > 0.3)
+    (place,) = plots.places_across(figure, np.array([5.0]))
+    assert abs(place - (drawn.mean() + 0.5) / dark.shape[1]) < 0.003
+    low, high = plots.places_across(figure, np.array([0.0, 10.0]))
+    assert abs((low + high) / 2 - place) < 1e-9
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_montage_marks_what_is_wrong(channels: int) -> None:
     images = RANDOM.integers(0, 256, (5, 6, 4, channels)).astype(np.uint8)

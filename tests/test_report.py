@@ -1,8 +1,10 @@
 """The report command on a small real sweep, and on scores of new data; the page in a browser."""
 
+import base64
 import csv
 import hashlib
 import html
+import io
 import json
 import os
 import re
@@ -25,7 +27,9 @@ from deepsvdd_jax import datasets
 from deepsvdd_jax.cli.commands import report, sweep
 from deepsvdd_jax.cli.reporting import score_report
 from deepsvdd_jax.configs import DataConfig
+from deepsvdd_jax.io import models
 from deepsvdd_jax.viz import pages
+from deepsvdd_jax.viz.page_script import SCRIPT
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -301,7 +305,7 @@ def scored(calling: Calling, tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = folder / "images"
     (images / "deep").mkdir(parents=True)
     Image.new("L", (8, 8), 200).save(images / "small.png")
-    Image.new("RGB", (300, 200), (9, 90, 200)).save(images / "deep" / "large.jpg")
+    Image.new("RGB", (900, 600), (9, 90, 200)).save(images / "deep" / "large.jpg")
     Image.new("L", (5, 5)).save(folder / "absolute.png")
     rows = [
         ("small.png", 0.5, 0.4, 0),
@@ -319,11 +323,11 @@ def scored(calling: Calling, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_scores_are_ranked_with_their_images(scored: Path) -> None:
     page = (scored / "out" / "report.html").read_text()
-    cards = re.findall(r"<li(?: class=\"marked\")?>(?:<picture|<span).*?</li>", page, re.DOTALL)
+    cards = re.findall(r"<li id=\"card-.*?</li>", page, re.DOTALL)
     assert len(cards) == 4
     assert ["<img" in card for card in cards] == [False, True, False, True]
     assert ['class="marked"' in card for card in cards] == [True, True, True, False]
-    assert [re.findall(r"<dd>(.*?)</dd>", card, re.DOTALL)[1] for card in cards] == [
+    assert [re.findall(r"<dd.*?>(.*?)</dd>", card, re.DOTALL)[1] for card in cards] == [
         *("9", "7.5", "3.25", "0.5")
     ]
     assert "absolute.png" not in page
@@ -333,7 +337,8 @@ def test_scores_are_ranked_with_their_images(scored: Path) -> None:
 
 def test_hostile_names_are_harmless(scored: Path) -> None:
     page = (scored / "out" / "report.html").read_text()
-    assert "<script" not in page and "<b onload" not in page
+    assert page.count("<script") == 1 and "<b onload" not in page
+    assert f"<script>{SCRIPT}</script>" in page
     assert html.escape(HOSTILE) in page
 
 
@@ -343,10 +348,12 @@ def test_large_images_become_small_and_absolute_names_are_found_if_asked(scored:
         rows, score_report.Images(scored / "images", follow_names=True), 64
     )
     assert "absolute.png" in found.html and found.html.count("<img ") == 1 + 3
-    widths = sorted(
-        int(width) for width in re.findall(r'<img class="photo".*?width="(\d+)"', found.html)
-    )
-    assert widths[-1] == round(128 / pages.PIXEL_RATIO)
+    assert sorted(sizes_of_photos(found.html)) == [(5, 5), (8, 8), (640, 427)]
+
+
+def sizes_of_photos(page: str) -> list[tuple[int, int]]:
+    sources = re.findall(r'<img class="photo" src="data:image/\w+;base64,(.*?)"', page)
+    return [Image.open(io.BytesIO(base64.b64decode(source))).size for source in sources]
 
 
 @pytest.mark.parametrize(("last", "told"), [(0.5, True), (0.6, False)])
@@ -364,7 +371,9 @@ def test_rows_of_tables_have_a_table_only(tmp_path: Path, reporting: Call) -> No
     assert reporting(f"--scores={path}", f"--out={tmp_path / 'out'}") == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<img ") == 1 and "see the table" in page
-    assert re.findall(r"<td>(row \d)</td>", page) == [f"row {n}" for n in range(8, -1, -1)]
+    assert re.findall(r'<td data-fact="name">(row \d)</td>', page) == [
+        f"row {n}" for n in range(8, -1, -1)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -409,18 +418,25 @@ onload = () => {{
     shown: images.map(image => image.currentSrc.length),
     overflowing: images.filter(image => image.getBoundingClientRect().right > {width}).length,
     tables: [...page.querySelectorAll("table")].map(table => table.rows.length),
+    cut: [...page.querySelectorAll("table")]
+      .filter(table => table.scrollWidth > table.parentNode.clientWidth)
+      .map(table => table.textContent),
     scroll: page.documentElement.scrollWidth,
   }};
+  const view = document.getElementById("page").contentWindow;
+  found.acted = ((page, view) => {{ {action} }})(page, view);
   document.getElementById("found").textContent = JSON.stringify(found);
 }};
 </script>
 """
 
 
-def looked_at(page: Path, width: int, folder: Path) -> dict[str, Any]:
-    """Opens a page in a frame of so many pixels: a window cannot be as narrow as a phone."""
+def looked_at(page: Path, width: int, folder: Path, action: str = "") -> dict[str, Any]:
+    """Opens a page in a frame of so many pixels: a window cannot be as narrow as a phone. Then runs
+    an action on its `page` and `view`, whose result is `acted`."""
     probe = folder / "probe.html"
-    probe.write_text(_PROBE.format(width=width, page=html.escape(page.read_text())))
+    escaped = html.escape(page.read_text())
+    probe.write_text(_PROBE.format(width=width, page=escaped, action=action))
     arguments = ("--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000")
     profile = f"--user-data-dir={folder / 'profile'}"
     assert BROWSER is not None
@@ -443,9 +459,10 @@ def test_pages_in_a_browser(swept: Path, scored: Path, tmp_path: Path, width: in
         found = looked_at(page, width, tmp_path)
         text = page.read_text()
         assert len(found["widths"]) == text.count("<img ") and min(found["widths"]) > 0
-        assert len(found["tables"]) == tables == text.count("<table>")
+        assert len(found["tables"]) == tables == text.count("<table")
         assert min(found["tables"]) > 1
         assert found["scroll"] <= width and found["overflowing"] == 0
+        assert found["cut"] == [] or page.parent == swept
         assert found["title"] == re.findall("<title>(.*)</title>", text)[0]
 
 
@@ -456,6 +473,149 @@ def test_the_browser_test_sees_what_it_is_to_find(tmp_path: Path) -> None:
     page.write_text(f"<!DOCTYPE html><title>bad</title>{broken}")
     found = looked_at(page, 390, tmp_path)
     assert found["widths"] == [0] and found["scroll"] > 390 and found["tables"] == []
+
+
+@pytest.fixture(scope="module")
+def inspected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of six images below folders of kinds; the threshold lies between 3 and 5."""
+    folder = tmp_path_factory.mktemp("kinds")
+    samples = {
+        "good/a.png": 1.0,
+        "good/b.png": 2.0,
+        "good/c.png": 6.0,
+        "dent/d.png": 3.0,
+        "dent/e.png": 5.0,
+        f"crack/{HOSTILE.replace('/', '')}": 8.0,
+    }
+    for place, name in enumerate(samples):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (6, 4), 30 * place).save(folder / name)
+    rows = [
+        score_report.ScoredRow(name, score, None, score > 4.0) for name, score in samples.items()
+    ]
+    page = score_report.build_page(rows, score_report.Images(folder), 5)
+    (folder / "report.html").write_text(page.html)
+    return folder / "report.html"
+
+
+def test_kinds_are_counted_where_folders_name_them(inspected: Path) -> None:
+    page = inspected.read_text()
+    rows = re.findall(r"<tr><td[^>]*>(.*?)</td>" + 3 * r"<td[^>]*>(\d+)</td>", page)
+    assert rows == [
+        ("normal", "3", "1", "2"),
+        ("defects", "3", "2", "1"),
+        ("crack", "1", "1", "0"),
+        ("dent", "2", "1", "1"),
+    ]
+    # Of nine pairs of a defect and a normal one, 3 and 5 lie below 6.
+    assert f"{100 * 7 / 9:.2f} %" in text_of(inspected)
+    assert "1 defects raise no alarm" in text_of(inspected)
+    words = re.findall(r'<td data-fact="alarm">(.*?)</td>', page)
+    assert words == ["yes", "false alarm", "yes", "missed", "no"]
+
+
+def test_without_a_script_the_page_says_what_its_threshold_finds(inspected: Path) -> None:
+    text = text_of(inspected)
+    assert "between 3 and 5" in text
+    assert (
+        "Above 4: 3 of 6 raise an alarm. Of 3 normal ones 1 do (false alarms); of 3 defects 2 do, "
+        "and 1 are missed."
+    ) in text
+
+
+_MOVED = """
+const slider = page.querySelector(".slider"), input = slider.querySelector("input");
+const seen = () => ({
+  outcome: slider.querySelector(".outcome").textContent,
+  marked: page.querySelectorAll("#ranked li.marked").length,
+  words: [...page.querySelectorAll("#table [data-fact=alarm]")].map(cell => cell.textContent),
+  line: page.querySelector(".line").hidden,
+});
+const before = seen();
+input.value = input.max;
+input.dispatchEvent(new view.Event("input"));
+const highest = seen();
+input.value = 0;
+input.dispatchEvent(new view.Event("input"));
+const lowest = seen();
+slider.querySelector("button").click();
+return {before, highest, lowest, after: seen(), shown: !input.closest("p").hidden};
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_moved_threshold_shows_what_would_alarm_and_be_missed(
+    inspected: Path, tmp_path: Path, width: int
+) -> None:
+    found = looked_at(inspected, width, tmp_path, _MOVED)
+    acted = found["acted"]
+    assert acted["shown"] and acted["after"] == acted["before"]
+    assert acted["before"]["words"] == ["yes", "false alarm", "yes", "missed", "no"]
+    assert acted["highest"]["words"] == ["missed", "no", "missed", "missed", "no"]
+    assert acted["lowest"]["words"] == ["yes", "false alarm", "yes", "yes", "false alarm"]
+    assert [acted[name]["marked"] for name in ("before", "highest", "lowest")] == [3, 0, 5]
+    assert [acted[name]["line"] for name in ("before", "highest", "lowest")] == [True, False, False]
+    assert "0 of 6 raise an alarm" in acted["highest"]["outcome"]
+    assert "6 of 6 raise an alarm" in acted["lowest"]["outcome"]
+    assert found["title"] == "Anomaly scores" and found["cut"] == []
+
+
+_SORTED = """
+const table = page.querySelector("#table table");
+const scores = () => [...table.tBodies[0].rows].map(row => row.cells[1].textContent);
+const button = table.querySelectorAll("th button")[1];
+button.click();
+const up = scores();
+button.click();
+return {up, down: scores(), told: button.parentNode.getAttribute("aria-sort")};
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome")
+def test_the_table_sorts_by_numbers(inspected: Path, tmp_path: Path) -> None:
+    acted = looked_at(inspected, 390, tmp_path, _SORTED)["acted"]
+    assert acted["up"] == ["2", "3", "5", "6", "8"] == acted["down"][::-1]
+    assert acted["told"] == "descending"
+
+
+_OPENED = """
+const link = page.querySelector("#ranked a.whole"), dialog = page.querySelector("dialog");
+link.click();
+const image = dialog.querySelector("img");
+const shown = {
+  open: dialog.open,
+  same: image.src === link.querySelector("img").src,
+  width: image.getBoundingClientRect().right,
+  facts: dialog.querySelector("dl").textContent,
+  scripts: page.scripts.length,
+};
+dialog.querySelector("button").click();
+return {...shown, closed: !dialog.open};
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_click_on_a_card_shows_the_image_whole(
+    inspected: Path, tmp_path: Path, width: int
+) -> None:
+    found = looked_at(inspected, width, tmp_path, _OPENED)
+    acted = found["acted"]
+    assert acted["open"] and acted["same"] and acted["closed"] and acted["width"] <= width
+    # The first card is the one with the hostile name.
+    assert "onload" in acted["facts"] and acted["scripts"] == 1
+    assert found["title"] == "Anomaly scores"
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome")
+def test_a_page_runs_no_script_but_its_own(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    own, foreign = "document.title = 'own';", "<script>document.title = 'foreign'</script>"
+    page.write_text(pages.page("t", "l", [pages.Html(foreign)], [], own))
+    assert looked_at(page, 390, tmp_path)["title"] == "own"
+    page.write_text(pages.page("t", "l", [pages.Html(foreign)], []))
+    assert looked_at(page, 390, tmp_path)["title"] == "t"
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome")
@@ -488,3 +648,24 @@ def test_names_lead_to_no_file_outside_of_the_folder(tmp_path: Path, reporting: 
     assert reporting(*given, "--follow_names") == 0
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count('<img class="photo"') == 7
+
+
+def test_the_page_names_the_model_that_scored(
+    tmp_path: Path, reporting: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = Path(__file__).parent / "samples" / "one-class"
+    model = models.load_model(sample)._replace(threshold=2.0, calibration_scores=np.arange(1.0, 4))
+    models.save_model(tmp_path / "parts.model", model)
+    rows = [("a", 0.5, 1.0, 0), ("b", 2.5, 0.5, 1)]
+    path = write_scores(tmp_path / "scores.csv", rows)
+    given = (f"--scores={path}", f"--model={tmp_path / 'parts.model'}", f"--out={tmp_path / 'o'}")
+    assert reporting(*given) == 0
+    text = text_of(tmp_path / "o" / "report.html")
+    assert "parts.model" in text and "The model's own" in text
+    assert "Of the model's 3 held-out normal scores 1 lie above." in text
+    write_scores(path, [("a", 0.5, 0.75, 0)])
+    assert reporting(*given) == 2
+    message = capsys.readouterr().err
+    assert "no scores of parts.model" in message and message.count("\n") == 1
+    assert reporting(f"--out={tmp_path}", f"--model={tmp_path}") == 2
+    assert "model is for --scores" in capsys.readouterr().err

@@ -1,7 +1,10 @@
 """The HTML page: whole, self-contained, and harmless whatever the text."""
 
 import base64
+import hashlib
 import io
+import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -9,7 +12,7 @@ import pytest
 from PIL import Image
 
 from deepsvdd_jax.viz import pages
-from deepsvdd_jax.viz.pages import Picture, Section
+from deepsvdd_jax.viz.pages import Card, Picture, Section, Stop
 
 HOSTILE = '<script>alert(\'x\')</script> " onload="alert(1)" & \n </table>'
 VOID = {"meta", "img", "source", "br", "link", "input"}
@@ -64,7 +67,10 @@ def everything(word: str) -> str:
         pages.details(word, pages.paragraph(word)),
         pages.table([word], [[word]], word),
         pages.figure([picture], word, word),
-        pages.gallery([(picture, {word: word}, True), (None, {word: word}, False)]),
+        pages.table([word], [[word]], word, data=[{"score": word}]),
+        pages.gallery([Card(picture, {word: word}, True), Card(None, {word: word})]),
+        pages.gallery([Card(picture, {word: word}, True, {"kind": word})], "card"),
+        pages.slider([Stop(0.5, 0.1, 0.2, word)], 0),
     ]
     section = Section(word, "one", blocks)
     return pages.page(word, word, [pages.tiles({word: word})], [section])
@@ -145,8 +151,65 @@ def test_table_aligns_numbers_and_marks_rows() -> None:
 
 
 def test_cards_are_marked_and_say_where_a_picture_is_missing() -> None:
-    cards = [(Picture(png(2, 2), "alt"), {"score": "1"}, True), (None, {"score": "2"}, False)]
+    cards = [Card(Picture(png(2, 2), "alt"), {"score": "1"}, True), Card(None, {"score": "2"})]
     reader = read(pages.gallery(cards))
     assert [found.get("class") for found in reader.named("li")] == ["marked", None]
     assert [text for tag, text in reader.texts if tag == "dd"] == ["1", "2"]
     assert ("span", "no picture") in reader.texts
+
+
+def test_a_card_leads_to_itself_where_it_is_shown_whole() -> None:
+    cards = [Card(Picture(png(2, 2), "alt"), {"alarm": "no"}, data={"score": 1.5, "kind": ""})] * 2
+    reader = read(pages.gallery(cards, "best"))
+    assert [found["href"] for found in reader.named("a")] == ["#best-1", "#best-2"]
+    items = reader.named("li")
+    assert [found["id"] for found in items] == ["best-1", "best-2"]
+    assert items[0]["data-score"] == "1.5" and items[0]["data-kind"] == ""
+    assert reader.named("dd")[0]["data-fact"] == "alarm"
+
+
+def test_the_script_reads_rows_and_cells_by_name() -> None:
+    data = [{"score": "2.0"}, {"score": "1.0"}]
+    reader = read(pages.table(("rank", "alarm"), [(1, "yes"), (2, "no")], data=data))
+    assert [found.get("data-score") for found in reader.named("tr")] == [None, "2.0", "1.0"]
+    assert [found["data-fact"] for found in reader.named("td")] == ["rank", "alarm"] * 2
+
+
+def test_a_photo_may_be_a_jpeg() -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 4)).save(buffer, format="JPEG")
+    (image,) = read(pages.gallery([Card(Picture(buffer.getvalue(), "alt"), {})])).named("img")
+    kind, _, data = (image["src"] or "").partition(",")
+    assert kind == "data:image/jpeg;base64" and base64.b64decode(data) == buffer.getvalue()
+
+
+def test_a_slider_holds_its_stops_and_says_what_the_first_finds() -> None:
+    stops = [Stop(0.25, 0.1, 0.2, 'two "alarms"'), Stop(1.5, 0.3, 0.4, "none")]
+    reader = read(pages.slider(stops, 1))
+    holder = reader.named("div")[0]
+    assert json.loads(holder["data-stops"] or "") == [list(stop) for stop in stops]
+    (bar,) = reader.named("input")
+    assert (bar["min"], bar["max"], bar["value"]) == ("0", "1", "1")
+    assert ("p", "none") in reader.texts and "hidden" in reader.named("p")[0]
+    with pytest.raises(ValueError, match="JSON"):
+        pages.slider([Stop(math.inf, 0.1, 0.2, "none")], 0)
+
+
+@pytest.mark.parametrize("script", ["", "let x = 1 < 2;"])
+def test_a_page_allows_its_own_script_and_style_alone(script: str) -> None:
+    page = pages.page("t", "l", [], [], script)
+    (policy,) = (
+        dict(part.strip().split(" ", 1) for part in str(found["content"]).split(";"))
+        for found in read(page).named("meta")
+        if found.get("http-equiv") == "Content-Security-Policy"
+    )
+
+    def allowed(tag: str) -> list[str]:
+        contents = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digests = (hashlib.sha256(content.encode()).digest() for content in contents)
+        return [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
+
+    assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert policy["img-src"] == "data:"
+    assert [policy["style-src"]] == allowed("style")
+    assert [policy[name] for name in ("script-src",) if name in policy] == allowed("script")

@@ -1,13 +1,16 @@
 """One self-contained HTML page from sections of text, tables and embedded pictures.
 
-Nothing is fetched: style and pictures are in the page, no script is needed. Functions take text and
-return `Html`; whatever was not `Html` before is escaped.
+Nothing is fetched: style and pictures are in the page, no script is needed, and a page that has one
+allows it by its hash and nothing else (Content-Security-Policy). Functions take text and return
+`Html`; whatever was not `Html` before is escaped.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NewType
 
@@ -24,7 +27,7 @@ class Picture(NamedTuple):
     """A picture in one or two arrangements.
 
     Attributes:
-      png: the file.
+      png: the file; a photo may be a JPEG file too.
       alt: what it shows, for those who cannot see it.
       narrow: another arrangement for a phone; None shows the same everywhere.
       kind: `plot` (drawn on white, inverted on dark screens) or `photo` (never altered).
@@ -36,6 +39,38 @@ class Picture(NamedTuple):
     narrow: bytes | None = None
     kind: str = "plot"
     label: str = ""
+
+
+class Card(NamedTuple):
+    """A card of a gallery.
+
+    Attributes:
+      picture: None where there is none.
+      facts: what stands below it, label → value.
+      marked: whether it stands out.
+      data: what the script reads, name → value: a `score`, a `kind` (`normal`, `defect` or none).
+    """
+
+    picture: Picture | None
+    facts: Mapping[str, str]
+    marked: bool = False
+    data: Mapping[str, object] = {}
+
+
+class Stop(NamedTuple):
+    """A threshold that a slider stops at.
+
+    Attributes:
+      threshold: above which a sample raises an alarm.
+      wide: where the line is in the picture, from 0 (left) to 1.
+      narrow: the same in the picture for a phone.
+      outcome: a sentence on what that threshold finds.
+    """
+
+    threshold: float
+    wide: float
+    narrow: float
+    outcome: str
 
 
 class Section(NamedTuple):
@@ -90,6 +125,7 @@ def table(
     rows: Sequence[Sequence[object]],
     caption: str = "",
     strong: Sequence[int] = (),
+    data: Sequence[Mapping[str, object]] | None = None,
 ) -> Html:
     """Returns a table in a box of its own, which scrolls where the table is wider.
 
@@ -98,24 +134,29 @@ def table(
       rows: cells, every one escaped.
       caption: stands below; says what is seen and in which units.
       strong: numbers of the rows that stand out.
+      data: of each row what the script reads, as of a `Card`. The script sorts such a table, and
+        its text is broken where the screen is narrow, so that it never scrolls.
     """
     numeric = [_is_numeric([row[place] for row in rows]) for place in range(len(header))]
     head = "".join(
         f'<th scope="col"{_class("number" if number else "")}>{text(name)}</th>'
         for name, number in zip(header, numeric, strict=True)
     )
+    facts = [_fact(name) if data else "" for name in header]
     lines = []
     for place, row in enumerate(rows):
         cells = "".join(
-            f"<td{_class('number' if number else '')}>{text(cell)}</td>"
-            for cell, number in zip(row, numeric, strict=True)
+            f"<td{_class('number' if number else '')}{fact}>{text(cell)}</td>"
+            for cell, number, fact in zip(row, numeric, facts, strict=True)
         )
-        lines.append(f"<tr{_class('strong' if place in strong else '')}>{cells}</tr>")
+        marks = _class("strong" if place in strong else "") + _data(data[place] if data else {})
+        lines.append(f"<tr{marks}>{cells}</tr>")
     below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
     label = text(caption or ", ".join(header))
     return Html(
         f'<figure class="table"><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{label}"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
+        f'aria-label="{label}"><table{_class("sortable" if data else "")}>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n"
         + "\n".join(lines)
         + f"\n</tbody></table></div>{below}</figure>"
     )
@@ -134,25 +175,55 @@ def _labelled(picture: Picture) -> str:
     return f"<div>{above}{_image(picture)}</div>"
 
 
-def gallery(cards: Sequence[tuple[Picture | None, Mapping[str, str], bool]]) -> Html:
+def gallery(cards: Sequence[Card], anchor: str = "") -> Html:
     """Returns cards in a grid.
 
     Args:
-      cards: the picture (None: there is none), what stands below as label → value, and whether
-        the card is marked.
+      cards: in their order.
+      anchor: letters, digits, hyphens; with it a click on a picture shows it whole: over the page
+        by the script, in its place without.
     """
-    return Html('<ol class="gallery">' + "".join(_card(*card) for card in cards) + "</ol>")
-
-
-def _card(picture: Picture | None, facts: Mapping[str, str], marked: bool) -> str:
-    shown = _image(picture) if picture is not None else '<span class="blank">no picture</span>'
-    lines = "".join(
-        f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items()
+    items = (
+        _card(card, f"{anchor}-{number}" if anchor else "") for number, card in enumerate(cards, 1)
     )
-    return f"<li{_class('marked' if marked else '')}>{shown}<dl>{lines}</dl></li>"
+    return Html('<ol class="gallery">' + "".join(items) + "</ol>")
 
 
-def page(title: str, lead: str, top: Sequence[Html], sections: Sequence[Section]) -> str:
+def _card(card: Card, anchor: str) -> str:
+    shown = '<span class="blank">no picture</span>'
+    if card.picture is not None:
+        shown = _image(card.picture)
+        if anchor:
+            shown = f'<a class="whole" href="#{anchor}" title="Show it whole">{shown}</a>'
+    lines = "".join(
+        f"<div><dt>{text(name)}</dt><dd{_fact(name) if card.data else ''}>{text(value)}</dd></div>"
+        for name, value in card.facts.items()
+    )
+    name = f' id="{anchor}"' if anchor else ""
+    marks = _class("marked" if card.marked else "") + _data(card.data)
+    return f"<li{name}{marks}>{shown}<dl>{lines}</dl></li>"
+
+
+def slider(stops: Sequence[Stop], start: int) -> Html:
+    """Returns a slider over thresholds, and the outcome of the one that it stops at; it moves the
+    line over the first plot of its section, and what raises an alarm on the whole page.
+
+    Args:
+      stops: ascending; numbers are finite.
+      start: number of the one that it starts at; without the script, the only one.
+    """
+    values = text(json.dumps(stops, allow_nan=False))
+    return Html(
+        f'<div class="slider" data-stops="{values}"><p class="move" hidden>'
+        f'<label>Move the threshold <input type="range" min="0" max="{len(stops) - 1}" step="1" '
+        f'value="{start}"></label> <button type="button">Back</button></p>'
+        f'<p class="outcome" aria-live="polite">{text(stops[start].outcome)}</p></div>'
+    )
+
+
+def page(
+    title: str, lead: str, top: Sequence[Html], sections: Sequence[Section], script: str = ""
+) -> str:
     """Returns the whole document.
 
     Args:
@@ -160,6 +231,7 @@ def page(title: str, lead: str, top: Sequence[Html], sections: Sequence[Section]
       lead: one sentence below it.
       top: what stands before the first section.
       sections: listed in the table of contents.
+      script: runs when all is there; the page allows no other.
     """
     contents = "".join(
         f'<li><a href="#{text(section.anchor)}">{text(section.title)}</a></li>'
@@ -171,11 +243,29 @@ def page(title: str, lead: str, top: Sequence[Html], sections: Sequence[Section]
         for section in sections
     )
     return (
-        f"{HEAD}<title>{text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"{HEAD}{_policy(script)}<title>{text(title)}</title>\n<style>{_STYLE}</style>\n"
+        "</head>\n<body>\n"
         f"<header><h1>{text(title)}</h1><p>{text(lead)}</p></header>\n"
         f'<nav aria-label="Contents"><p>Contents</p><ol>{contents}</ol></nav>\n'
-        f"<main>\n{joined(top)}\n{body}\n</main>\n</body>\n</html>\n"
+        f"<main>\n{joined(top)}\n{body}\n</main>\n"
+        + (f"<script>{script}</script>\n" if script else "")
+        + "</body>\n</html>\n"
     )
+
+
+def _policy(script: str) -> str:
+    """Returns the line by which a browser runs this script and style and loads nothing."""
+    scripts = f"script-src {_hash(script)}; " if script else ""
+    return (
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        f"{scripts}style-src {_hash(_STYLE)}; img-src data:; base-uri 'none'; "
+        "form-action 'none'\">\n"
+    )
+
+
+def _hash(content: str) -> str:
+    digest = hashlib.sha256(content.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def png_size(png: bytes) -> tuple[int, int]:
@@ -198,17 +288,32 @@ def _image(picture: Picture) -> str:
     )
 
 
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+def _data_uri(file: bytes) -> str:
+    kind = "jpeg" if _is_jpeg(file) else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(file).decode('ascii')}"
+
+
+def _is_jpeg(file: bytes) -> bool:
+    return file.startswith(b"\xff\xd8\xff")
 
 
 def _dimensions(png: bytes) -> str:
+    if _is_jpeg(png):
+        return ""
     width, height = (round(pixels / PIXEL_RATIO) for pixels in png_size(png))
     return f' width="{max(width, 1)}" height="{max(height, 1)}"'
 
 
 def _class(name: str) -> str:
     return f' class="{name}"' if name else ""
+
+
+def _fact(name: str) -> str:
+    return f' data-fact="{text(name)}"'
+
+
+def _data(values: Mapping[str, object]) -> str:
+    return "".join(f' data-{name}="{text(value)}"' for name, value in values.items())
 
 
 def _is_numeric(cells: Sequence[Any]) -> bool:
@@ -301,6 +406,32 @@ tr.strong td { font-weight: 650; background: var(--page); }
   background: var(--note); font-size: .93rem;
 }
 .missing code { display: block; margin-top: .3rem; overflow-x: auto; }
+.slider { margin: .8rem 0; }
+.slider .move { display: flex; flex-wrap: wrap; gap: .5rem .8rem; align-items: center; }
+.slider .move[hidden] { display: none; }
+.slider label { display: flex; flex: 1 1 16rem; flex-wrap: wrap; gap: .2rem .8rem; }
+.slider input { flex: 1 1 12rem; min-width: 0; accent-color: var(--accent); }
+.under-line { position: relative; display: block; width: fit-content; }
+.line { position: absolute; top: 0; bottom: 0; border-left: 2px solid var(--alarm); }
+button {
+  font: inherit; color: inherit; padding: .1rem .7rem; background: var(--page);
+  border: 1px solid var(--line); border-radius: 6px; cursor: pointer;
+}
+th button { padding: 0; border: 0; background: none; text-align: inherit; }
+th[aria-sort="ascending"] button::after { content: " ↑"; }
+th[aria-sort="descending"] button::after { content: " ↓"; }
+.sortable th, .sortable td { white-space: normal; }
+.sortable th, .sortable .number, .sortable [data-fact="alarm"] { overflow-wrap: normal; }
+dialog {
+  width: min(60rem, 94vw); max-height: 94vh; padding: .8rem; color: var(--ink);
+  background: var(--card); border: 1px solid var(--line); border-radius: 12px;
+}
+dialog::backdrop { background: #000000aa; }
+dialog img { width: 100%; height: 68vh; object-fit: contain; image-rendering: pixelated; }
+dialog dl { margin: .6rem 0; font-size: .9rem; }
+dialog dl div { display: flex; gap: .8rem; }
+dialog dt { min-width: 4rem; color: var(--soft); }
+dialog dd { margin: 0; min-width: 0; }
 details { margin: .8rem 0; }
 summary { cursor: pointer; font-weight: 600; }
 .gallery {
@@ -313,6 +444,9 @@ summary { cursor: pointer; font-weight: 600; }
   width: 100%; height: 8rem; object-fit: contain; background: var(--page);
   image-rendering: pixelated; border-radius: 4px;
 }
+.gallery a { display: block; cursor: zoom-in; }
+.gallery li:target { grid-column: 1 / -1; scroll-margin-top: 1rem; }
+.gallery li:target img { height: 80vh; }
 .blank { display: grid; place-items: center; color: var(--soft); font-size: .85rem; }
 .gallery dl { margin: .4rem 0 0; font-size: .8rem; }
 .gallery dl div { display: flex; gap: .5rem; justify-content: space-between; }

@@ -425,20 +425,25 @@ def _bar_axes(axis: Axes, classes: Sequence[str], is_narrow: bool) -> None:
 
 
 @_styled
-def alarm_figure(scores: Array, called: Array, layout: Layout) -> Figure:
-    """Draws a histogram of the scores of new data, alarms stacked and marked.
+def alarm_figure(
+    scores: Array, called: Array, layout: Layout, threshold: float = math.nan
+) -> Figure:
+    """Draws a histogram of the scores of new data, alarms stacked and marked, and the threshold.
 
     Args:
       scores: `[n]`.
       called: bool `[n]`, which of them were called anomalous.
       layout: a narrow one draws a narrow picture.
+      threshold: in the units of the scores; NaN where there is none.
     """
     from matplotlib.figure import Figure
 
     is_narrow = layout.columns < WIDE.columns
     figure = Figure(figsize=(3.9, 2.6) if is_narrow else (8.0, 3.0), layout="constrained")
     axis = figure.add_subplot()
-    edges, is_log = histogram_edges(scores)
+    has_threshold = math.isfinite(threshold)
+    # The threshold is in the picture, wherever the scores are.
+    edges, is_log = histogram_edges(np.append(scores, threshold) if has_threshold else scores)
     parts = (scores[~called], scores[called])
     axis.hist(parts, list(edges), stacked=True, color=[NORMAL_COLOR, ANOMALOUS_COLOR], alpha=0.75)
     low = axis.get_ylim()[1] * -0.035
@@ -446,8 +451,22 @@ def alarm_figure(scores: Array, called: Array, layout: Layout) -> Figure:
     axis.set(xscale="log" if is_log else "linear", xlabel="anomaly score", ylabel="rows")
     _label_ticks(axis.xaxis, is_log)
     names = (f"not called anomalous ({(~called).sum()})", f"called anomalous ({called.sum()})")
-    _legend(figure, dict(zip(names, (NORMAL_COLOR, ANOMALOUS_COLOR), strict=True)))
+    colors = dict(zip(names, (NORMAL_COLOR, ANOMALOUS_COLOR), strict=True))
+    if has_threshold:
+        axis.axvline(threshold, color="black", linewidth=1, linestyle="--")
+        colors |= {"threshold": "black"}
+    _legend(figure, colors, dashed=("threshold",))
     return figure
+
+
+def places_across(figure: Figure, values: Array) -> Array:
+    """Returns where values of the first axis are in a drawn figure, `[n]` from 0 (left) to 1."""
+    axis = figure.axes[0]
+    low, high = axis.get_xlim()
+    points = np.column_stack([np.clip(values, low, high), np.zeros(len(values))])
+    # transData goes to pixels, and the figure's frame from 0 and 1 to the same pixels.
+    drawn = axis.transData.transform(points)
+    return np.asarray(figure.transFigure.inverted().transform(drawn)[:, 0], np.float64)
 
 
 @_styled

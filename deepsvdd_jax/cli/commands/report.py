@@ -1,10 +1,12 @@
 """One self-contained HTML page of a sweep's folder, or of a model's scores of new data.
 
     python -m experiments.report --out=results/digits-auto
-    python -m experiments.report --scores=scores.csv --data_dir=FOLDER --out=DIR
+    python -m experiments.report --scores=scores.csv --data_dir=FOLDER --model=MODEL --out=DIR
 
 Writes `report.html` into `--out` and its pictures as PNG files into `report/` beside it. The page
-needs no network and no script.
+needs no network. That of scores has a small script, and says all without it: it sorts the table,
+shows an image whole, and moves the threshold. Where the names have folders of normal samples
+(`good`, `normal`, `ok`), it counts false alarms and missed defects.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.viz import pages
 
 with lazily():
-    from deepsvdd_jax.cli.reporting import score_report, sweep_report
+    from deepsvdd_jax.cli.reporting import called, score_report, sweep_report
+    from deepsvdd_jax.io import models
 
 if TYPE_CHECKING:
+    from deepsvdd_jax.cli.reporting.called import NamedModel
     from deepsvdd_jax.cli.reporting.sweep_report import Page
 
 
@@ -41,6 +45,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("normal_classes", "all", "`all`, or the classes to show as 0,3,8")
     flags.DEFINE_string("scores", None, "scores of new data: name,score,p_value,anomalous")
+    flags.DEFINE_string(
+        "model", None, "with --scores: the saved model that scored; names it and its threshold"
+    )
     flags.DEFINE_bool(
         "follow_names",
         False,
@@ -56,6 +63,8 @@ def main() -> None:
     values = flags.FLAGS
     if values.out is None:
         raise ConfigError("out is not given; it is a sweep's folder, or with --scores a new one")
+    if values.model is not None and values.scores is None:
+        raise ConfigError("model is for --scores: a sweep's page names its own models")
     check_matplotlib()
     folder = paths.folder_to_write("out", values.out)
     check_pages(folder)
@@ -65,12 +74,21 @@ def main() -> None:
         rows = score_report.read_scores(paths.to_read("scores", values.scores))
         root = Path() if values.data_dir is None else paths.to_read("data_dir", values.data_dir)
         images = score_report.Images(root, values.follow_names, values.max_megapixels)
-        page = score_report.build_page(rows, images, values.top)
+        page = score_report.build_page(
+            rows, images, values.top, _named_model(values.model), values.scores
+        )
     else:
         environment.use_platform(values.platform, values.compilation_cache)
         classes = _classes(values.normal_classes)
         page = sweep_report.build_page(sweep_report.read_sweep(folder, values.data_dir, classes))
     print(write_page(folder, page))
+
+
+def _named_model(path: str | None) -> NamedModel | None:
+    if path is None:
+        return None
+    folder = paths.to_read("model", path)
+    return called.NamedModel(folder.resolve().name, models.load_model(folder))
 
 
 def check_pages(folder: Path) -> None:

@@ -8,17 +8,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from deepsvdd_jax.cli.reporting import called
+from deepsvdd_jax.cli.reporting.called import NamedModel, Threshold
+from deepsvdd_jax.cli.reporting.kinds import NORMAL, Kinds, kinds_of
 from deepsvdd_jax.cli.reporting.sweep_report import Page
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.datasets.formats.images import is_image_name, read_image
-from deepsvdd_jax.scoring import metrics
+from deepsvdd_jax.scoring import metrics, tradeoff
 from deepsvdd_jax.viz import pages, plots
-from deepsvdd_jax.viz.pages import Html, Picture, Section
+from deepsvdd_jax.viz.page_script import SCRIPT
+from deepsvdd_jax.viz.pages import Card, Html, Picture, Section, Stop
 
 COLUMNS = ("name", "score", "p_value", "anomalous")
 _CALLED = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-_IMAGE_SIDE = 128
+# A longer side of an image is made this long, and a photo kept as JPEG where that is smaller.
+_IMAGE_SIDE = 640
+_JPEG_QUALITY = 90
 
 
 class ScoredRow(NamedTuple):
@@ -88,30 +95,96 @@ class Images(NamedTuple):
     megapixels: int | None = None
 
 
-def build_page(rows: Sequence[ScoredRow], images: Images, top: int) -> Page:
+class Scored(NamedTuple):
+    """What the sections of a page are made of.
+
+    Attributes:
+      rows: the highest score first.
+      kinds: of the rows, where their folders tell.
+      images: where those of the names are.
+      named: the model that scored; None where it is not known.
+      threshold: that the rows were called by.
+    """
+
+    rows: Sequence[ScoredRow]
+    kinds: Kinds
+    images: Images
+    named: NamedModel | None
+    threshold: Threshold
+
+    @property
+    def scores(self) -> called.Floats:
+        return np.array([row.score for row in self.rows])
+
+    @property
+    def alarms(self) -> npt.NDArray[np.bool_]:
+        return np.array([row.anomalous for row in self.rows])
+
+
+def build_page(
+    rows: Sequence[ScoredRow],
+    images: Images,
+    top: int,
+    named: NamedModel | None = None,
+    source: str = "scores",
+) -> Page:
     """Returns the page of the `top` highest scores (touches files: reads their images).
 
     Args:
       rows: in any order.
       images: where those of the names are.
       top: how many to show.
+      named: the model that scored; None where it is not known.
+      source: of the rows, for messages.
+
+    Raises:
+      DataError: another model has scored.
     """
-    ranked = sorted(rows, key=lambda row: -row.score)[:top]
-    called = sum(row.anomalous for row in rows)
+    ranked = sorted(rows, key=lambda row: -row.score)
+    scores = np.array([row.score for row in ranked])
+    alarms = np.array([row.anomalous for row in ranked])
+    if named is not None:
+        called.check_model(scores, [row.p_value for row in ranked], named, source)
+    threshold = called.threshold_of(scores, alarms, named)
+    scored = Scored(ranked, kinds_of([row.name for row in ranked]), images, named, threshold)
     files: dict[str, bytes] = {}
+    missed: list[int] = []
+    if scored.kinds.names:
+        missed = np.flatnonzero(scored.kinds.defective & ~alarms).tolist()
+    first = list(range(min(top, len(ranked))))
     sections = [
-        Section("Scores", "scores", [*_equal_scores(rows), _histogram(rows, files)]),
-        Section("Ranked anomalies", "ranked", _ranked(ranked, images, called)),
-        Section("Table", "table", [_table(ranked)]),
+        Section("Scores", "scores", [*_equal_scores(rows), *_threshold(scored, files)]),
+        *_kinds_section(scored),
+        Section("Ranked anomalies", "ranked", _ranked(scored, first)),
     ]
-    shown = {
-        "scored": str(len(rows)),
-        "called anomalous": f"{called} ({100 * called / len(rows):.1f} %)",
-        "highest score": f"{ranked[0].score:.4g}",
-        "median score": f"{np.median([row.score for row in rows]):.4g}",
-    }
+    if missed:
+        text = f"{len(missed)} defects raise no alarm; those next to the threshold come first."
+        blocks = [pages.paragraph(text), *_cards(scored, missed[:top], "missed-card")]
+        sections.append(Section("Missed defects", "missed", blocks))
+    listed = sorted({*first, *missed[:top]})
+    sections.append(Section("Table", "table", [_table(scored, listed)]))
     lead = "New data under a fitted model; a higher score is more anomalous."
-    return Page(pages.page("Anomaly scores", lead, [pages.tiles(shown)], sections), files)
+    top_tiles = [pages.tiles(_headline(scored))]
+    return Page(pages.page("Anomaly scores", lead, top_tiles, sections, SCRIPT), files)
+
+
+def _headline(scored: Scored) -> dict[str, str]:
+    count, alarms = len(scored.rows), int(scored.alarms.sum())
+    shown = {
+        "model": scored.named.name if scored.named else "not given",
+        "threshold": scored.threshold.shown,
+        "scored": str(count),
+        "called anomalous": f"{alarms} ({100 * alarms / count:.1f} %)",
+        "highest score": f"{scored.rows[0].score:.4g}",
+        "median score": f"{np.median(scored.scores):.4g}",
+    }
+    if scored.kinds.names:
+        normal, defective = scored.kinds.normal, scored.kinds.defective
+        if normal.any() and defective.any():
+            known = normal | defective
+            area = metrics.auroc(scored.scores[known], defective[known].astype(int))
+            shown["AUROC"] = f"{100 * area:.2f} %"
+    return shown
 
 
 def _equal_scores(rows: Sequence[ScoredRow]) -> list[Html]:
@@ -125,60 +198,136 @@ def _equal_scores(rows: Sequence[ScoredRow]) -> list[Html]:
     ]
 
 
-def _histogram(rows: Sequence[ScoredRow], files: dict[str, bytes]) -> Html:
-    scores = np.array([row.score for row in rows])
-    called = np.array([row.anomalous for row in rows])
+def _threshold(scored: Scored, files: dict[str, bytes]) -> list[Html]:
+    """Returns the histogram with the threshold, and the slider that moves it."""
+    value, scores = scored.threshold.value, scored.scores
     wide, narrow = (
-        plots.png_bytes(plots.alarm_figure(scores, called, layout))
+        plots.alarm_figure(scores, scored.alarms, layout, value)
         for layout in (plots.WIDE, plots.NARROW)
     )
-    files["scores.png"] = wide
-    picture = Picture(wide, "Histogram of the scores, alarms marked", narrow)
-    return pages.figure([picture], _HISTOGRAM_CAPTION)
+    # Drawing lays the figures out, so that the places across are known.
+    files["scores.png"] = plots.png_bytes(wide)
+    alt = "Histogram of the scores, alarms and threshold marked"
+    picture = Picture(files["scores.png"], alt, plots.png_bytes(narrow))
+    blocks = [pages.figure([picture], _HISTOGRAM_CAPTION), pages.paragraph(scored.threshold.origin)]
+    if not math.isfinite(value):
+        return blocks
+    held_out = scored.named.model.calibration_scores if scored.named else ()
+    thresholds = called.thresholds_to_try(scores, value)
+    across = (plots.places_across(drawn, thresholds).round(5) for drawn in (wide, narrow))
+    stops = [
+        Stop(float(one), left, left_narrow, called.outcome(one, scores, scored.kinds, held_out))
+        for one, left, left_narrow in zip(thresholds, *across, strict=True)
+    ]
+    return [*blocks, pages.slider(stops, int(np.flatnonzero(thresholds == value)[0]))]
 
 
 _HISTOGRAM_CAPTION = (
     "Number of rows by score; alarms are stacked on top of the others, and each has a stroke below "
-    "the axis. The axis is logarithmic where the scores span much."
+    "the axis; dashed: the threshold. The axis is logarithmic where the scores span much."
 )
 
 
-def _ranked(ranked: Sequence[ScoredRow], images: Images, called: int) -> list[Html]:
-    text = pages.paragraph(
-        f"The {len(ranked)} highest scores, the highest first; framed: called anomalous. "
-        f"{called} rows were called anomalous in all."
+def _kinds_section(scored: Scored) -> list[Section]:
+    """Returns the section on what the rows are, where their folders tell."""
+    kinds, alarms = scored.kinds, scored.alarms
+    if not kinds.names:
+        if not kinds.problem:
+            return []
+        return [Section("Kinds", "kinds", [pages.paragraph(f"No kinds: {kinds.problem}.")])]
+    names = np.array([name is not None for name in kinds.names])
+    groups = {"normal": kinds.normal, "defects": kinds.defective}
+    each = sorted({name for name in kinds.names if name})
+    if len(each) > 1:
+        groups |= {name: np.array([kind == name for kind in kinds.names]) for name in each}
+    rows = []
+    for name, members in groups.items():
+        total, raised = int(members.sum()), int(alarms[members].sum())
+        if not total:
+            continue
+        low, high = tradeoff.share_interval(raised, total)
+        share = f"{100 * raised / total:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        rows.append((name, total, raised, total - raised, share))
+    caption = (
+        "By the folders in the names. Alarms of normal ones are false, defects without one are "
+        "missed; in brackets the 95 % interval of the share."
     )
-    if not any(_is_image(row.name) for row in ranked):
+    if not names.all():
+        caption += f" {int((~names).sum())} rows lie in no folder of a kind and are left out."
+    header = ("kind", "samples", "alarms", "no alarm", "share of alarms")
+    # Sortable tables fit a phone, and this one has nothing that a threshold would move.
+    return [Section("Kinds", "kinds", [pages.table(header, rows, caption, data=[{}] * len(rows))])]
+
+
+def _ranked(scored: Scored, places: Sequence[int]) -> list[Html]:
+    text = pages.paragraph(
+        f"The {len(places)} highest scores, the highest first; framed: above the threshold. "
+        f"{scored.alarms.sum()} rows were called anomalous in all."
+    )
+    if not any(_is_image(scored.rows[place].name) for place in places):
         return [text, pages.paragraph("The names are not those of image files: see the table.")]
+    return [text, *_cards(scored, places, "card")]
+
+
+def _cards(scored: Scored, places: Sequence[int], anchor: str) -> list[Html]:
+    images = scored.images
     root = images.root
-    outside = [not images.follow_names and leads_outside(root, row.name) for row in ranked]
+    names = [scored.rows[place].name for place in places]
+    outside = [not images.follow_names and leads_outside(root, name) for name in names]
     pictures = [
-        None if out else _thumbnail(root, row.name, images.megapixels)
-        for row, out in zip(ranked, outside, strict=True)
+        None if out else _picture(root, name, images.megapixels)
+        for name, out in zip(names, outside, strict=True)
     ]
     cards = [
-        (picture, {f"{place}.": row.name, **_facts(row)}, row.anomalous)
-        for place, (row, picture) in enumerate(zip(ranked, pictures, strict=True), 1)
+        Card(
+            picture,
+            {f"{place + 1}.": name, **_facts(scored, place)},
+            scored.rows[place].anomalous,
+            _read_by_script(scored, place),
+        )
+        for place, name, picture in zip(places, names, pictures, strict=True)
     ]
-    blocks = [text]
+    blocks = []
     if any(outside):
-        reason = f"{sum(outside)} of {len(ranked)} names lead out of {root}. To show these images:"
+        reason = f"{sum(outside)} of {len(places)} names lead out of {root}. To show these images:"
         command = "python -m experiments.report --scores=FILE --data_dir=FOLDER --follow_names"
         blocks.append(pages.missing(reason, f"{command} --out=DIR"))
     lost = sum(picture is None for picture in pictures) - sum(outside)
     if lost:
-        reason = f"{lost} of {len(ranked)} images cannot be read in {root}. With the right folder:"
+        reason = f"{lost} of {len(places)} images cannot be read in {root}. With the right folder:"
         command = "python -m experiments.report --scores=FILE --data_dir=FOLDER --out=DIR"
         blocks.append(pages.missing(reason, command))
-    return [*blocks, pages.gallery(cards)]
+    return [*blocks, pages.gallery(cards, anchor)]
 
 
-def _facts(row: ScoredRow) -> dict[str, str]:
-    return {
+def _facts(scored: Scored, place: int) -> dict[str, str]:
+    row = scored.rows[place]
+    kind = scored.kinds.names[place] if scored.kinds.names else None
+    facts = {
         "score": f"{row.score:.4g}",
         "p-value": "—" if row.p_value is None else f"{row.p_value:.3g}",
-        "called": "anomalous" if row.anomalous else "normal",
+        "alarm": _alarm(row.anomalous, kind),
     }
+    return facts | ({"kind": _kind_name(kind)} if scored.kinds.names else {})
+
+
+def _alarm(anomalous: bool, kind: str | None) -> str:
+    """Says whether a row raises an alarm, and whether that is a mistake."""
+    if kind == NORMAL:
+        return "false alarm" if anomalous else "no"
+    if kind is not None and not anomalous:
+        return "missed"
+    return "yes" if anomalous else "no"
+
+
+def _kind_name(kind: str | None) -> str:
+    return "—" if kind is None else kind or "normal"
+
+
+def _read_by_script(scored: Scored, place: int) -> dict[str, object]:
+    kind = scored.kinds.names[place] if scored.kinds.names else None
+    role = "" if kind is None else "defect" if kind else "normal"
+    return {"score": repr(scored.rows[place].score), "kind": role}
 
 
 def _is_image(name: str) -> bool:
@@ -195,10 +344,8 @@ def leads_outside(root: Path, name: str) -> bool:
         return False
 
 
-def _thumbnail(root: Path, name: str, megapixels: int | None) -> Picture | None:
-    """Returns a small picture of an image file (touches files), None where it cannot be read."""
-    from PIL import Image
-
+def _picture(root: Path, name: str, megapixels: int | None) -> Picture | None:
+    """Returns a picture of an image file (touches files), None where it cannot be read."""
     from deepsvdd_jax.datasets.formats.pixels import resize_image
 
     try:
@@ -218,17 +365,37 @@ def _thumbnail(root: Path, name: str, megapixels: int | None) -> Picture | None:
     shrink = max(height, width) / _IMAGE_SIDE
     if shrink > 1:
         image = resize_image(image, (max(1, round(height / shrink)), max(1, round(width / shrink))))
-    buffer = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, format="PNG")
-    return Picture(buffer.getvalue(), f"Image {name}", kind="photo")
+    return Picture(_encoded(image), f"Image {name}", kind="photo")
 
 
-def _table(ranked: Sequence[ScoredRow]) -> Html:
-    # A name may be long: last, it pushes no figure out of sight.
-    lines = [(place, *_facts(row).values(), row.name) for place, row in enumerate(ranked, 1)]
+def _encoded(image: npt.NDArray[np.uint8]) -> bytes:
+    """Returns an image as PNG, or as JPEG where that is less than half as large."""
+    from PIL import Image
+
+    drawn = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    drawn.save(png, format="PNG")
+    drawn.save(jpeg, format="JPEG", quality=_JPEG_QUALITY)
+    is_large = 2 * jpeg.tell() < png.tell()
+    return jpeg.getvalue() if is_large else png.getvalue()
+
+
+def _table(scored: Scored, places: Sequence[int]) -> Html:
+    # A name may be long: last, it pushes no figure out of sight. It has the kind in it.
+    facts = [_facts(scored, place) for place in places]
+    for found in facts:
+        found.pop("kind", None)
+    lines = [
+        (place + 1, *found.values(), scored.rows[place].name)
+        for place, found in zip(places, facts, strict=True)
+    ]
     return pages.table(
-        ("rank", "score", "p-value", "called", "name"),
+        ("rank", *facts[0], "name"),
         lines,
-        "The highest scores. The p-value is the share of normal data that scores as high.",
-        strong=[place for place, row in enumerate(ranked) if row.anomalous],
+        "The highest scores, and the defects that raise no alarm. The p-value is the share of "
+        "normal data that scores as high."
+        if scored.kinds.names
+        else "The highest scores. The p-value is the share of normal data that scores as high.",
+        strong=[number for number, place in enumerate(places) if scored.rows[place].anomalous],
+        data=[_read_by_script(scored, place) for place in places],
     )

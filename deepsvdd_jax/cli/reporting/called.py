@@ -1,0 +1,161 @@
+"""By which threshold the rows of a scores file were called, and what others would find."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsvdd_jax.cli.reporting.kinds import Kinds
+from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.io.models import Model
+from deepsvdd_jax.scoring import calibration
+
+Floats = npt.NDArray[np.float64]
+
+# The slider stops at all thresholds of the highest scores, and at as many of the others.
+_STOPS = 100
+
+
+class NamedModel(NamedTuple):
+    """A saved model and the name of its folder."""
+
+    name: str
+    model: Model
+
+
+class Threshold(NamedTuple):
+    """The threshold that rows were called by.
+
+    Attributes:
+      value: a score above it was called anomalous; NaN where no threshold calls the rows so.
+      shown: the same for a reader.
+      origin: a sentence on whose it is.
+    """
+
+    value: float
+    shown: str
+    origin: str
+
+
+def check_model(
+    scores: Floats, p_values: Sequence[float | None], named: NamedModel, source: str
+) -> None:
+    """Refuses a model whose p-values are not those of the file.
+
+    Args:
+      scores: `[n]`.
+      p_values: of each; None where the file has none.
+      named: the model that is said to have given them.
+      source: the file, for the message.
+
+    Raises:
+      DataError: another model has scored.
+    """
+    held_out = named.model.calibration_scores
+    expected = calibration.conformal_p_values(held_out, scores.astype(np.float32))
+    for value, own in zip(p_values, expected, strict=True):
+        alike = value is not None and math.isclose(value, own, rel_tol=1e-4)
+        if not (alike if len(held_out) else value is None):
+            raise DataError(
+                f"{source}: these are no scores of {named.name}, whose p-values differ; score with "
+                "it first, or give the model that has scored"
+            )
+
+
+def threshold_of(
+    scores: Floats, called: npt.NDArray[np.bool_], named: NamedModel | None
+) -> Threshold:
+    """Returns the threshold that rows were called by.
+
+    Args:
+      scores: `[n]`.
+      called: `[n]`, which of them were called anomalous.
+      named: the model that scored; None where it is not known.
+    """
+    highest = float(scores[~called].max(initial=-math.inf))
+    lowest = float(scores[called].min(initial=math.inf))
+    if highest >= lowest:
+        return Threshold(
+            math.nan,
+            "none",
+            f"No single threshold calls these rows: a score of {highest:.4g} is called normal, and "
+            f"one of {lowest:.4g} anomalous.",
+        )
+    between = f"between {highest:.4g} and {lowest:.4g}"
+    if not called.any():
+        between = f"{highest:.4g} or higher"
+    if called.all():
+        between = f"below {lowest:.4g}"
+    value = _middle(highest, lowest)
+    if named is None:
+        return Threshold(
+            value, between, "Give --model=DIR to name the model and its own threshold."
+        )
+    # Scores are compared in their own precision.
+    own = float(np.float32(named.model.threshold))
+    if highest <= own < lowest:
+        rule = named.model.summary.get("threshold_rule", "")
+        origin = f"The model's own{': ' if rule else ''}{rule}."
+        # A threshold that nothing can exceed has no place in a picture.
+        return Threshold(own if math.isfinite(own) else value, f"{own:.4g}", origin)
+    return Threshold(
+        value, between, f"Not the model's own, which is {own:.4g}: it was moved for these scores."
+    )
+
+
+def _middle(highest: float, lowest: float) -> float:
+    """Returns a number that is at least `highest` and less than `lowest`."""
+    if not math.isfinite(lowest):
+        return highest
+    if not math.isfinite(highest):
+        return float(np.nextafter(lowest, -math.inf))
+    middle = highest + (lowest - highest) / 2.0
+    return middle if middle < lowest else highest
+
+
+def thresholds_to_try(scores: Floats, own: float) -> Floats:
+    """Returns thresholds that differ in what they find, ascending: of the highest scores all, of
+    many others an even choice, and `own`; the first is below all scores, the last the highest."""
+    distinct = np.unique(scores)
+    lower = np.concatenate([[-math.inf], distinct[:-1]])
+    middles = np.array([_middle(*pair) for pair in zip(lower, distinct, strict=True)])
+    candidates = np.append(middles, distinct[-1])
+    # Of the thresholds between the same two scores as the own one, only that one is kept.
+    alike = np.searchsorted(distinct, candidates, "right") == np.searchsorted(
+        distinct, own, "right"
+    )
+    candidates = candidates[~alike]
+    if len(candidates) > 2 * _STOPS:
+        rest = len(candidates) - _STOPS
+        chosen = np.linspace(0, rest - 1, _STOPS).round().astype(int)
+        candidates = np.concatenate([candidates[chosen], candidates[rest:]])
+    return np.sort(np.append(candidates, own))
+
+
+def outcome(threshold: float, scores: Floats, kinds: Kinds, held_out: npt.ArrayLike) -> str:
+    """Returns a sentence on what a threshold finds.
+
+    Args:
+      threshold: a score above it raises an alarm.
+      scores: `[n]`.
+      kinds: of the rows.
+      held_out: scores of normals that the model has kept; none where it is not known.
+    """
+    above = scores > threshold
+    parts = [f"Above {threshold:.4g}: {above.sum()} of {len(scores)} raise an alarm."]
+    if kinds.names:
+        normal, defective = kinds.normal, kinds.defective
+        found = int(above[defective].sum())
+        parts.append(
+            f"Of {normal.sum()} normal ones {above[normal].sum()} do (false alarms); of "
+            f"{defective.sum()} defects {found} do, and {defective.sum() - found} are missed."
+        )
+    kept = np.asarray(held_out)
+    if len(kept):
+        parts.append(
+            f"Of the model's {len(kept)} held-out normal scores {(kept > threshold).sum()} lie "
+            "above."
+        )
+    return " ".join(parts)
