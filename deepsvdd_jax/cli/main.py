@@ -19,7 +19,7 @@ from deepsvdd_jax.configs import ConfigError
 COMMANDS: dict[str, tuple[str, ...]] = {
     "fit": (
         *("dataset", "data_dir", "model", "image_size", "false_alarm_rate", "threshold"),
-        *("seeds", "epochs", "preset", "platform"),
+        *("objective", "seeds", "epochs", "platform"),
     ),
     "score": ("model", "data_dir", "out", "false_alarm_rate", "threshold", "platform"),
     "watch": (

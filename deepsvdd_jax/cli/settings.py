@@ -228,6 +228,12 @@ def define_split_flags() -> None:
         None,
         "classes that known anomalies come from (default: all that are anomalous)",
     )
+    define_outlier_flags()
+    flags.DEFINE_float("validation_fraction", 0.0, "share of normals kept from training")
+
+
+def define_outlier_flags() -> None:
+    """Defines the flags that name anomalies which have nothing to do with the task."""
     flags.DEFINE_string(
         "outliers",
         None,
@@ -237,7 +243,6 @@ def define_split_flags() -> None:
     flags.DEFINE_integer(
         "outlier_count", None, "how many of --outliers (default: all)", lower_bound=1
     )
-    flags.DEFINE_float("validation_fraction", 0.0, "share of normals kept from training")
 
 
 def data_config(values: flags.FlagValues) -> DataConfig:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         default_alarm_rate,
         fit_detector,
         held_out_count,
+        held_out_mask,
         make_model,
         member_distances,
         network_values,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         score_images,
         states_of,
     )
+    from deepsvdd_jax.detectors.untrained import untrained_model
 
 __getattr__, __dir__ = attach(
     __name__,
@@ -38,6 +40,7 @@ __getattr__, __dir__ = attach(
             "default_alarm_rate",
             "fit_detector",
             "held_out_count",
+            "held_out_mask",
             "make_model",
             "member_distances",
             "network_values",
@@ -45,6 +48,7 @@ __getattr__, __dir__ = attach(
             "score_images",
             "states_of",
         ),
+        "untrained": ("untrained_model",),
     },
 )
 
@@ -59,10 +63,12 @@ __all__ = [
     "default_alarm_rate",
     "fit_detector",
     "held_out_count",
+    "held_out_mask",
     "make_model",
     "member_distances",
     "network_values",
     "preprocessing_of",
     "score_images",
     "states_of",
+    "untrained_model",
 ]

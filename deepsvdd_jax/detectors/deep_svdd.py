@@ -110,7 +110,7 @@ def fit_detector(
     labels = _checked_labels(config.run, labels, len(values))
     known, normal = labels < 0, labels >= 0
     aside = np.zeros(len(values), bool)
-    aside[normal] = _split(
+    aside[normal] = held_out_mask(
         config, np.arange(normal.sum()) if groups is None else np.asarray(groups)[normal]
     )
     train, held_out, anomalies = values[normal & ~aside], values[aside], values[known]
@@ -179,8 +179,17 @@ def _checked_labels(
     return values.astype(np.int32)
 
 
-def _split(config: DetectorConfig, groups: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Returns which samples that are no known anomalies are held out, `[n]`."""
+def held_out_mask(config: DetectorConfig, groups: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Returns which samples `fit_detector` holds out of training to calibrate with, `[n]`.
+
+    Args:
+      config: of the detector.
+      groups: `[n]`, of all samples that are no known anomalies, equal for those that are held out
+        together; 0 .. n - 1 holds out one by one.
+
+    Raises:
+      ConfigError: too few samples are left to train on, or held out for the false-alarm rate.
+    """
     count = len(np.asarray(groups))
     wanted = held_out_count(config.calibration_fraction, count)
     random = np.random.RandomState(config.seeds[0] % 2**32)

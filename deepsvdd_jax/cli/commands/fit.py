@@ -6,7 +6,8 @@
 `--data_dir` is a folder of images, an npz or csv file, or what `--dataset` says. Of a folder with
 `good/` (`normal/`, `ok/`) beside other folders only those images are trained on, the others are to
 test on, as with `train/` and `test/<class>/`; masks in `masks/` or `ground_truth/` are no images.
-Of other labelled data `--normal_class` is trained on. The seeds are
+Of other labelled data `--normal_class` is trained on. With `--objective=deep-sad`, `hsc`, `fcdd` or
+`bce` a part of the labelled defects is trained on too, and what they gain is printed. The seeds are
 members of one ensemble. A part of the data is held out, so that the threshold keeps the false-alarm
 rate that was asked for. Where images come in near-duplicates (frames of one video, photos of one
 traffic sign), `--groups` holds out all of a kind together: `--groups='.*_'` for names as
@@ -17,46 +18,26 @@ import dataclasses
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from absl import flags
 
-from deepsvdd_jax import datasets
 from deepsvdd_jax.cli import environment, paths, settings, unread
+from deepsvdd_jax.cli.fitting import known, samples, tasks
+from deepsvdd_jax.cli.fitting.samples import Samples
+from deepsvdd_jax.cli.fitting.tasks import Plan, Task
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.sweeps import plans
 from deepsvdd_jax.configs import ConfigError, DataConfig, DetectorConfig
-from deepsvdd_jax.datasets import DataError, Dataset, Layout, folder
-from deepsvdd_jax.datasets.dataset import printable
 from deepsvdd_jax.io import models
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.scoring import calibration, metrics
 
 with lazily():
     from deepsvdd_jax import detectors
-
-
-class NormalData(NamedTuple):
-    """What a scorer is trained on, and what there is to try it on.
-
-    Attributes:
-      images: `[n, ...]`, all normal.
-      test_images: `[m, ...]`, empty without a test part.
-      test_labels: `[m]`, 1 = anomalous.
-      feature_names: columns of a table.
-      names: of the images or rows, `[n]`, where they have some.
-      pixel_range: see `Dataset.pixel_range`.
-    """
-
-    images: npt.NDArray[Any]
-    test_images: npt.NDArray[Any]
-    test_labels: npt.NDArray[np.integer]
-    feature_names: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    pixel_range: tuple[float, float] | None = None
+    from deepsvdd_jax.cli.fitting import comparison
 
 
 def define_flags() -> None:
@@ -72,6 +53,11 @@ def define_flags() -> None:
         "normal or ok; else 0, and all images of a folder whose names tell nothing apart)",
     )
     settings.define_unreadable_flag()
+    known.define_flags()
+    settings.define_outlier_flags()
+    flags.DEFINE_bool(
+        "compare", True, "with labelled defects: train once more without them, to see what they do"
+    )
     flags.DEFINE_string("seeds", "5", "members of the ensemble: a count, or a list as 0,1,7")
     flags.DEFINE_float(
         "calibration_fraction", 0.2, "share that is held out for threshold and p-values"
@@ -108,161 +94,83 @@ def main() -> None:
     models.check_target(target)
     data_config = settings.data_config(values)
     environment.use_platform(values.platform, values.compilation_cache)
-    data = load_normal(data_config, values.normal_class, values.skip_unreadable)
+    data = samples.load(data_config, values.normal_class, values.skip_unreadable)
     config = detector_config(values, data)
     groups = None if values.groups is None else group_labels(data.names, values.groups)
-    print(announce(config, data), file=sys.stderr)
-    with environment.progress_bar("fit", _epochs(config), "epoch") as bar:
-        model, _ = detectors.fit_detector(
-            config,
-            data.images,
-            feature_names=data.feature_names,
-            groups=groups,
-            on_progress=lambda done, _: bar.update(done - bar.n),
-            on_compiled=environment.show_compilation(bar),
+    planned = tasks.plan(values, config, data)
+    if planned.shares:
+        print(known.describe(planned.shares), file=sys.stderr)
+    elif not data.has_test_part and data.test_labels.any():
+        print(
+            f"{data.test_labels.sum()} labelled defects are tested on alone; --objective=deep-sad "
+            "also learns from some of them",
+            file=sys.stderr,
         )
+    print(announce(planned), file=sys.stderr)
+    model, *others = (train(task, planned, groups) for task in planned.tasks)
     model = model._replace(
         summary={**model.summary, **_summary(config, data_config, model, data.pixel_range)}
     )
+    lines = [describe(model)]
+    if config.run.training.objective.uses_labels:
+        rows, model = compare(planned, model, others, groups)
+        lines += rows
+    if len(planned.samples.test_images):
+        lines.append(describe_test(model, planned.samples))
     models.save_model(target, model)
-    print(describe(model))
-    if len(data.test_images):
-        print(describe_test(model, data))
+    print("\n".join(lines))
 
 
-def announce(config: DetectorConfig, data: NormalData) -> str:
+def train(task: Task, planned: Plan, groups: npt.NDArray[np.str_] | None) -> Model:
+    """Trains a task, with a bar."""
+    name = "fit" if task is planned.main else "fit without labels"
+    with environment.progress_bar(name, _epochs(task.config), "epoch") as bar:
+        model, _ = detectors.fit_detector(
+            task.config,
+            **tasks.training_set(task, planned.samples, groups),
+            feature_names=planned.samples.feature_names,
+            on_progress=lambda done, _: bar.update(done - bar.n),
+            on_compiled=environment.show_compilation(bar),
+        )
+    return model
+
+
+def compare(
+    planned: Plan, model: Model, others: Sequence[Model], groups: npt.NDArray[np.str_] | None
+) -> tuple[list[str], Model]:
+    """Returns lines on the model beside what it has to be better than, and the model with these
+    figures in its summary; no lines where there is nothing to compare on."""
+    data = planned.samples
+    evidence: dict[str, Any] = {
+        "trained_on": planned.main.title,
+        "outliers": planned.outliers,
+        "shares": {kind: share._asdict() for kind, share in planned.shares.items()},
+    }
+    each = np.arange(len(data.images)) if groups is None else groups
+    tried = comparison.trial(data, detectors.held_out_mask(planned.main.config, each))
+    lines = []
+    if tried is not None:
+        rows = [
+            comparison.row_of_model(task.title, fitted, tried)
+            for task, fitted in zip(planned.tasks, (model, *others), strict=True)
+        ]
+        rows += comparison.nothing_trained(planned.tasks[-1].config, tried)
+        evidence["comparison"] = comparison.as_json(rows, tried)
+        lines.append(comparison.describe(rows, tried))
+    return lines, model._replace(summary={**model.summary, "labels": evidence})
+
+
+def announce(planned: Plan) -> str:
     """Returns a line that says what is to be trained, on what, and where."""
+    data, config = planned.samples, planned.main.config
     shape = " x ".join(map(str, data.images.shape[1:]))
+    known_anomalies = len(planned.main.anomalies)
+    more = f" and {known_anomalies} known anomalies" if known_anomalies else ""
+    twice = "" if planned.reference is None else ", once with and once without labels"
     return (
-        f"{len(data.images)} normal samples of {shape}; {len(config.seeds)} members, "
-        f"{_epochs(config)} epochs each, on {environment.devices_in_words()}"
+        f"{len(data.images)} normal samples{more} of {shape}; {len(config.seeds)} members, "
+        f"{_epochs(config)} epochs each{twice}, on {environment.devices_in_words()}"
     )
-
-
-def load_normal(
-    config: DataConfig, normal_class: str | None, skip_unreadable: bool = False
-) -> NormalData:
-    """Loads what a scorer is trained on (touches files).
-
-    Args:
-      config: where it is.
-      normal_class: of labelled data, its number or name; None takes the class whose name says so,
-        else 0, or all of a folder whose names tell nothing apart.
-      skip_unreadable: of a folder: leave out files that cannot be read.
-
-    Raises:
-      DataError: no such data, or no such class.
-    """
-    if config.name == "folder" and config.data_dir is not None:
-        return _load_folder(config, normal_class, skip_unreadable)
-    if skip_unreadable:
-        raise ConfigError("--skip_unreadable is for a folder of images")
-    dataset = datasets.load(config)
-    number = _class_number(dataset, normal_class)
-    print(f"normal: class {number}, {dataset.class_names[number]}", file=sys.stderr)
-    split = datasets.one_class_split(dataset, number, require_test=False)
-    return NormalData(
-        dataset.x_train[split.train_indices],
-        dataset.x_test[split.test_indices],
-        split.test_labels,
-        dataset.feature_names,
-        tuple(dataset.train_names[index] for index in split.train_indices)
-        if dataset.train_names
-        else (),
-    )
-
-
-def _class_number(dataset: Dataset, given: str | None) -> int:
-    names = dataset.class_names
-    if given is None:
-        return next((names.index(name) for name in datasets.NORMAL_NAMES if name in names), 0)
-    if given in names:
-        return names.index(given)
-    if not given.isdecimal() or int(given) >= len(names):
-        raise DataError(
-            f"{dataset.name}: normal_class is {given!r}; allowed are 0 to {len(names) - 1}, or a "
-            "class's name"
-        )
-    return int(given)
-
-
-def _load_folder(config: DataConfig, normal_class: str | None, skip_unreadable: bool) -> NormalData:
-    root = Path(str(config.data_dir)).expanduser()
-    layout = folder.read_layout(root)
-    folder.check_parts(layout, root)
-    layout = _with_normal(layout, normal_class, root)
-    tested = dict(layout.test)
-    tests = datasets.layout.sort_paths(path for paths in tested.values() for path in paths)
-    _tell_layout(layout)
-    folder.tell_left_out(layout)
-    images, names = _read(root, (*layout.normals, *tests), config, skip_unreadable)
-    normals = set(layout.normals)
-    count = sum(name in normals for name in names)
-    if not count:
-        raise DataError(f"{root}: none of its {len(normals)} normal images can be read")
-    pixel_range = folder.range_of_pixels(config, images[:count])
-    images = folder.in_range(images, pixel_range)
-    folder.tell_repeated(images[:count], images[count:], names[count:])
-    good = set(layout.test_normals)
-    return NormalData(
-        images[:count],
-        images[count:],
-        np.array([name not in good for name in names[count:]], np.uint8),
-        names=tuple(folder.name_in_part(layout, name) for name in names[:count]),
-        pixel_range=pixel_range,
-    )
-
-
-def _with_normal(layout: Layout, normal_class: str | None, root: Path) -> Layout:
-    if normal_class is not None:
-        return datasets.layout.choose(layout, normal_class, str(root))
-    if layout.normal is not None:
-        return layout
-    if layout.has_parts:
-        return datasets.layout.choose(layout, next(iter(layout.train)), str(root))
-    return datasets.layout.all_normal(layout, str(root))
-
-
-def _tell_layout(layout: Layout) -> None:
-    """Says how many images come from where."""
-    number = layout.classes.index(str(layout.normal))
-    normals = layout.normals
-    lines = [
-        f"normal: class {number}, {printable(str(layout.normal))}: {len(normals)} images: "
-        f"{folder.describe_places(normals)}"
-    ]
-    if layout.test:
-        tests = [path for paths in layout.test.values() for path in paths]
-        lines.append(f"to test on: {len(tests)} images: {folder.describe_places(tests)}")
-    if layout.known_defects:
-        others = [path for paths in layout.known_defects.values() for path in paths]
-        lines.append(f"not used: {len(others)} images: {folder.describe_places(others)}")
-    if layout.masks:
-        lines.append(f"masks: of {len(layout.masks)} images")
-    marked = [path for path in normals if path in layout.masks]
-    if marked:
-        first = printable(marked[0])
-        lines.append(f"{len(marked)} of the normal images have a mask, as defects do: {first}")
-    print("\n".join(lines), file=sys.stderr)
-
-
-def _read(
-    root: Path, paths: Sequence[str], config: DataConfig, skip_unreadable: bool
-) -> tuple[npt.NDArray[Any], list[str]]:
-    """Returns images and their paths below the folder."""
-    parts = list(
-        datasets.iter_images(
-            [root / path for path in paths],
-            config.image_size,
-            config.channels,
-            skip_unreadable=skip_unreadable,
-            megapixels=config.max_megapixels,
-        )
-    )
-    if not parts:
-        raise DataError(f"{root}: none of its {len(paths)} images can be read")
-    names = [Path(name).relative_to(root).as_posix() for part, _ in parts for name in part]
-    return np.concatenate([images for _, images in parts]), names
 
 
 def group_labels(names: Sequence[str], pattern: str) -> npt.NDArray[np.str_]:
@@ -286,7 +194,7 @@ def group_labels(names: Sequence[str], pattern: str) -> npt.NDArray[np.str_]:
     return np.array([match.group() for match in found if match is not None])
 
 
-def detector_config(values: flags.FlagValues, data: NormalData) -> DetectorConfig:
+def detector_config(values: flags.FlagValues, data: Samples) -> DetectorConfig:
     """Builds the configuration from parsed flags."""
     shape = tuple(data.images.shape[1:])
     conformal = values.threshold == "conformal"
@@ -365,7 +273,7 @@ def describe(model: Model) -> str:
     )
 
 
-def describe_test(model: Model, data: NormalData) -> str:
+def describe_test(model: Model, data: Samples) -> str:
     """Returns lines on the test part: alarms among its normals, and how well anomalies are told."""
     scores = detectors.score_images(model, data.test_images)
     normal = data.test_labels == 0

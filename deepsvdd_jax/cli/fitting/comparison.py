@@ -1,0 +1,132 @@
+"""A trained detector beside what it has to be better than, on samples that none was trained on."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsvdd_jax import detectors, preprocessing
+from deepsvdd_jax.cli.fitting.samples import Images, Samples
+from deepsvdd_jax.cli.reporting import tables
+from deepsvdd_jax.configs import DetectorConfig
+from deepsvdd_jax.detectors import knn
+from deepsvdd_jax.detectors.knn import KNNConfig
+from deepsvdd_jax.io.models import Model
+from deepsvdd_jax.scoring import metrics
+
+NEIGHBORS = 5
+
+
+class Trial(NamedTuple):
+    """What detectors are compared on, and what a detector without training learns from.
+
+    Attributes:
+      train: `[n, ...]`, normal samples that are trained on.
+      normals: `[m, ...]`, normal samples that are not.
+      defects: `[k, ...]`, defects that are not.
+      are_held_out: whether the normals are those that calibrate the threshold, whose false alarms
+        say nothing then.
+    """
+
+    train: Images
+    normals: Images
+    defects: Images
+    are_held_out: bool
+
+
+class Row(NamedTuple):
+    """A detector's figures: AUROC in [0, 1], false alarms among the normals and defects found at
+    its threshold; None without one."""
+
+    name: str
+    auroc: float
+    false_alarms: int | None = None
+    found: int | None = None
+
+
+def trial(samples: Samples, aside: npt.NDArray[np.bool_]) -> Trial | None:
+    """Returns what to compare on: the test part's normals where it has some, else those that are
+    held out of training; None where there are no normals or no defects.
+
+    Args:
+      samples: with the defects to test on.
+      aside: `[n]`, which of the normal samples are held out.
+    """
+    anomalous = samples.test_labels == 1
+    normals, defects = samples.test_images[~anomalous], samples.test_images[anomalous]
+    are_held_out = not len(normals)
+    if are_held_out:
+        normals = samples.images[aside]
+    if not (len(normals) and len(defects)):
+        return None
+    return Trial(samples.images[~aside], normals, defects, are_held_out)
+
+
+def row_of_model(name: str, model: Model, tried: Trial) -> Row:
+    """Returns the figures of a model; without a threshold (it is infinite) its AUROC alone."""
+    normals, defects = (
+        detectors.score_images(model, images) for images in (tried.normals, tried.defects)
+    )
+    auroc = _auroc(normals, defects)
+    if not np.isfinite(model.threshold):
+        return Row(name, auroc)
+    return Row(
+        name,
+        auroc,
+        int((normals > model.threshold).sum()),
+        int((defects > model.threshold).sum()),
+    )
+
+
+def nothing_trained(config: DetectorConfig, tried: Trial) -> list[Row]:
+    """Returns the figures of the untrained network and of the nearest neighbors after the
+    network's preprocessing."""
+    untrained = detectors.untrained_model(config, tried.train)
+    rows = [row_of_model("untrained network", untrained, tried)]
+    if len(tried.train) < NEIGHBORS:
+        return rows
+    fitted = preprocessing.fit(config.run.preprocessing, detectors.network_values(tried.train))
+    train, normals, defects = (
+        preprocessing.apply(fitted, detectors.network_values(images))
+        .reshape(len(images), -1)
+        .astype(np.float64)
+        for images in (tried.train, tried.normals, tried.defects)
+    )
+    scores = [knn.knn_scores(KNNConfig(NEIGHBORS), points, train) for points in (normals, defects)]
+    return [*rows, Row(f"{NEIGHBORS} nearest neighbors", _auroc(*scores))]
+
+
+def _auroc(normals: npt.NDArray[Any], defects: npt.NDArray[Any]) -> float:
+    labels = np.repeat([0, 1], [len(normals), len(defects)])
+    return metrics.auroc(np.concatenate([normals, defects]), labels)
+
+
+def describe(rows: list[Row], tried: Trial) -> str:
+    """Returns the rows side by side, AUROC in percent."""
+    header = ("trained on", "AUROC", "false alarms", "defects found")
+    lines: list[tuple[str, ...]] = [header]
+    for row in rows:
+        alarms = row.false_alarms is not None and not tried.are_held_out
+        lines.append(
+            (
+                row.name,
+                f"{100 * row.auroc:.2f}",
+                f"{row.false_alarms} of {len(tried.normals)}" if alarms else "",
+                f"{row.found} of {len(tried.defects)}" if row.found is not None else "",
+            )
+        )
+    which = "normals held out of training" if tried.are_held_out else "normals of the test part"
+    return (
+        f"on {len(tried.defects)} defects that were not trained on and {len(tried.normals)} "
+        f"{which}:\n{tables.aligned(lines)}"
+    )
+
+
+def as_json(rows: list[Row], tried: Trial) -> dict[str, Any]:
+    """Returns the figures as JSON values, for a model's summary."""
+    return {
+        "defects": len(tried.defects),
+        "normals": len(tried.normals),
+        "normals_calibrate": tried.are_held_out,
+        "rows": [row._asdict() for row in rows],
+    }

@@ -1,0 +1,215 @@
+"""What a scorer is trained on: normal samples, labelled defects, what there is to test on."""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsvdd_jax import datasets
+from deepsvdd_jax.configs import ConfigError, DataConfig
+from deepsvdd_jax.datasets import DataError, Dataset, Layout, folder
+from deepsvdd_jax.datasets.dataset import printable
+
+Images = npt.NDArray[Any]
+
+
+class Defects(NamedTuple):
+    """Labelled defects: images or rows `[n, ...]`, and the kind of each."""
+
+    images: Images
+    kinds: tuple[str, ...]
+
+
+class Samples(NamedTuple):
+    """What a scorer is trained on, and what there is to try it on.
+
+    Attributes:
+      images: `[n, ...]`, all normal.
+      test_images: `[m, ...]`, empty without a test part.
+      test_kinds: `[m]`, kinds of defects; "" is normal.
+      normal: name of the normal class.
+      has_test_part: whether the source itself says which defects are to test on.
+      read_defects: reads the defects that are not among the test images (touches files).
+      feature_names: columns of a table.
+      names: of the images or rows, `[n]`, where they have some.
+      pixel_range: see `Dataset.pixel_range`.
+      places: in words, where the normal samples come from.
+    """
+
+    images: Images
+    test_images: Images
+    test_kinds: tuple[str, ...]
+    normal: str
+    has_test_part: bool
+    read_defects: Callable[[], Defects]
+    feature_names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    pixel_range: tuple[float, float] | None = None
+    places: str = ""
+
+    @property
+    def test_labels(self) -> npt.NDArray[np.uint8]:
+        """1 for anomalous test images, `[m]`."""
+        return np.array([bool(kind) for kind in self.test_kinds], np.uint8)
+
+
+def load(config: DataConfig, normal_class: str | None, skip_unreadable: bool = False) -> Samples:
+    """Loads what a scorer is trained on (touches files), and says how much comes from where.
+
+    Args:
+      config: where it is.
+      normal_class: of labelled data, its number or name; None takes the class whose name says so,
+        else 0, or all of a folder whose names tell nothing apart.
+      skip_unreadable: of a folder: leave out files that cannot be read.
+
+    Raises:
+      DataError: no such data, or no such class.
+    """
+    if config.name == "folder" and config.data_dir is not None:
+        return _load_folder(config, normal_class, skip_unreadable)
+    if skip_unreadable:
+        raise ConfigError("--skip_unreadable is for a folder of images")
+    dataset = datasets.load(config)
+    number = _class_number(dataset, normal_class)
+    print(f"normal: class {number}, {dataset.class_names[number]}", file=sys.stderr)
+    split = datasets.one_class_split(dataset, number, require_test=False)
+    train_defects = np.flatnonzero(dataset.y_train != number)
+    trained = Defects(
+        dataset.x_train[train_defects],
+        tuple(dataset.class_names[label] for label in dataset.y_train[train_defects]),
+    )
+    tested = dataset.y_test[split.test_indices]
+    return Samples(
+        dataset.x_train[split.train_indices],
+        dataset.x_test[split.test_indices],
+        tuple("" if label == number else dataset.class_names[label] for label in tested),
+        dataset.class_names[number],
+        any(label != number for label in tested),
+        lambda: trained,
+        dataset.feature_names,
+        tuple(dataset.train_names[index] for index in split.train_indices)
+        if dataset.train_names
+        else (),
+        dataset.pixel_range,
+        f"{config.data_dir or dataset.name}, class {dataset.class_names[number]}",
+    )
+
+
+def _class_number(dataset: Dataset, given: str | None) -> int:
+    names = dataset.class_names
+    if given is None:
+        return next((names.index(name) for name in datasets.NORMAL_NAMES if name in names), 0)
+    if given in names:
+        return names.index(given)
+    if not given.isdecimal() or int(given) >= len(names):
+        raise DataError(
+            f"{dataset.name}: normal_class is {given!r}; allowed are 0 to {len(names) - 1}, or a "
+            "class's name"
+        )
+    return int(given)
+
+
+def _load_folder(config: DataConfig, normal_class: str | None, skip_unreadable: bool) -> Samples:
+    root = Path(str(config.data_dir)).expanduser()
+    layout = folder.read_layout(root)
+    folder.check_parts(layout, root)
+    layout = _with_normal(layout, normal_class, root)
+    tested = dict(layout.test)
+    tests = datasets.layout.sort_paths(path for paths in tested.values() for path in paths)
+    _tell_layout(layout)
+    folder.tell_left_out(layout)
+    images, names = _read(root, (*layout.normals, *tests), config, skip_unreadable)
+    normals = set(layout.normals)
+    count = sum(name in normals for name in names)
+    if not count:
+        raise DataError(f"{root}: none of its {len(normals)} normal images can be read")
+    pixel_range = folder.range_of_pixels(config, images[:count])
+    images = folder.in_range(images, pixel_range)
+    folder.tell_repeated(images[:count], images[count:], names[count:])
+    kind_of = {path: kind for kind, paths in layout.defects.items() for path in paths}
+
+    @functools.cache
+    def read_defects() -> Defects:
+        kinds = {path: kind for kind, paths in layout.known_defects.items() for path in paths}
+        if not kinds:
+            return Defects(images[:0], ())
+        paths = datasets.layout.sort_paths(kinds)
+        found, paths_read = _read(root, paths, config, skip_unreadable)
+        found = folder.in_range(found, pixel_range)
+        if found.shape[1:] != images.shape[1:]:
+            raise DataError(
+                f"{root}: {paths_read[0]} has the shape {found.shape[1:]}, normal images "
+                f"{images.shape[1:]}; --image_size and --channels make them alike"
+            )
+        return Defects(found, tuple(kinds[path] for path in paths_read))
+
+    return Samples(
+        images[:count],
+        images[count:],
+        tuple(kind_of.get(name, "") for name in names[count:]),
+        str(layout.normal),
+        layout.has_parts and bool(layout.defects),
+        read_defects,
+        names=tuple(folder.name_in_part(layout, name) for name in names[:count]),
+        pixel_range=pixel_range,
+        places=f"{root}: {folder.describe_places(names[:count])}",
+    )
+
+
+def _with_normal(layout: Layout, normal_class: str | None, root: Path) -> Layout:
+    if normal_class is not None:
+        return datasets.layout.choose(layout, normal_class, str(root))
+    if layout.normal is not None:
+        return layout
+    if layout.has_parts:
+        return datasets.layout.choose(layout, next(iter(layout.train)), str(root))
+    return datasets.layout.all_normal(layout, str(root))
+
+
+def _tell_layout(layout: Layout) -> None:
+    """Says how many images come from where."""
+    number = layout.classes.index(str(layout.normal))
+    normals = layout.normals
+    lines = [
+        f"normal: class {number}, {printable(str(layout.normal))}: {len(normals)} images: "
+        f"{folder.describe_places(normals)}"
+    ]
+    if layout.test:
+        tests = [path for paths in layout.test.values() for path in paths]
+        lines.append(f"to test on: {len(tests)} images: {folder.describe_places(tests)}")
+    if layout.known_defects:
+        others = [path for paths in layout.known_defects.values() for path in paths]
+        lines.append(
+            f"defects of the training part, for objectives that learn from labels: {len(others)} "
+            f"images: {folder.describe_places(others)}"
+        )
+    if layout.masks:
+        lines.append(f"masks: of {len(layout.masks)} images")
+    marked = [path for path in normals if path in layout.masks]
+    if marked:
+        first = printable(marked[0])
+        lines.append(f"{len(marked)} of the normal images have a mask, as defects do: {first}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _read(
+    root: Path, paths: Sequence[str], config: DataConfig, skip_unreadable: bool
+) -> tuple[Images, list[str]]:
+    """Returns images and their paths below the folder."""
+    parts = list(
+        datasets.iter_images(
+            [root / path for path in paths],
+            config.image_size,
+            config.channels,
+            skip_unreadable=skip_unreadable,
+            megapixels=config.max_megapixels,
+        )
+    )
+    if not parts:
+        raise DataError(f"{root}: none of its {len(paths)} images can be read")
+    names = [Path(name).relative_to(root).as_posix() for part, _ in parts for name in part]
+    return np.concatenate([images for _, images in parts]), names

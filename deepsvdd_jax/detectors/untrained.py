@@ -1,0 +1,34 @@
+"""The network before any training, as a model: what a trained one has to be better than."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from deepsvdd_jax import preprocessing, runs
+from deepsvdd_jax.configs import DetectorConfig
+from deepsvdd_jax.detectors import deep_svdd
+from deepsvdd_jax.io.models import Model
+
+
+def untrained_model(config: DetectorConfig, images: npt.ArrayLike) -> Model:
+    """Returns the members as they are drawn, without a threshold.
+
+    Center, batch statistics, preprocessing and the members' units come from the images, as those of
+    a model do from its training images.
+
+    Args:
+      config: of the detector; no phase of it is run.
+      images: `[n, ...]`, normal, those that training would get.
+    """
+    values = deep_svdd.network_values(images)
+    fitted = preprocessing.fit(config.run.preprocessing, values)
+    inputs = preprocessing.apply(fitted, values)
+    states = [
+        runs.init_run(jax.random.key(seed % 2**32), config.run, jnp.asarray(inputs))
+        for seed in config.seeds
+    ]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    model = deep_svdd.make_model(config.run, fitted, stacked, values.shape[1:])
+    distances = deep_svdd.member_distances(model, values)
+    return model._replace(train_means=distances.mean(axis=1, dtype=np.float64))
