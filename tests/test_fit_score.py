@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -153,6 +154,34 @@ def test_scoring_batches_do_not_matter(
     monkeypatch.setattr(score.datasets, "iter_images", small)
     assert commands.score(*arguments, f"--out={parts / 'parts.csv'}") == 0
     assert (parts / "parts.csv").read_bytes() == (parts / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("kinds, is_told", [((0, 1), True), ((0, 0), False)], ids=["two", "one"])
+def test_equal_scores_of_a_whole_file_are_told(
+    commands: SimpleNamespace,
+    parts: Path,
+    model: Path,
+    kinds: tuple[int, int],
+    is_told: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    loaded = models.load_model(model)
+    blind = loaded._replace(params=jax.tree.map(np.zeros_like, loaded.params))
+    models.save_model(tmp_path / "blind", blind)
+    # One sample a batch: no batch by itself tells that its scores are equal.
+    monkeypatch.setattr(score, "_ROWS_AT_ONCE", 1)
+    draws = [np.random.RandomState(kind) for kind in kinds]
+    images = np.stack([draw.randint(0, 256, (12, 12, 3), np.uint8) for draw in draws])
+    np.savez(tmp_path / "new.npz", x=images)
+    files = (f"--model={tmp_path / 'blind'}", f"--data_dir={tmp_path / 'new.npz'}")
+    assert commands.score(*files, f"--out={tmp_path / 'scores.csv'}") == 0
+    assert ("all 2 scores are equal" in capsys.readouterr().err) == is_told
+    # The model as it was trained tells the two apart, and nothing is said.
+    files = (f"--model={model}", *files[1:])
+    assert commands.score(*files, f"--out={tmp_path / 'scores.csv'}") == 0
+    assert "are equal" not in capsys.readouterr().err
 
 
 def test_images_are_resized_as_in_training(

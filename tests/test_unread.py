@@ -199,6 +199,14 @@ IDLE = [
     ("--methods=deep_svdd", "--center_floor=0.3", "--center_init=constant"),
     ("--methods=deep_svdd", "--center_batches=3", "--center_init=constant"),
     ("--methods=deep_svdd", "--pretrain_momentum=0.5", "--pretrain_epochs=3"),
+    ("--methods=deep_svdd", "--eta=3", "--objective=deep-sad"),
+    ("--methods=deep_svdd", "--balanced_batches", "--objective=deep-sad"),
+    (
+        "--methods=deep_svdd",
+        "--balanced_batches",
+        "--objective=hsc",
+        "--synthetic_anomalies=confetti",
+    ),
     ("--methods=deep_svdd", "--image_size=4,4"),
     ("--methods=deep_svdd", "--channels=3"),
 ]
@@ -215,6 +223,27 @@ def test_a_flag_without_effect_is_named(
     if others:
         # What makes it idle is no fault by itself.
         plan(method, *[other for other in others if other != "--milestones="], f"--out={tmp_path}")
+
+
+def test_a_model_with_a_center_leaves_nothing_to_the_flags_of_a_new_one(
+    plan: Callable[..., plans.Sweep],
+    calling: Calling,
+    tmp_path: Path,
+) -> None:
+    with calling(sweep) as call:
+        short = ("--normal_classes=0", "--seeds=1", "--epochs=1", "--milestones=", "--save_models")
+        assert call("--methods=deep_svdd,dcae", *short, f"--out={tmp_path / 'first'}") == 0
+    models = tmp_path / "first" / "models"
+    out = f"--out={tmp_path / 'out'}"
+    begun = f"--initial_model={models / 'deep_svdd-class0-seed0'}"
+    autoencoder = f"--initial_model={models / 'dcae-class0-seed0'}"
+    for flag in ("--center_floor=0.3", "--center_batches=2", "--center_init=constant"):
+        name = flag.split("=")[0]
+        with pytest.raises(ConfigError, match=f"{name} has no effect here: initial_model brings"):
+            plan("--methods=deep_svdd", begun, flag, out)
+        # An autoencoder has no center, and what is pretrained in between gets a new one.
+        plan("--methods=deep_svdd", autoencoder, flag, out)
+        plan("--methods=deep_svdd", begun, "--pretrain_epochs=1", flag, out)
 
 
 READ = [

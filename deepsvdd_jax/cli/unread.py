@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from deepsvdd_jax.configs import (
     PhaseConfig,
     RunConfig,
 )
+from deepsvdd_jax.io.models import ModelError, load_model
 
 # Methods whose networks are trained; `dcae` is the autoencoder phase by itself.
 _DEEP = ("deep_svdd", "soft_boundary", "dcae")
@@ -51,6 +53,17 @@ def _has_center(_: RunConfig, phase: PhaseConfig) -> bool:
 
 def _takes_a_mean(config: RunConfig, phase: PhaseConfig) -> bool:
     return _has_center(config, phase) and phase.objective.center_init == "mean"
+
+
+def _brings_center(config: RunConfig) -> bool:
+    """Whether a run starts from a saved model with a center, and keeps that (touches files)."""
+    if config.initial_model is None or config.pretraining is not None:
+        return False
+    try:
+        model = load_model(os.path.expanduser(config.initial_model))
+    except ModelError:
+        return False  # The run names what is wrong with it.
+    return _has_center(model.config, model.config.training)
 
 
 _NO_CENTER = "an autoencoder has no center, nor has an objective that needs known anomalies"
@@ -91,6 +104,7 @@ def _has_two_decoders(config: RunConfig, _: PhaseConfig) -> bool:
     return config.needs_decoder and bool(network.stages) and differ
 
 
+_OF_A_NEW_CENTER = ("objective.center_init", "objective.center_batches", "objective.center_floor")
 _CONVOLUTIONS = "the network has no convolution"
 
 # Settings that are not read always, by their place in a phase or in a `RunConfig`.
@@ -211,6 +225,8 @@ def _of_dcae(path: str, base: RunConfig) -> bool:
 
 
 def _reason(rest: str, config: RunConfig, phase: PhaseConfig) -> str | None:
+    if rest in _OF_A_NEW_CENTER and _brings_center(config):
+        return "initial_model brings its center along"
     need = _NEEDS.get(rest)
     return None if need is None or need.holds(config, phase) else need.reason
 
@@ -268,6 +284,26 @@ def check_data(values: flags.FlagValues) -> None:
             raise ConfigError(
                 f"--{name} has no effect here: it is for --dataset={' or '.join(readers)}"
             )
+
+
+def check_label_flags(values: flags.FlagValues, has_labels: bool, has_anomalies: bool) -> None:
+    """Refuses flags on known anomalies where there are none.
+
+    Args:
+      values: parsed flags.
+      has_labels: whether samples of the training set are known anomalies.
+      has_anomalies: whether there are any, made in the training step included.
+
+    Raises:
+      ConfigError: names the flag and those that would give it an effect.
+    """
+    sources = "--labelled_ratio or --outliers"
+    if values.balanced_batches is not None and not has_labels:
+        raise ConfigError(f"--balanced_batches has no effect here: it needs {sources}")
+    if values.eta is not None and not has_anomalies:
+        raise ConfigError(
+            f"--eta has no effect here: it needs {sources}, or --synthetic_anomalies"
+        )
 
 
 def check_threshold(values: flags.FlagValues) -> None:

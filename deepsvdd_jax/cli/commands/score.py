@@ -16,6 +16,7 @@ import csv
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +36,7 @@ from deepsvdd_jax.datasets.layout import images_to_score
 from deepsvdd_jax.datasets.tables import LABEL
 from deepsvdd_jax.io import atomic, models
 from deepsvdd_jax.io.models import Model
-from deepsvdd_jax.scoring import calibration
+from deepsvdd_jax.scoring import calibration, metrics
 
 with lazily():
     from deepsvdd_jax import detectors
@@ -233,15 +234,47 @@ def _write_rows(file: io.TextIOBase | Any, model: Model, source: Source) -> tupl
     writer = csv.writer(_UnixLines(file))
     writer.writerow(COLUMNS)
     scored = alarms = 0
+    spread = _Spread()
     with environment.progress_bar("score", source.total, "sample") as bar:
         for names, samples in source.batches:
-            scores = detectors.score_images(model, samples)
+            # Batches may be all of a kind: whether scores are equal is asked of the whole.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", detectors.CollapseWarning)
+                scores = detectors.score_images(model, samples)
+            spread.add(samples, scores)
             anomalous = scores > model.threshold
             cells = (names, scores.tolist(), _p_values(model, scores), anomalous.astype(int))
             writer.writerows(zip(*cells, strict=True))
             scored, alarms = scored + len(scores), alarms + int(anomalous.sum())
             bar.update(len(scores))
+    if spread.tells_nothing_apart():
+        print(
+            f"all {scored} scores are equal though the samples differ: the model tells nothing"
+            " apart; train it again with a lower learning rate, and look at its data",
+            file=sys.stderr,
+        )
     return scored, alarms
+
+
+class _Spread:
+    """Whether samples and scores that come in batches differ; holds a sample and two scores."""
+
+    def __init__(self) -> None:
+        self._first: npt.NDArray[Any] | None = None
+        self._samples_differ = False
+        self._extremes: list[float] = []
+
+    def add(self, samples: npt.NDArray[Any], scores: npt.NDArray[np.float32]) -> None:
+        if not len(scores):
+            return
+        if self._first is None:
+            self._first = samples[:1].copy()
+        self._samples_differ = self._samples_differ or bool(np.any(samples != self._first))
+        every = [*self._extremes, float(scores.min()), float(scores.max())]
+        self._extremes = [min(every), max(every)]
+
+    def tells_nothing_apart(self) -> bool:
+        return self._samples_differ and metrics.have_no_spread(self._extremes)
 
 
 class _UnixLines:

@@ -104,6 +104,9 @@ def plan_on(
         memory.check_memory(config, shape, values.runs_per_program or 1)
         initialization.check_start(config, shape)
     outliers = settings.load_outliers(values, dataset) if "outliers" in values else None
+    has_labels = bool(split.labelled_ratio) or outliers is not None
+    makes_anomalies = base.training.synthetic_anomalies is not None
+    unread.check_label_flags(values, has_labels, has_labels or makes_anomalies)
     _check_labels(run_configs, split, methods, outliers is not None)
     splits = make_splits(dataset, split, classes, seeds, require_test)
     if outliers is not None:
