@@ -1,5 +1,6 @@
 """Free memory, as the operating system tells it, and what is refused because it is short."""
 
+import dataclasses
 import io
 import zipfile
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 import deepsvdd_jax as svdd
-from deepsvdd_jax import configs, recipes
+from deepsvdd_jax import configs, datasets, recipes
 from deepsvdd_jax.cli import environment, settings
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError, iter_images
@@ -172,3 +173,28 @@ def test_other_failures_of_jax_are_not_hidden() -> None:
 
     with pytest.raises(RuntimeError, match="a fault of ours"):
         environment.exit_code(main, ["sweep"])
+
+
+def test_a_folder_is_compared_with_free_memory_after_its_first_images(
+    little: int, tmp_path: Path
+) -> None:
+    for number in range(300):
+        path = tmp_path / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (150, 150)).save(path)
+    data = configs.DataConfig("folder", str(tmp_path))
+    # Twice 300 x 150 x 150 bytes; what a quarter of the pixels takes fits.
+    with pytest.raises(DataError, match="300 images of 150 x 150 x 1 take 0.0 GB.*--image_size"):
+        datasets.load(data)
+    assert len(datasets.load(dataclasses.replace(data, image_size=(75, 75))).x_train) == 240
+
+
+def test_values_of_a_first_layer_are_compared_with_free_memory(little: int) -> None:
+    network = configs.NetworkConfig(stages=((128,), (4,)), rep_dim=2)
+    config = configs.RunConfig(
+        network=network, training=configs.PhaseConfig(batch_size=64), pretraining=None
+    )
+    # 64 images of 32 x 32 are 0.3 MB, their 16 x 16 x 128 values 8.4 MB.
+    runs_memory.check_memory(config, (32, 32, 1))
+    with pytest.raises(ConfigError, match="first layer's values of a batch of 64 images"):
+        runs_memory.check_memory(config, (40, 40, 1))

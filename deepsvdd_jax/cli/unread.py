@@ -301,9 +301,7 @@ def check_label_flags(values: flags.FlagValues, has_labels: bool, has_anomalies:
     if values.balanced_batches is not None and not has_labels:
         raise ConfigError(f"--balanced_batches has no effect here: it needs {sources}")
     if values.eta is not None and not has_anomalies:
-        raise ConfigError(
-            f"--eta has no effect here: it needs {sources}, or --synthetic_anomalies"
-        )
+        raise ConfigError(f"--eta has no effect here: it needs {sources}, or --synthetic_anomalies")
 
 
 def check_threshold(values: flags.FlagValues) -> None:

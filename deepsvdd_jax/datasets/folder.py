@@ -14,6 +14,7 @@ from deepsvdd_jax.datasets.dataset import DataError, Dataset, every_fifth, print
 from deepsvdd_jax.datasets.files import describe_left_out, find_images
 from deepsvdd_jax.datasets.formats.images import iter_images
 from deepsvdd_jax.datasets.layout import DIRECT, NORMAL_NAMES, Layout, sort_paths, understand
+from deepsvdd_jax.io import memory
 
 _SHOWN_FOLDERS = 5
 _SHOWN_LETTERS = 60
@@ -50,8 +51,7 @@ def load_folder(config: DataConfig) -> Dataset:
     tell_left_out(layout)
     train, test = _labelled(layout)
     paths = [root / path for path, _ in (*train, *test)]
-    read = iter_images(paths, config.image_size, config.channels, megapixels=config.max_megapixels)
-    images = np.concatenate([batch for _, batch in read])
+    images = _read_all(paths, config)
     count = len(train)
     pixel_range = range_of_pixels(config, images[:count])
     images = in_range(images, pixel_range)
@@ -68,6 +68,25 @@ def load_folder(config: DataConfig) -> Dataset:
         train_names=tuple(name_in_part(layout, path) for path, _ in train),
         pixel_range=pixel_range,
     )
+
+
+def _read_all(paths: Sequence[Path], config: DataConfig) -> np.ndarray:
+    """Reads images `[n, height, width, channels]`, unless memory is too small for all of them."""
+    read = iter_images(paths, config.image_size, config.channels, megapixels=config.max_megapixels)
+    batches: list[np.ndarray] = []
+    for _, batch in read:
+        if not batches:
+            # They are held in batches first, then in one array.
+            needed = 2 * len(paths) * batch[0].nbytes
+            missing = memory.shortage(needed)
+            if missing is not None:
+                height, width, channels = batch.shape[1:]
+                raise DataError(
+                    f"{config.data_dir}: {len(paths)} images of {height} x {width} x {channels}"
+                    f" take {missing}; give a smaller --image_size"
+                )
+        batches.append(batch)
+    return np.concatenate(batches)
 
 
 def range_of_pixels(config: DataConfig, train: np.ndarray) -> tuple[float, float] | None:

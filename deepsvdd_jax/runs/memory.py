@@ -55,11 +55,22 @@ def check_memory(config: RunConfig, image_shape: tuple[int, ...], count: int = 1
     needs = {
         f"{count} networks of {size} parameters": _COPIES * _BYTES * count * size,
         f"a batch of {largest} images": _BYTES * largest * math.prod(image_shape),
+        f"the first layer's values of a batch of {largest} images": (
+            _BYTES * largest * _first_values(config.network, image_shape)
+        ),
     }
     for what, needed in needs.items():
         missing = _shortage(needed)
         if missing is not None:
             raise ConfigError(f"{what} take at least {missing}")
+
+
+def _first_values(config: NetworkConfig, image_shape: tuple[int, ...]) -> int:
+    """How many values of an image the first layer keeps for the gradient at least, once pooled."""
+    if not config.stages:
+        return config.hidden[0] if config.hidden else config.rep_dim
+    height, width = image_shape[:2]
+    return (height // 2) * (width // 2) * config.stages[0][0]
 
 
 @functools.lru_cache(maxsize=128)
