@@ -110,6 +110,28 @@ class NetworkConfig:
         return field
 
     @property
+    def map_grid(self) -> tuple[float, int]:
+        """Where values after the last stage look, in pixels: the center of the receptive field of
+        the first one, 0 being the center of the first pixel, and the distance to the next one's."""
+        before = 0.0 if self.padding == "valid" else float((self.kernel_size - 1) // 2)
+        first, stride = 0.0, 1
+        for number, stage in enumerate(self.stages):
+            first += len(stage) * ((self.kernel_size - 1) / 2 - before) * stride
+            if number < self.pools:
+                first, stride = first + stride / 2, stride * 2
+        return first, stride
+
+    def map_sides(self, sides: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns height and width after the last stage, of images of given height and width; of
+        images that are too small one of them is below 1."""
+        for number, stage in enumerate(self.stages):
+            if self.padding == "valid":
+                sides = tuple(side - len(stage) * (self.kernel_size - 1) for side in sides)
+            if number < self.pools:
+                sides = tuple(side // 2 for side in sides)
+        return sides
+
+    @property
     def is_dense(self) -> bool:
         """True for a network of dense layers only, which takes `[n, features]`."""
         return not self.stages

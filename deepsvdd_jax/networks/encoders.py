@@ -97,12 +97,7 @@ def check_image_shape(config: NetworkConfig, image_shape: ImageShape) -> None:
             f"kernel_size is {config.kernel_size}; beyond twice the side of "
             f"{image_shape[0]}x{image_shape[1]} pixels a kernel sees nothing more"
         )
-    side = min(image_shape[:2]) if not config.is_dense else 1
-    for number, stage in enumerate(config.stages):
-        if config.padding == "valid":
-            side -= len(stage) * (config.kernel_size - 1)
-        side //= 2 if number < config.pools else 1
-    if side < 1:
+    if min(config.map_sides(image_shape[:2])) < 1:
         raise ConfigError(
             f"network {config.name} halves images {config.pools} times; "
             f"{image_shape[0]}x{image_shape[1]} pixels are too few"

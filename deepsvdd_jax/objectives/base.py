@@ -118,6 +118,8 @@ class Objective(NamedTuple):
       has_center: whether the score is a distance to the center, so that a network may collapse.
       key_number: an epoch's draws are keyed by it: 1 of the autoencoder, so that it draws the same
         as a pretraining and as a run of its own, 2 of all others.
+      maps: `(state, evaluate, images) -> [n, values]`, not negative, of an objective whose network
+        is fully convolutional: what each value of its map adds to the score; None without a map.
     """
 
     losses: Callable[[Params, TrainState, Apply, Batch, Hyperparameters, Array | None], Losses]
@@ -134,6 +136,7 @@ class Objective(NamedTuple):
     settled: Callable[[TrainState], Array] = _always
     has_center: bool = True
     key_number: int = 2
+    maps: Callable[[TrainState, Evaluate, Array], Array] | None = None
 
     @property
     def passes(self) -> tuple[Pass, ...]:

@@ -66,8 +66,12 @@ def fcdd(config: FCDDConfig) -> Objective:
         values = distance_losses(jnp.mean(maps, axis=1), batch.labels)
         return Losses(values, highest_mean(maps, config.map_share), forward.statistics)
 
-    def score(state: TrainState, evaluate: Evaluate, images: Array) -> Array:
-        forward = evaluate(state.params, state.statistics, images)
-        return highest_mean(anomaly_map(forward.embeddings), config.map_share)
+    def maps(state: TrainState, evaluate: Evaluate, images: Array) -> Array:
+        return anomaly_map(evaluate(state.params, state.statistics, images).embeddings)
 
-    return Objective(losses, score, statistics_first=config.statistics_first, has_center=False)
+    def score(state: TrainState, evaluate: Evaluate, images: Array) -> Array:
+        return highest_mean(maps(state, evaluate, images), config.map_share)
+
+    return Objective(
+        losses, score, statistics_first=config.statistics_first, has_center=False, maps=maps
+    )
