@@ -30,7 +30,8 @@ def percent(value: float | str) -> str:
 
 @pytest.fixture(scope="module")
 def documents() -> str:
-    return (ROOT / "docs" / "results.md").read_text() + (ROOT / "README.md").read_text()
+    places = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "experiments.md")
+    return "".join(place.read_text() for place in places)
 
 
 def test_every_folder_is_of_one_kind() -> None:

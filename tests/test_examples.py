@@ -1,4 +1,4 @@
-"""Every example runs from a folder of a user's own and prints what it says."""
+"""Every example, the README's first, runs from a folder of a user's own and prints what it says."""
 
 import os
 import re
@@ -63,3 +63,17 @@ def test_an_objective_of_ones_own_tells_anomalies(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_says_how_it_is_called(path: Path) -> None:
     assert f"python examples/{path.name}" in path.read_text(encoding="utf-8")
+
+
+def test_the_readme_is_short_and_its_lines_run(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) < 700
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(code) == 1 and code[0].count("detector.predict(new)") == 1
+    shown = re.search(r"detector.predict\(new\) +# \[(.*)\]", code[0])
+    assert shown is not None
+    example = tmp_path / "example.py"
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    example.write_text(code[0].replace("detector.predict(new)", "print(*detector.predict(new))"))
+    assert output_of(example, folder).split() == shown[1].split(", ")

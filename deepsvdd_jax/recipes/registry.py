@@ -1,7 +1,7 @@
 """Named networks and recipes: the published settings as configurations.
 
 Figures in the docstrings are AUROC in percent. *Paper* figures are quoted from memory of the paper
-but for the one-class means; `docs/results.md` has this project's own.
+but for the one-class means; `docs/experiments.md` has this project's own.
 """
 
 from collections.abc import Callable

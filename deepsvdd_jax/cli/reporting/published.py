@@ -54,7 +54,7 @@ _CIFAR10 = {
 }
 
 # Stop signs against 20 adversarial ones, which were never published. Of the shallow methods two
-# recollections differ, so they stand in `docs/results.md` only.
+# recollections differ, so they stand in `docs/experiments.md` only.
 _ADVERSARIAL = {
     ("dcae", "reconstruction"): Published((79.1,), False, 14),
     (_ANY_DEEP, "soft-boundary"): Published((77.8,), False, 14),
