@@ -22,7 +22,7 @@ from deepsvdd_jax.cli.adversarial.arrays import load_adversarials
 from deepsvdd_jax.cli.commands import publish
 from deepsvdd_jax.cli.files import ResultsError, Row, write_json
 from deepsvdd_jax.cli.reporting import score_report, sweep_report
-from deepsvdd_jax.cli.sweeps import flights, records, store, summaries
+from deepsvdd_jax.cli.sweeps import checkpoints, records, store, summaries
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import DataError, layout
@@ -333,23 +333,25 @@ _TEMPLATE: Any = (np.zeros((2, 3), np.float32), np.zeros(2, np.int32))
 
 
 @functools.cache
-def _flight_samples() -> Samples:
+def _checkpoint_samples() -> Samples:
     history = EpochInfo(*(jnp.zeros((2, 1)) for _ in EpochInfo._fields))
     progress = Progress("training", 1, _TEMPLATE, jnp.zeros((2, 3)), {"training": history})
     evaluations = {"phase": np.array(["training"]), "epoch": np.array([1])}
-    flight = flights.Flight((RunName("deep_svdd", 0, 0),), progress, evaluations, 1.5)
+    checkpoint = checkpoints.ProgramCheckpoint(
+        (RunName("deep_svdd", 0, 0),), progress, evaluations, 1.5
+    )
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "flight.bin"
-        flights.write_flight(path, flight)
+        path = Path(folder) / "program.bin"
+        checkpoints.write_checkpoint(path, checkpoint)
         return (path.read_bytes()[len(_with_checksum(b"")) :],)
 
 
-def _read_flight(path: Path) -> object:
-    left = flights.read_flight(path)
-    flight = None if left is None else flights.restore(left, _TEMPLATE)
-    if flight is None:
+def _read_checkpoint(path: Path) -> object:
+    saved = checkpoints.read_checkpoint(path)
+    checkpoint = None if saved is None else checkpoints.restore(saved, _TEMPLATE)
+    if checkpoint is None:
         raise Refused
-    return flight
+    return checkpoint
 
 
 # --- results ------------------------------------------------------------------------------------
@@ -557,9 +559,9 @@ _ALL = (
         pack=_with_checksum,
     ),
     Parser(
-        "flight",
-        _flight_samples,
-        _of_file("flight.bin", _read_flight),
+        "checkpoint",
+        _checkpoint_samples,
+        _of_file("program.bin", _read_checkpoint),
         (Refused,),
         pack=_with_checksum,
     ),

@@ -14,10 +14,10 @@ from typing import Any
 
 from deepsvdd_jax.cli import environment
 from deepsvdd_jax.cli.commands import sweep
-from deepsvdd_jax.cli.sweeps import flights, models, records
+from deepsvdd_jax.cli.sweeps import checkpoints, models, records
 
 SAVERS: tuple[tuple[Any, str], ...] = (
-    (flights, "write_flight"),
+    (checkpoints, "write_checkpoint"),
     (models, "save_run"),
     (records, "write_run"),
     (records, "write_runs"),

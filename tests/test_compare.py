@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import compare, publish
-from deepsvdd_jax.cli.sweeps import deep, records
+from deepsvdd_jax.cli.sweeps import figures, records
 from deepsvdd_jax.cli.sweeps.records import RunName
 
 Call = Callable[..., int]
@@ -39,7 +39,7 @@ def make_sweep(out: Path, rate: float, scale: float, aurocs: dict[RunName, float
     rows: dict[RunName, files.Row] = {}
     for name, auroc in aurocs.items():
         distances = distances_of(scale, name.seed)
-        scores = deep.score_arrays(distances, distances, LABELS, np.ones(5))
+        scores = figures.score_arrays(distances, distances, LABELS, np.ones(5))
         values = {"dataset": "mnist", "objective": "one-class", "train_seconds": 2.0}
         values |= {**name._asdict(), "auroc": auroc}
         records.write_run(out, rows, name, values, scores if auroc else None, None)

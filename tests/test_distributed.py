@@ -19,9 +19,9 @@ from benchmarks import faults
 from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.environment import Failure, Interrupted
-from deepsvdd_jax.cli.sweeps import processes, records, store
-from deepsvdd_jax.cli.sweeps.processes import Team
+from deepsvdd_jax.cli.sweeps import records, store, workers
 from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.workers import WorkerGroup
 
 Calling = Callable[[ModuleType], AbstractContextManager[Callable[..., int]]]
 
@@ -237,7 +237,7 @@ def test_flags_that_do_not_fit(
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
 def test_every_run_has_one_owner_and_neighbours_stay_together(size: int) -> None:
     problems = [(label, seed) for label in range(3) for seed in range(2)]
-    owner = processes.owners(size, problems)
+    owner = workers.owners(size, problems)
     assert list(owner) == problems
     numbers = list(owner.values())
     assert numbers == sorted(numbers) and set(numbers) <= set(range(size))
@@ -259,15 +259,15 @@ def test_a_folder_of_another_number_of_processes_is_in_use(tmp_path: Path) -> No
         pass
 
 
-def test_gathering_ends_with_the_process_that_is_waited_for(
+def test_collecting_ends_with_the_process_that_is_waited_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.open_folder(tmp_path, {"seeds": [0]})
     there, lost = RunName("kde", 0, 0), RunName("kde", 1, 0)
     values = {"normal_class": 0, "method": "kde", "seed": 0}
     records.write_run(tmp_path, {}, there, values, None, None)
-    team = Team(0, 2, patience=0.1)
-    found = processes.gather(team, tmp_path, {there: 1, lost: 1}, lambda: None)
+    group = WorkerGroup(0, 2, timeout=0.1)
+    found = workers.collect(group, tmp_path, {there: 1, lost: 1}, lambda: None)
     assert list(found) == [there]
     assert "process 1 ended before its runs did" in capsys.readouterr().err
 
@@ -275,32 +275,34 @@ def test_gathering_ends_with_the_process_that_is_waited_for(
         raise Interrupted("SIGTERM")
 
     with store.locked(tmp_path, 1, 2), pytest.raises(Interrupted):
-        processes.gather(team, tmp_path, {lost: 1}, stop)
+        workers.collect(group, tmp_path, {lost: 1}, stop)
 
 
 def test_the_others_wait_for_the_first_to_open_the_folder(tmp_path: Path) -> None:
-    team = Team(1, 2, patience=0.1)
+    group = WorkerGroup(1, 2, timeout=0.1)
     with pytest.raises(Failure, match="process 0 has not written .*config.json within 0.1 s"):
-        processes.open_folder(team, tmp_path, {"seeds": [0], "shallow": 1}, lambda: None)
+        workers.open_folder(group, tmp_path, {"seeds": [0], "shallow": 1}, lambda: None)
     store.open_folder(tmp_path, {"seeds": [0], "shallow": 1})
     before = (tmp_path / "config.json").read_bytes()
-    assert processes.open_folder(team, tmp_path, {"seeds": [1], "shallow": 1}, lambda: None) == {}
+    assert workers.open_folder(group, tmp_path, {"seeds": [1], "shallow": 1}, lambda: None) == {}
     with pytest.raises(files.ResultsError, match="shallow is 1 there, 2 here"):
-        processes.open_folder(team, tmp_path, {"seeds": [0], "shallow": 2}, lambda: None)
+        workers.open_folder(group, tmp_path, {"seeds": [0], "shallow": 2}, lambda: None)
     assert (tmp_path / "config.json").read_bytes() == before
 
 
-def test_the_first_calls_the_roll(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    team = Team(0, 3, patience=0.1)
+def test_the_first_waits_for_the_other_workers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = WorkerGroup(0, 3, timeout=0.1)
     with store.locked(tmp_path, 1, 3):
-        processes.call_roll(team, tmp_path, [0, 1, 1], lambda: None)
+        workers.wait_for_workers(group, tmp_path, [0, 1, 1], lambda: None)
         assert capsys.readouterr().err == ""
-        processes.call_roll(team, tmp_path, [0, 1, 2], lambda: None)
+        workers.wait_for_workers(group, tmp_path, [0, 1, 2], lambda: None)
     assert "process 2 did not come within 0.1 s; going on without" in capsys.readouterr().err
 
 
 def test_an_error_names_some_of_many_missing_runs() -> None:
     missing = {RunName("deep_svdd", label, 0): 1 + label % 2 for label in range(25)}
-    line = processes.describe_missing(missing)
+    line = workers.describe_missing(missing)
     assert line.startswith("25 runs of processes 1, 2 are missing: deep_svdd-class0-seed0, ")
     assert "class19-seed0 and 5 more;" in line and "class20" not in line and "\n" not in line

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from deepsvdd_jax import configs, datasets, preprocessing, recipes, runs
 from deepsvdd_jax.cli.commands import sweep
-from deepsvdd_jax.cli.sweeps import deep, pretraining, records
+from deepsvdd_jax.cli.sweeps import deep, pools, pretraining, records
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.networks import build_network
 
@@ -55,7 +55,7 @@ def autoencoder_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     trained: list[int] = []
     train = deep.train_jobs
 
-    def note(config: configs.RunConfig, dataset: object, jobs: list[deep.Job], *rest: object):
+    def note(config: configs.RunConfig, dataset: object, jobs: list[pools.Job], *rest: object):
         if config.training.objective.kind == "reconstruction":
             trained.append(len(jobs))
         return train(config, dataset, jobs, *rest)
@@ -86,7 +86,7 @@ def test_a_run_of_a_sweep_is_the_run_of_the_library(together: Path) -> None:
     fitted = preprocessing.fit(config.preprocessing, dataset.x_train[split.train_indices])
     train = preprocessing.apply(fitted, dataset.x_train[split.train_indices])
     test = preprocessing.apply(fitted, dataset.x_test)
-    keys = jax.numpy.stack([deep.run_key(seed, 3) for seed in (0, 1)])
+    keys = jax.numpy.stack([pools.run_key(seed, 3) for seed in (0, 1)])
     outcome, progress = runs.train_runs(keys, config, train, test)
     for seed in (0, 1):
         np.testing.assert_allclose(

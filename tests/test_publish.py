@@ -15,7 +15,7 @@ import pytest
 from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import publish
 from deepsvdd_jax.cli.reporting import tables
-from deepsvdd_jax.cli.sweeps import deep, records, summaries
+from deepsvdd_jax.cli.sweeps import figures, records, summaries
 from deepsvdd_jax.cli.sweeps.records import RunName
 
 Call = Callable[..., int]
@@ -57,7 +57,7 @@ def make_sweep(out: Path, settings: object, *runs: tuple[RunName, str, float]) -
     labels = np.arange(40) % 2
     for name, objective, auroc in runs:
         distances = np.random.default_rng(name.seed).random(40) + labels
-        scores = deep.score_arrays(distances, distances, labels, np.ones(5))
+        scores = figures.score_arrays(distances, distances, labels, np.ones(5))
         values = {**name._asdict(), "dataset": "mnist", "objective": objective, "auroc": auroc}
         records.write_run(out, rows, name, values | {"train_seconds": 10.25}, scores, None)
     records.write_runs(out, rows)

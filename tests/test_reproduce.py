@@ -18,8 +18,8 @@ from deepsvdd_jax.cli.commands import reproduce
 from deepsvdd_jax.cli.reporting import costs, tables
 from deepsvdd_jax.cli.reporting.costs import PhaseCost, Speed
 from deepsvdd_jax.cli.sweeps import plans
-from deepsvdd_jax.cli.sweeps.processes import ALONE
 from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.workers import SINGLE
 from deepsvdd_jax.configs import DataConfig, RunConfig
 from deepsvdd_jax.datasets import Dataset
 
@@ -109,7 +109,7 @@ def planned(*arguments: str) -> plans.Sweep:
     values(["reproduce", *arguments])
     name, table = reproduce.chosen_table(values)
     with reproduce.flagsaver.as_parsed(**reproduce.missing_flags(values, name, table)):
-        return reproduce.prepare(values, name, ALONE).planned
+        return reproduce.prepare(values, name, SINGLE).planned
 
 
 def test_finished_runs_and_their_pretraining_are_not_counted(command: Call) -> None:

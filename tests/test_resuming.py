@@ -19,7 +19,7 @@ import pytest
 from deepsvdd_jax import runs
 from deepsvdd_jax.cli import environment
 from deepsvdd_jax.cli.commands import sweep
-from deepsvdd_jax.cli.sweeps import deep, flights, records, store
+from deepsvdd_jax.cli.sweeps import checkpoints, deep, records, store
 from deepsvdd_jax.io import archives, atomic
 from deepsvdd_jax.runs import resident
 
@@ -135,13 +135,13 @@ def test_a_damaged_program_under_way_starts_anew(
 def test_a_program_under_way_with_senseless_numbers_is_damaged(
     broken: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "flight.bin"
+    path = tmp_path / "program.bin"
     header = {"names": [["deep_svdd", 1, 0]], "phase": "training", "epoch": 2, "seconds": 1.5}
     for values in (header, header | broken):
         text = json.dumps(values).encode()
         archives.write_archive(path, {"header": np.frombuffer(text, np.uint8)})
-        left = flights.read_flight(path)
-        assert (left is None) == (values != header)
+        saved = checkpoints.read_checkpoint(path)
+        assert (saved is None) == (values != header)
     assert f"{path}: damaged" in capsys.readouterr().err
 
 
@@ -440,4 +440,4 @@ def test_archives_are_checked(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(archives.ModelError, match="damaged"):
             archives.read_archive(path)
-    assert flights.read_flight(path) is None
+    assert checkpoints.read_checkpoint(path) is None

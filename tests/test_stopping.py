@@ -12,7 +12,7 @@ from scipy import stats
 from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import stopping
 from deepsvdd_jax.cli.commands.stopping import Judged, Observed, Trace
-from deepsvdd_jax.cli.sweeps import deep, records
+from deepsvdd_jax.cli.sweeps import figures, records
 from deepsvdd_jax.cli.sweeps.records import RunName
 
 Call = Callable[..., int]
@@ -76,7 +76,7 @@ def write_sweep(folder: Path, passes: bool) -> None:
             "test_auroc": np.array([0.1, np.nan, 0.6, np.nan, 0.5 + 0.1 * seed]),
         }
         distances = np.array([1.0, 2.0])
-        scores = deep.score_arrays(distances, distances, np.array([0, 1]), distances)
+        scores = figures.score_arrays(distances, distances, np.array([0, 1]), distances)
         if passes:
             scores |= {
                 "pass_epochs": np.array([2, 4]),

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from deepsvdd_jax import datasets, detectors
 from deepsvdd_jax.cli import settings
 from deepsvdd_jax.cli.commands import sweep
-from deepsvdd_jax.cli.sweeps import deep, records
+from deepsvdd_jax.cli.sweeps import records
 from deepsvdd_jax.configs import DataConfig
 from deepsvdd_jax.detectors import baselines, kde
 from deepsvdd_jax.io import models
@@ -219,7 +219,7 @@ def test_full_passes_note_single_images_and_those_held_out(command: Call, tmp_pa
     dataset = datasets.load(DataConfig("digits"))
     split = datasets.one_class_split(dataset, 3, validation_fraction=0.25, seed=4)
     assert stored["pass_epochs"].tolist() == [1, 2]
-    noted = split.train_indices[: deep.PASS_IMAGES]
+    noted = split.train_indices[: passes.PASS_IMAGES]
     np.testing.assert_array_equal(stored["pass_images"], noted)
     model = models.load_model(out / "models" / name.stem)
     for indices, found in (

@@ -20,9 +20,9 @@ from absl.testing import flagsaver
 from deepsvdd_jax.cli import environment
 from deepsvdd_jax.cli.commands import gtsrb_adversarial, sweep
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.sweeps import plans, processes, records
+from deepsvdd_jax.cli.sweeps import plans, records, workers
 from deepsvdd_jax.cli.sweeps.plans import Sweep
-from deepsvdd_jax.cli.sweeps.processes import Team
+from deepsvdd_jax.cli.sweeps.workers import WorkerGroup
 from deepsvdd_jax.configs import ConfigError
 
 with lazily():
@@ -113,11 +113,11 @@ def main() -> None:
     """Reads the flags, says what the table costs, and makes it."""
     values = flags.FLAGS
     name, table = chosen_table(values)
-    team = processes.join(values)
+    group = workers.join(values)
     environment.use_platform(values.platform, values.compilation_cache)
     with flagsaver.as_parsed(**missing_flags(values, name, table)):
-        work = prepare(values, name, team)
-        if team.is_first:
+        work = prepare(values, name, group)
+        if group.is_first:
             rows = records.read_rows(work.planned.out)
             announced = costs.describe(work.planned, rows, costs.estimate(work.planned, rows))
             print(announced, file=sys.stdout if values.estimate_only else sys.stderr)
@@ -172,13 +172,13 @@ def _unread(table: Table, methods: set[str]) -> list[str]:
     return [] if "soft_boundary" in methods else ["warm_up_epochs"]
 
 
-def prepare(values: flags.FlagValues, name: str, team: Team) -> Work:
+def prepare(values: flags.FlagValues, name: str, group: WorkerGroup) -> Work:
     """Checks the table's sweep; writes nothing.
 
     Args:
       values: parsed flags, those of the table among them.
       name: of the table.
-      team: the processes that share it.
+      group: the processes that share it.
 
     Raises:
       ConfigError, DataError: what is wrong and what is allowed.
@@ -187,5 +187,5 @@ def prepare(values: flags.FlagValues, name: str, team: Team) -> Work:
     if name == "gtsrb":
         experiment = gtsrb_adversarial.plan(values)
         return Work(experiment.planned, lambda: gtsrb_adversarial.run(experiment, more))
-    planned = plans.plan(values)._replace(team=team)
+    planned = plans.plan(values)._replace(group=group)
     return Work(planned, lambda: sweep.carry_out(planned, more))

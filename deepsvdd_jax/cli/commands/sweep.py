@@ -17,13 +17,13 @@ from absl import flags
 from deepsvdd_jax.cli import environment, files, settings
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import tables
-from deepsvdd_jax.cli.sweeps import plans, processes, shallow, shallow_settings, store, summaries
+from deepsvdd_jax.cli.sweeps import plans, shallow, shallow_settings, store, summaries, workers
 from deepsvdd_jax.cli.sweeps.plans import METHODS, Sweep
 from deepsvdd_jax.cli.sweeps.records import RunName
 
 with lazily():
     from deepsvdd_jax import preprocessing
-    from deepsvdd_jax.cli.sweeps import flights, stages
+    from deepsvdd_jax.cli.sweeps import checkpoints, stages
 
 
 def define_flags() -> None:
@@ -31,7 +31,7 @@ def define_flags() -> None:
     settings.define_data_flags()
     settings.define_split_flags()
     flags.DEFINE_string("normal_classes", "all", "`all`, or classes as 0,3,8")
-    processes.define_flags()
+    workers.define_flags()
     define_training_flags()
 
 
@@ -74,9 +74,9 @@ def define_training_flags() -> None:
 def main() -> None:
     """Reads the flags, trains what is missing, writes and prints the tables."""
     values = flags.FLAGS
-    team = processes.join(values)
+    group = workers.join(values)
     environment.use_platform(values.platform, values.compilation_cache)
-    carry_out(plans.plan(values)._replace(team=team), {})
+    carry_out(plans.plan(values)._replace(group=group), {})
 
 
 def carry_out(sweep: Sweep, more: Mapping[str, Any]) -> None:
@@ -86,13 +86,13 @@ def carry_out(sweep: Sweep, more: Mapping[str, Any]) -> None:
       sweep: what is wanted.
       more: what `config.json` shall say beside the settings.
     """
-    team = sweep.team
+    group = sweep.group
     with (
-        store.locked(sweep.out, team.number, team.size),
+        store.locked(sweep.out, group.number, group.size),
         environment.stop_signals() as stop_if_asked,
     ):
         settings = plans.describe(sweep) | dict(more)
-        rows = processes.open_folder(team, sweep.out, settings, stop_if_asked)
+        rows = workers.open_folder(group, sweep.out, settings, stop_if_asked)
         run(sweep, rows, stop_if_asked)
 
 
@@ -108,23 +108,23 @@ def run(sweep: Sweep, rows: dict[RunName, files.Row], stop_if_asked: Callable[[]
       Failure: runs that failed, or that another process owes; everything else is done and written
         by then.
     """
-    team, owners = sweep.team, plans.owners(sweep)
-    own = {name: owner for name, owner in owners.items() if owner == team.number}
-    missing = processes.without_rows(owners, rows)
+    group, owners = sweep.group, plans.owners(sweep)
+    own = {name: owner for name, owner in owners.items() if owner == group.number}
+    missing = workers.without_rows(owners, rows)
     print(
         f"{sweep.out}: {len(rows)} runs are there, {len(own.keys() & missing.keys())} to go",
         file=sys.stderr,
     )
     for line in constant_columns(sweep):
         print(line, file=sys.stderr)
-    processes.call_roll(team, sweep.out, missing.values(), stop_if_asked)
+    workers.wait_for_workers(group, sweep.out, missing.values(), stop_if_asked)
     stages.train_deep(sweep, own, rows, stop_if_asked)
     shallow.score_missing(sweep, own, rows, stop_if_asked)
-    if team.is_first:
-        missing = processes.without_rows(owners, rows)
-        rows |= processes.gather(team, sweep.out, missing, stop_if_asked)
+    if group.is_first:
+        missing = workers.without_rows(owners, rows)
+        rows |= workers.collect(group, sweep.out, missing, stop_if_asked)
         _write_tables(sweep, rows)
-    _report_failures(owners if team.is_first else own, rows)
+    _report_failures(owners if group.is_first else own, rows)
 
 
 def constant_columns(sweep: Sweep) -> list[str]:
@@ -142,8 +142,8 @@ def constant_columns(sweep: Sweep) -> list[str]:
 
 def _write_tables(sweep: Sweep, rows: dict[RunName, files.Row]) -> None:
     """Writes and prints the tables, and removes what was saved of programs that are over."""
-    flights.Keeper(sweep.out).drop_finished(rows)
-    processes.write_table(sweep.team, sweep.out, rows)
+    checkpoints.Checkpointer(sweep.out).delete_finished(rows)
+    workers.write_table(sweep.group, sweep.out, rows)
     summary = summaries.write_summary(sweep.out, rows)
     print(tables.summary_table(summary, sweep.preset, sweep.split.protocol))
     for text in tables.itu_tables(rows, sweep.dataset.name, sweep.preset):
@@ -157,13 +157,13 @@ def _write_tables(sweep: Sweep, rows: dict[RunName, files.Row]) -> None:
 
 
 def _report_failures(owners: dict[RunName, int], rows: dict[RunName, files.Row]) -> None:
-    missing = processes.without_rows(owners, rows)
+    missing = workers.without_rows(owners, rows)
     failed = [name for name in owners if name in rows and rows[name]["failure"]]
     parts = []
     if failed:
         reasons = "; ".join(f"{name.stem}: {rows[name]['failure']}" for name in failed[:3])
         parts.append(f"{len(failed)} runs failed, see runs.csv; {reasons}")
     if missing:
-        parts.append(processes.describe_missing(missing))
+        parts.append(workers.describe_missing(missing))
     if parts:
         raise environment.Failure("; ".join(parts))

@@ -13,7 +13,7 @@ import numpy as np
 from deepsvdd_jax import preprocessing, runs, scoring, training
 from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.reporting import tables
-from deepsvdd_jax.cli.sweeps import deep, plans, shallow
+from deepsvdd_jax.cli.sweeps import plans, pools, shallow
 from deepsvdd_jax.cli.sweeps.plans import Sweep
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import RunConfig
@@ -152,7 +152,7 @@ def _run(config: RunConfig, pool: np.ndarray, seed: int) -> runs.Run:
         jnp.zeros(ones, jnp.float32),
         jnp.ones(ones, jnp.float32),
     )
-    return runs.Run(deep.run_key(seed, 0), data, *runs.phase_settings(config), {})
+    return runs.Run(pools.run_key(seed, 0), data, *runs.phase_settings(config), {})
 
 
 def _least_seconds(work: Callable[[], Any]) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 
 from deepsvdd_jax import detectors
 from deepsvdd_jax.cli.files import WriteError
-from deepsvdd_jax.cli.sweeps.deep import Finished
+from deepsvdd_jax.cli.sweeps.outcomes import Finished
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.io import archives, models
 

@@ -11,9 +11,9 @@ from absl import flags
 from deepsvdd_jax import configs, datasets, recipes
 from deepsvdd_jax.cli import environment, paths, settings, unread
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.sweeps import processes, shallow_settings, store
-from deepsvdd_jax.cli.sweeps.processes import ALONE, Team
+from deepsvdd_jax.cli.sweeps import shallow_settings, store, workers
 from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.workers import SINGLE, WorkerGroup
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 
@@ -45,7 +45,7 @@ class Sweep(NamedTuple):
     save_models: bool
     out: Path
     outliers: tuple[str, int] | None
-    team: Team = ALONE
+    group: WorkerGroup = SINGLE
 
 
 def plan(values: flags.FlagValues) -> Sweep:
@@ -281,7 +281,7 @@ def _check_devices(run_configs: dict[str, RunConfig], data_devices: int) -> None
 
 def owners(sweep: Sweep) -> dict[RunName, int]:
     """Returns the runs that are wanted, and which process trains each of them."""
-    owner = processes.owners(sweep.team.size, list(sweep.splits))
+    owner = workers.owners(sweep.group.size, list(sweep.splits))
     deep_runs = [RunName(method, *problem) for method in sweep.configs for problem in owner]
     wanted = deep_runs + wanted_runs(sweep)
     return {name: owner[name.normal_class, name.seed] for name in wanted}

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from deepsvdd_jax import preprocessing
 from deepsvdd_jax.cli import environment, files
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.sweeps import processes, records
+from deepsvdd_jax.cli.sweeps import figures, records, workers
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.cli.sweeps.shallow_settings import METHODS, method_config
 from deepsvdd_jax.configs import PreprocessingConfig
@@ -23,7 +23,6 @@ from deepsvdd_jax.datasets import OneClassSplit
 from deepsvdd_jax.scoring import metrics
 
 with lazily():
-    from deepsvdd_jax.cli.sweeps import deep
     from deepsvdd_jax.detectors import baselines
     from deepsvdd_jax.detectors import features as detectors_features
 
@@ -49,14 +48,14 @@ def score_missing(
     for line in describe_costs(sweep, missing):
         print(line, file=sys.stderr)
 
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
+    threads = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
     calls = (delayed(_score)(sweep, name) for name in missing)
     with environment.progress_bar("baselines", len(missing), "run") as bar:
-        parallel = Parallel(n_jobs=workers, prefer="threads", return_as="generator_unordered")
+        parallel = Parallel(n_jobs=threads, prefer="threads", return_as="generator_unordered")
         for name, row, scores in parallel(calls):
             values = records.identity(sweep.dataset.name, sweep.split.protocol, name) | row
             records.write_run(sweep.out, rows, name, values, scores, None)
-            processes.write_table(sweep.team, sweep.out, rows)
+            workers.write_table(sweep.group, sweep.out, rows)
             bar.update()
             if scores is not None and metrics.have_no_spread(scores["scores"]):
                 print(
@@ -97,7 +96,7 @@ def _score(
         )
     except ValueError as error:
         return name, {"failure": " ".join(str(error).split())}, None
-    row: dict[str, Any] = deep.evaluate_scores(
+    row: dict[str, Any] = figures.evaluate_scores(
         result.test_scores,
         split.test_labels,
         result.train_scores,
@@ -108,7 +107,7 @@ def _score(
         "train_seconds": round(time.perf_counter() - started, 3),
         "selection": result.selection,
     }
-    scores = deep.score_arrays(
+    scores = figures.score_arrays(
         result.test_scores,
         result.test_scores,
         split.test_labels,

@@ -9,7 +9,16 @@ from typing import NamedTuple
 
 from deepsvdd_jax import runs
 from deepsvdd_jax.cli import environment, files
-from deepsvdd_jax.cli.sweeps import ahead, deep, flights, pretraining, processes, records
+from deepsvdd_jax.cli.sweeps import (
+    ahead,
+    checkpoints,
+    deep,
+    outcomes,
+    pools,
+    pretraining,
+    records,
+    workers,
+)
 from deepsvdd_jax.cli.sweeps.plans import Sweep
 from deepsvdd_jax.cli.sweeps.pretraining import Pretrained
 from deepsvdd_jax.cli.sweeps.records import RunName
@@ -37,7 +46,7 @@ class Stage(NamedTuple):
     wanted: dict[RunName, OneClassSplit]
     missing: set[RunName]
     start_of: Callable[[RunName], Pretrained | None]
-    write: Callable[[deep.Finished], None]
+    write: Callable[[outcomes.Finished], None]
     following: tuple[RunConfig, bool] | None = None
 
 
@@ -48,29 +57,31 @@ def train_deep(
     stop_if_asked: Callable[[], None],
 ) -> None:
     """Trains those of some deep runs that are missing."""
-    keeper = flights.Keeper(sweep.out)
+    checkpointer = checkpoints.Checkpointer(sweep.out)
     problems = dict.fromkeys((name.normal_class, name.seed) for name in own)
     methods = dict.fromkeys(("dcae", *sweep.configs))
-    lefts = keeper.left(RunName(method, *problem) for method in methods for problem in problems)
-    under_way = {name for left in lefts for name in left.names}
+    saved = checkpointer.saved(
+        RunName(method, *problem) for method in methods for problem in problems
+    )
+    under_way = {name for one in saved for name in one.names}
     started = None
     for stage in _stages(sweep, problems, rows, under_way):
-        started = _train_stage(sweep, stage, keeper, lefts, stop_if_asked, started)
+        started = _train_stage(sweep, stage, checkpointer, saved, stop_if_asked, started)
 
 
 def _train_stage(
     sweep: Sweep,
     stage: Stage,
-    keeper: flights.Keeper,
-    lefts: list[flights.Left],
+    checkpointer: checkpoints.Checkpointer,
+    saved: list[checkpoints.SavedProgram],
     stop_if_asked: Callable[[], None],
     started: ahead.Ahead | None,
 ) -> ahead.Ahead | None:
     """Trains a stage, whose programs `started` compiles; returns what compiles the next stage's."""
-    lefts = [left for left in lefts if _goes_on(left, stage)]
-    under_way = {name for left in lefts for name in left.names}
+    saved = [one for one in saved if _continues(one, stage)]
+    under_way = {name for one in saved for name in one.names}
     jobs = [
-        deep.Job(name, split, stage.start_of(name))
+        pools.Job(name, split, stage.start_of(name))
         for name, split in stage.wanted.items()
         if name in stage.missing or name in under_way
     ]
@@ -78,8 +89,8 @@ def _train_stage(
         sweep.runs_per_program,
         sweep.evaluate_every,
         # Of all processes alike: they then run the same compiled program.
-        math.ceil(len(sweep.splits) / sweep.team.size),
-        max(deep.image_count(split) for split in sweep.splits.values()),
+        math.ceil(len(sweep.splits) / sweep.group.size),
+        max(pools.image_count(split) for split in sweep.splits.values()),
         sweep.data_devices,
         sweep.memory_budget,
         ahead.Ahead(*stage.following) if stage.following and ahead.pays() else None,
@@ -90,10 +101,14 @@ def _train_stage(
         compiled = environment.show_compilation(bar)
         if started is not None:
             started.wait(compiled)
-        watch = deep.Watch(
-            stage.write, bar.update, _saver(keeper, stop_if_asked), keeper.drop, compiled
+        callbacks = deep.Callbacks(
+            stage.write,
+            bar.update,
+            _saver(checkpointer, stop_if_asked),
+            checkpointer.delete,
+            compiled,
         )
-        deep.train_jobs(stage.config, sweep.dataset, jobs, schedule, watch, lefts)
+        deep.train_jobs(stage.config, sweep.dataset, jobs, schedule, callbacks, saved)
     return schedule.ahead
 
 
@@ -160,7 +175,7 @@ def _autoencoder_stage(
         if needed and _start_of(sweep, autoencoder, name) is None:
             missing.add(name)
 
-    def write(finished: deep.Finished) -> None:
+    def write(finished: outcomes.Finished) -> None:
         records.check_there(sweep.out)
         name, state = finished.job.name, finished.state
         kept = Pretrained(
@@ -192,30 +207,30 @@ def _splits_of(
     return {RunName(method, *problem): sweep.splits[problem] for problem in problems}
 
 
-def _goes_on(left: flights.Left, stage: Stage) -> bool:
-    return all(name in stage.wanted for name in left.names) and any(
-        name in stage.missing for name in left.names
+def _continues(one: checkpoints.SavedProgram, stage: Stage) -> bool:
+    return all(name in stage.wanted for name in one.names) and any(
+        name in stage.missing for name in one.names
     )
 
 
 def _saver(
-    keeper: flights.Keeper, stop_if_asked: Callable[[], None]
-) -> Callable[[flights.Flight], None]:
-    def save(flight: flights.Flight) -> None:
+    checkpointer: checkpoints.Checkpointer, stop_if_asked: Callable[[], None]
+) -> Callable[[checkpoints.ProgramCheckpoint], None]:
+    def save(checkpoint: checkpoints.ProgramCheckpoint) -> None:
         try:
             stop_if_asked()
         except environment.Interrupted:
-            keeper.offer(flight, now=True)
+            checkpointer.save(checkpoint, now=True)
             raise
-        keeper.offer(flight)
+        checkpointer.save(checkpoint)
 
     return save
 
 
 def _writer(
     sweep: Sweep, rows: dict[RunName, files.Row], config: RunConfig
-) -> Callable[[deep.Finished], None]:
-    def write(finished: deep.Finished) -> None:
+) -> Callable[[outcomes.Finished], None]:
+    def write(finished: outcomes.Finished) -> None:
         records.check_there(sweep.out)
         name = finished.job.name
         values = records.identity(sweep.dataset.name, sweep.split.protocol, name) | finished.row
@@ -231,6 +246,6 @@ def _writer(
                 file=sys.stderr,
             )
         records.write_run(sweep.out, rows, name, values, finished.scores, finished.history)
-        processes.write_table(sweep.team, sweep.out, rows)
+        workers.write_table(sweep.group, sweep.out, rows)
 
     return write

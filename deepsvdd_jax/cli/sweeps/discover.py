@@ -1,8 +1,8 @@
-"""Meets the other processes of a sweep and prints which one this is.
+"""Discovers the processes that share a sweep and prints which of them this one is.
 
-    python -m deepsvdd_jax.cli.sweeps.rendezvous '{"coordinator_address": "node0:1234", ...}'
+    python -m deepsvdd_jax.cli.sweeps.discover '{"coordinator_address": "node0:1234", ...}'
 
-`processes` starts it as a process of its own, for as long as the meeting takes.
+`workers` starts it as a child process that ends when all have been found.
 `jax.distributed` ends every process that it holds once the first of them is gone, and aborts where
 one never comes; a sweep's processes need nothing of each other and are to outlive one another.
 """
@@ -15,13 +15,13 @@ import time
 
 import jax
 
-# XLA's words for processes that have not come in time, and ours.
+# Words of an error: XLA's for a process that has not come in time, ours for no cluster found.
 ABSENT = "DEADLINE_EXCEEDED"
 UNKNOWN = "UNKNOWN_CLUSTER"
 
 
 def main() -> None:
-    """Meets, prints one line of JSON, parts.
+    """Discovers the process group and prints it as one line of JSON.
 
     The argument holds the arguments of `jax.distributed.initialize`; what it lacks is found in the
     environment of the cluster. The line holds `number` and `count`, and by `visible` the devices

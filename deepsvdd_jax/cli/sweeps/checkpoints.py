@@ -22,11 +22,11 @@ from deepsvdd_jax.io import archives
 from deepsvdd_jax.runs import Progress
 from deepsvdd_jax.training import EpochInfo, TrainState
 
-# Part of a sweep's time that may go into saving: the next save waits so many times the last one.
-_PATIENCE = 60.0
+# The next save waits this many times as long as the last one took.
+_WAIT_FACTOR = 60.0
 
 
-class Flight(NamedTuple):
+class ProgramCheckpoint(NamedTuple):
     """A program under way.
 
     Attributes:
@@ -43,8 +43,8 @@ class Flight(NamedTuple):
     seconds: float
 
 
-class Left(NamedTuple):
-    """A flight as it lies in its file: its state is still a flat list of arrays."""
+class SavedProgram(NamedTuple):
+    """A checkpoint as read from its file: its state is still a flat list of arrays."""
 
     names: tuple[RunName, ...]
     phase: str
@@ -52,7 +52,7 @@ class Left(NamedTuple):
     arrays: dict[str, npt.NDArray[Any]]
 
 
-class Keeper:
+class Checkpointer:
     """Saves programs under way, so rarely that it costs less than 2 % of the time (writes files,
     reads the clock).
 
@@ -64,14 +64,14 @@ class Keeper:
         self._folder = folder / "under-way"
         self._due = time.monotonic() + 1.0
 
-    def left(self, names: Iterable[RunName]) -> list[Left]:
-        """Returns the programs that were left and whose first run is one of some."""
+    def saved(self, names: Iterable[RunName]) -> list[SavedProgram]:
+        """Returns the saved programs whose first run is one of these."""
         paths = (self._path(name) for name in names)
-        read = (read_flight(path) for path in paths if path.exists())
-        return [left for left in read if left is not None]
+        read = (read_checkpoint(path) for path in paths if path.exists())
+        return [one for one in read if one is not None]
 
-    def offer(self, flight: Flight, now: bool = False) -> None:
-        """Saves a flight if enough time has passed since the last one was, or at once.
+    def save(self, checkpoint: ProgramCheckpoint, now: bool = False) -> None:
+        """Saves a program if enough time has passed since the last one was, or at once.
 
         Raises:
           WriteError: it cannot be written, or the sweep's folder has vanished; what was there
@@ -81,15 +81,15 @@ class Keeper:
         if started < self._due and not now:
             return
         records.check_there(self._folder.parent)
-        write_flight(self._path(flight.names[0]), flight)
+        write_checkpoint(self._path(checkpoint.names[0]), checkpoint)
         ended = time.monotonic()
-        self._due = ended + max(1.0, _PATIENCE * (ended - started))
+        self._due = ended + max(1.0, _WAIT_FACTOR * (ended - started))
 
-    def drop(self, names: tuple[RunName, ...]) -> None:
+    def delete(self, names: tuple[RunName, ...]) -> None:
         """Removes the file of a program whose runs are all finished."""
         self._path(names[0]).unlink(missing_ok=True)
 
-    def drop_finished(self, finished: Iterable[RunName]) -> None:
+    def delete_finished(self, finished: Iterable[RunName]) -> None:
         """Removes all files whose first run is finished, and the folder if nothing is left in it.
 
         Only one process may do so, and not while others still save: the folder that they write to
@@ -105,23 +105,23 @@ class Keeper:
         return self._folder / f"{first.stem}.bin"
 
 
-def write_flight(path: Path, flight: Flight) -> None:
-    """Writes a flight atomically (touches files).
+def write_checkpoint(path: Path, checkpoint: ProgramCheckpoint) -> None:
+    """Writes a checkpoint atomically (touches files).
 
     Raises:
       WriteError: it cannot be written; what was there before stays.
     """
-    progress = jax.device_get(flight.progress)
+    progress = jax.device_get(checkpoint.progress)
     arrays = {f"state/{place}": leaf for place, leaf in enumerate(jax.tree.leaves(progress.state))}
     arrays["untrained"] = progress.untrained_distances
     for phase, info in progress.history.items():
         arrays |= {f"history/{phase}/{name}": value for name, value in info._asdict().items()}
-    arrays |= {f"evaluations/{name}": values for name, values in flight.evaluations.items()}
+    arrays |= {f"evaluations/{name}": values for name, values in checkpoint.evaluations.items()}
     header = {
-        "names": [list(name) for name in flight.names],
+        "names": [list(name) for name in checkpoint.names],
         "phase": progress.phase,
         "epoch": progress.epoch,
-        "seconds": flight.seconds,
+        "seconds": checkpoint.seconds,
     }
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     try:
@@ -130,8 +130,8 @@ def write_flight(path: Path, flight: Flight) -> None:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def read_flight(path: Path) -> Left | None:
-    """Reads a flight (touches files); None, with a line on stderr, where it is damaged."""
+def read_checkpoint(path: Path) -> SavedProgram | None:
+    """Reads a checkpoint (touches files); None, with a line on stderr, where it is damaged."""
     try:
         arrays = archives.read_archive(path)
         header = json.loads(arrays.pop("header").tobytes())
@@ -143,53 +143,53 @@ def read_flight(path: Path) -> Left | None:
         header |= {"epoch": int(header["epoch"]), "seconds": float(header["seconds"])}
         if header["epoch"] < 0 or not 0 <= header["seconds"] < math.inf:
             raise ValueError(f"epoch {header['epoch']} after {header['seconds']} s")
-        return Left(names, header["phase"], header, arrays)
+        return SavedProgram(names, header["phase"], header, arrays)
     except (archives.ModelError, *archives.DAMAGES) as error:
         reason = " ".join(str(error).split())
         print(f"{path}: damaged ({reason}); the runs in it start anew", file=sys.stderr)
         return None
 
 
-def restore(left: Left, template: TrainState) -> Flight | None:
-    """Returns a flight on the host; None, with a line on stderr, if the program has another shape.
+def restore(saved: SavedProgram, template: TrainState) -> ProgramCheckpoint | None:
+    """Returns a checkpoint on the host; None, with a line on stderr, where shapes do not fit.
 
     Args:
       left: from the file.
       template: shapes and types of the program's state in that phase.
     """
     leaves, structure = jax.tree.flatten(template)
-    found = [left.arrays.get(f"state/{place}") for place in range(len(leaves))]
+    found = [saved.arrays.get(f"state/{place}") for place in range(len(leaves))]
     fits = all(
         array is not None and (array.shape, array.dtype) == (leaf.shape, leaf.dtype)
         for array, leaf in zip(found, leaves, strict=True)
     )
-    if not fits or f"state/{len(leaves)}" in left.arrays:
+    if not fits or f"state/{len(leaves)}" in saved.arrays:
         print(
-            f"the program of {left.names[0].stem} was left with other shapes (another number of "
+            f"the program of {saved.names[0].stem} was left with other shapes (another number of "
             "runs per program or of devices?); its runs start anew",
             file=sys.stderr,
         )
         return None
     history = {
-        phase: _history(left, phase)
+        phase: _history(saved, phase)
         for phase in runs.PHASES
-        if f"history/{phase}/ran" in left.arrays
+        if f"history/{phase}/ran" in saved.arrays
     }
     evaluations = {
         name.removeprefix("evaluations/"): values
-        for name, values in left.arrays.items()
+        for name, values in saved.arrays.items()
         if name.startswith("evaluations/")
     }
     progress = Progress(
-        left.phase,
-        left.header["epoch"],
+        saved.phase,
+        saved.header["epoch"],
         jax.tree.unflatten(structure, found),
-        jnp.asarray(left.arrays["untrained"]),
+        jnp.asarray(saved.arrays["untrained"]),
         history,
     )
-    return Flight(left.names, progress, evaluations, left.header["seconds"])
+    return ProgramCheckpoint(saved.names, progress, evaluations, saved.header["seconds"])
 
 
-def _history(left: Left, phase: str) -> EpochInfo:
-    fields: Any = (left.arrays[f"history/{phase}/{name}"] for name in EpochInfo._fields)
+def _history(saved: SavedProgram, phase: str) -> EpochInfo:
+    fields: Any = (saved.arrays[f"history/{phase}/{name}"] for name in EpochInfo._fields)
     return EpochInfo(*fields)

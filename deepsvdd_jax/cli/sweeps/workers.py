@@ -24,32 +24,32 @@ from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError
 
 with lazily():
-    from deepsvdd_jax.cli.sweeps import rendezvous
+    from deepsvdd_jax.cli.sweeps import discover
 
 # Between two looks at the folder, while others start and while they train.
 _STARTING_SECONDS = 0.2
 _TRAINING_SECONDS = 1.0
 
-# Part of the patience for which files may come after the lock of their writer has gone: network
-# file systems show new files late.
+# Share of the timeout during which files may still appear after their writer released its lock:
+# network file systems show new files late.
 _LATE = 0.1
 
 # How many runs that are missing an error names.
 _NAMED = 20
 
 
-class Team(NamedTuple):
+class WorkerGroup(NamedTuple):
     """The processes that share a sweep.
 
     Attributes:
       number: of this process, from 0.
       size: how many they are.
-      patience: seconds that one waits for another that does not show up.
+      timeout: seconds to wait for a process that does not show up.
     """
 
     number: int = 0
     size: int = 1
-    patience: float = 300.0
+    timeout: float = 300.0
 
     @property
     def is_first(self) -> bool:
@@ -57,7 +57,7 @@ class Team(NamedTuple):
         return self.number == 0
 
 
-ALONE = Team()
+SINGLE = WorkerGroup()
 
 
 def define_flags() -> None:
@@ -74,17 +74,17 @@ def define_flags() -> None:
     flags.DEFINE_integer("process_id", None, "distributed: number of this one", lower_bound=0)
     flags.DEFINE_integer(
         "patience",
-        int(ALONE.patience),
+        int(SINGLE.timeout),
         "distributed: seconds to wait for a process that does not show up",
         lower_bound=1,
     )
 
 
-# --- coming together ----------------------------------------------------------------------------
+# --- discovery ----------------------------------------------------------------------------------
 
 
-def join(values: flags.FlagValues) -> Team:
-    """Meets the other processes if the flags ask for it; before any computation (starts a process).
+def join(values: flags.FlagValues) -> WorkerGroup:
+    """Discovers the other processes if flags ask for it, before any computation (starts a process).
 
     Raises:
       ConfigError: flags that do not fit together, or that are needed here.
@@ -95,13 +95,13 @@ def join(values: flags.FlagValues) -> Team:
         for name in ("coordinator", "num_processes", "process_id"):
             if values[name].value is not None:
                 raise ConfigError(f"--{name} is for several processes; give --distributed too")
-        return ALONE
-    found = _meet(given, values.patience)
+        return SINGLE
+    found = _discover(given, values.patience)
     import jax
 
     for name, devices in found["visible"].items():
         jax.config.update(name, devices)
-    return Team(found["number"], found["count"], values.patience)
+    return WorkerGroup(found["number"], found["count"], values.patience)
 
 
 def _arguments(values: flags.FlagValues) -> dict[str, Any]:
@@ -119,28 +119,28 @@ def _arguments(values: flags.FlagValues) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def _meet(given: dict[str, Any], patience: int) -> dict[str, Any]:
+def _discover(given: dict[str, Any], timeout: int) -> dict[str, Any]:
     print("waiting for the other processes", file=sys.stderr)
-    limits = {"initialization_timeout": patience, "shutdown_timeout_seconds": patience}
+    limits = {"initialization_timeout": timeout, "shutdown_timeout_seconds": timeout}
     command = [
         sys.executable,
         "-m",
-        "deepsvdd_jax.cli.sweeps.rendezvous",
+        "deepsvdd_jax.cli.sweeps.discover",
         json.dumps(given | limits),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found
-    if rendezvous.UNKNOWN in done.stderr:
+    if discover.UNKNOWN in done.stderr:
         raise ConfigError(
             "distributed: no SLURM, Open MPI, Kubernetes or TPU environment tells it, so give "
             "--coordinator=HOST:PORT, --num_processes and --process_id"
         )
-    if rendezvous.ABSENT in done.stderr:
+    if discover.ABSENT in done.stderr:
         where = given.get("coordinator_address", "the coordinator")
         raise Failure(
-            f"not all processes came to {where} within {patience} s; start the same command for "
+            f"not all processes came to {where} within {timeout} s; start the same command for "
             "every --process_id, with an address that all can reach, or give more --patience"
         )
     lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
@@ -148,7 +148,7 @@ def _meet(given: dict[str, Any], patience: int) -> dict[str, Any]:
 
 
 def open_folder(
-    team: Team, folder: Path, settings: Mapping[str, Any], stop_if_asked: Callable[[], None]
+    group: WorkerGroup, folder: Path, settings: Mapping[str, Any], stop_if_asked: Callable[[], None]
 ) -> dict[RunName, Row]:
     """Opens the sweep's folder, locked, as the first process does, or after it (touches files).
 
@@ -156,49 +156,50 @@ def open_folder(
       ResultsError: the folder cannot be written, or holds other settings.
       Failure: the first process has not opened it in time.
     """
-    if team.is_first:
+    if group.is_first:
         return store.open_folder(folder, settings)
 
     path = folder / "config.json"
-    if not _wait(team, path.exists, stop_if_asked):
-        raise Failure(f"process 0 has not written {path} within {team.patience:g} s")
+    if not _wait(group, path.exists, stop_if_asked):
+        raise Failure(f"process 0 has not written {path} within {group.timeout:g} s")
     store.check_settings(folder, settings)
     return records.read_rows(folder)
 
 
-def call_roll(
-    team: Team, folder: Path, needed: Collection[int], stop_if_asked: Callable[[], None]
+def wait_for_workers(
+    group: WorkerGroup, folder: Path, needed: Collection[int], stop_if_asked: Callable[[], None]
 ) -> None:
-    """Lets the first process wait for those that have runs to train (reads files, sleeps).
+    """Makes the first process wait until those that have runs to train hold their locks (reads
+    files, sleeps).
 
-    From then on a process whose lock is free has ended. One that does not come in time is named on
-    stderr.
+    After this call a free lock means that its process has ended. A process that does not come in
+    time is named on stderr.
 
     Args:
-      team: the processes.
+      group: the processes.
       folder: of the sweep.
       needed: numbers of processes.
       stop_if_asked: raises if a signal has come.
     """
-    if not team.is_first:
+    if not group.is_first:
         return
     absent = set(needed) - {0}
 
     def are_there() -> bool:
-        absent.difference_update(_alive(team, folder, absent))
+        absent.difference_update(_alive(group, folder, absent))
         return not absent
 
-    if not _wait(team, are_there, stop_if_asked):
+    if not _wait(group, are_there, stop_if_asked):
         print(
-            f"{_name(absent)} did not come within {team.patience:g} s; going on without",
+            f"{_name(absent)} did not come within {group.timeout:g} s; going on without",
             file=sys.stderr,
         )
 
 
-def _wait(team: Team, is_so: Callable[[], bool], stop_if_asked: Callable[[], None]) -> bool:
-    """Waits until something is so; returns whether it became so within the team's patience."""
-    until = time.monotonic() + team.patience
-    while not is_so():
+def _wait(group: WorkerGroup, holds: Callable[[], bool], stop_if_asked: Callable[[], None]) -> bool:
+    """Waits until something is so; returns whether it became so within the timeout."""
+    until = time.monotonic() + group.timeout
+    while not holds():
         stop_if_asked()
         if time.monotonic() > until:
             return False
@@ -206,8 +207,8 @@ def _wait(team: Team, is_so: Callable[[], bool], stop_if_asked: Callable[[], Non
     return True
 
 
-def _alive(team: Team, folder: Path, numbers: Collection[int]) -> set[int]:
-    return {number for number in numbers if store.is_held(folder, number, team.size)}
+def _alive(group: WorkerGroup, folder: Path, numbers: Collection[int]) -> set[int]:
+    return {number for number in numbers if store.is_held(folder, number, group.size)}
 
 
 def _name(numbers: Collection[int]) -> str:
@@ -215,7 +216,7 @@ def _name(numbers: Collection[int]) -> str:
     return f"process{'es' if len(numbers) > 1 else ''} {some}"
 
 
-# --- dividing and gathering ---------------------------------------------------------------------
+# --- owners and their rows ----------------------------------------------------------------------
 
 
 def owners(size: int, problems: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
@@ -235,27 +236,30 @@ def without_rows(
     return {name: owner for name, owner in owners_of_runs.items() if name not in rows}
 
 
-def write_table(team: Team, folder: Path, rows: Mapping[RunName, Row]) -> None:
+def write_table(group: WorkerGroup, folder: Path, rows: Mapping[RunName, Row]) -> None:
     """Writes `runs.csv`, which has one writer: the first process (touches files).
 
     Raises:
       WriteError: it cannot be written, or the folder has vanished.
     """
-    if team.is_first:
+    if group.is_first:
         records.check_there(folder)
         records.write_runs(folder, rows)
 
 
-def gather(
-    team: Team, folder: Path, missing: Mapping[RunName, int], stop_if_asked: Callable[[], None]
+def collect(
+    group: WorkerGroup,
+    folder: Path,
+    missing: Mapping[RunName, int],
+    stop_if_asked: Callable[[], None],
 ) -> dict[RunName, Row]:
     """Waits for the rows of runs that other processes train (reads files, sleeps).
 
-    A process is waited for as long as it holds its lock, and a tenth of the patience longer, since
+    A process is waited for as long as it holds its lock, and a tenth of the timeout longer, since
     a network file system may show its last files late.
 
     Args:
-      team: the processes.
+      group: the processes.
       folder: of the sweep.
       missing: the owner of each run that has no row yet.
       stop_if_asked: raises if a signal has come.
@@ -269,14 +273,14 @@ def gather(
         print(f"waiting for {len(left)} runs of {_name(set(left.values()))}", file=sys.stderr)
     alive_until = time.monotonic()
     while left:
-        alive = _alive(team, folder, set(left.values()))
+        alive = _alive(group, folder, set(left.values()))
         found |= records.read_named_rows(folder, left)
         left = {name: number for name, number in left.items() if name not in found}
         _announce(set(left.values()) - alive - gone)
         gone |= set(left.values()) - alive
         now = time.monotonic()
         alive_until = now if alive else alive_until
-        if now > alive_until + _LATE * team.patience:
+        if now > alive_until + _LATE * group.timeout:
             break
         stop_if_asked()
         time.sleep(_TRAINING_SECONDS)
