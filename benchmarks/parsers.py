@@ -22,7 +22,7 @@ from deepsvdd_jax.cli.adversarial.arrays import load_adversarials
 from deepsvdd_jax.cli.commands import publish
 from deepsvdd_jax.cli.files import ResultsError, Row, write_json
 from deepsvdd_jax.cli.reporting import score_report, sweep_report
-from deepsvdd_jax.cli.sweeps import checkpoints, records, store, summaries
+from deepsvdd_jax.cli.sweeps import checkpoints, config_file, records, summaries
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import DataError, layout
@@ -433,7 +433,7 @@ def _read_settings(folder: Path) -> object:
 
 def _take_up(folder: Path) -> object:
     """Opens a sweep's folder as the same sweep does that goes on."""
-    return store.open_folder(folder, _sweep_settings())
+    return config_file.take_up(folder, _sweep_settings())
 
 
 def _join_published(folder: Path) -> object:
@@ -442,7 +442,7 @@ def _join_published(folder: Path) -> object:
 
 
 def _read_rows(folder: Path) -> object:
-    rows = store.read_folder(folder)[1]
+    rows = config_file.read_folder(folder)[1]
     summaries.summarize(folder, rows)
     if len(rows) < len(_RUNS):
         raise Refused

@@ -19,8 +19,9 @@ from benchmarks import faults
 from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.environment import Failure, Interrupted
-from deepsvdd_jax.cli.sweeps import records, store, workers
+from deepsvdd_jax.cli.sweeps import config_file, locks, records, workers
 from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.store import SweepStore, open_store
 from deepsvdd_jax.cli.sweeps.workers import WorkerGroup
 
 Calling = Callable[[ModuleType], AbstractContextManager[Callable[..., int]]]
@@ -246,58 +247,63 @@ def test_every_run_has_one_owner_and_neighbours_stay_together(size: int) -> None
 
 
 def test_a_folder_of_another_number_of_processes_is_in_use(tmp_path: Path) -> None:
-    with store.locked(tmp_path, 1, 2):
-        assert store.is_held(tmp_path, 1, 2) and not store.is_held(tmp_path, 0, 2)
-        with store.locked(tmp_path, 0, 2):
+    with locks.locked(tmp_path, 1, 2):
+        assert locks.is_held(tmp_path, 1, 2) and not locks.is_held(tmp_path, 0, 2)
+        with locks.locked(tmp_path, 0, 2):
             pass
         for others in ((0, 1), (2, 3)):
             with pytest.raises(files.ResultsError, match="in use by process"):
-                store.locked(tmp_path, *others).__enter__()
-            assert not store.is_held(tmp_path, *others)
-    assert not store.is_held(tmp_path, 1, 2)
-    with store.locked(tmp_path):
+                locks.locked(tmp_path, *others).__enter__()
+            assert not locks.is_held(tmp_path, *others)
+    assert not locks.is_held(tmp_path, 1, 2)
+    with locks.locked(tmp_path):
         pass
 
 
 def test_collecting_ends_with_the_process_that_is_waited_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store.open_folder(tmp_path, {"seeds": [0]})
+    config_file.take_up(tmp_path, {"seeds": [0]})
     there, lost = RunName("kde", 0, 0), RunName("kde", 1, 0)
     values = {"normal_class": 0, "method": "kde", "seed": 0}
     records.write_run(tmp_path, {}, there, values, None, None)
-    group = WorkerGroup(0, 2, timeout=0.1)
-    found = workers.collect(group, tmp_path, {there: 1, lost: 1}, lambda: None)
-    assert list(found) == [there]
+    store = SweepStore(tmp_path, WorkerGroup(0, 2, timeout=0.1))
+    store.collect({there: 1, lost: 1})
+    assert list(store.rows) == [there]
     assert "process 1 ended before its runs did" in capsys.readouterr().err
 
-    def stop() -> None:
-        raise Interrupted("SIGTERM")
-
-    with store.locked(tmp_path, 1, 2), pytest.raises(Interrupted):
-        workers.collect(group, tmp_path, {lost: 1}, stop)
+    store.stop.note(signal.SIGTERM, None)
+    with locks.locked(tmp_path, 1, 2), pytest.raises(Interrupted, match="SIGTERM"):
+        store.collect({lost: 1})
 
 
 def test_the_others_wait_for_the_first_to_open_the_folder(tmp_path: Path) -> None:
     group = WorkerGroup(1, 2, timeout=0.1)
-    with pytest.raises(Failure, match="process 0 has not written .*config.json within 0.1 s"):
-        workers.open_folder(group, tmp_path, {"seeds": [0], "shallow": 1}, lambda: None)
-    store.open_folder(tmp_path, {"seeds": [0], "shallow": 1})
+    settings = {"seeds": [0], "shallow": 1}
+    missing = "process 0 has not written .*config.json within 0.1 s"
+    with pytest.raises(Failure, match=missing), open_store(tmp_path, settings, group):
+        pass
+    config_file.take_up(tmp_path, settings)
     before = (tmp_path / "config.json").read_bytes()
-    assert workers.open_folder(group, tmp_path, {"seeds": [1], "shallow": 1}, lambda: None) == {}
-    with pytest.raises(files.ResultsError, match="shallow is 1 there, 2 here"):
-        workers.open_folder(group, tmp_path, {"seeds": [0], "shallow": 2}, lambda: None)
+    with open_store(tmp_path, {**settings, "seeds": [1]}, group) as store:
+        assert store.rows == {}
+    differs = "shallow is 1 there, 2 here"
+    with (
+        pytest.raises(files.ResultsError, match=differs),
+        open_store(tmp_path, {**settings, "shallow": 2}, group),
+    ):
+        pass
     assert (tmp_path / "config.json").read_bytes() == before
 
 
 def test_the_first_waits_for_the_other_workers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    group = WorkerGroup(0, 3, timeout=0.1)
-    with store.locked(tmp_path, 1, 3):
-        workers.wait_for_workers(group, tmp_path, [0, 1, 1], lambda: None)
+    store = SweepStore(tmp_path, WorkerGroup(0, 3, timeout=0.1))
+    with locks.locked(tmp_path, 1, 3):
+        store.wait_for_workers([0, 1, 1])
         assert capsys.readouterr().err == ""
-        workers.wait_for_workers(group, tmp_path, [0, 1, 2], lambda: None)
+        store.wait_for_workers([0, 1, 2])
     assert "process 2 did not come within 0.1 s; going on without" in capsys.readouterr().err
 
 

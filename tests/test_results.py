@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deepsvdd_jax.cli.files import ResultsError
-from deepsvdd_jax.cli.sweeps import records, store
+from deepsvdd_jax.cli.sweeps import config_file, locks, records
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.io import npz
 
@@ -40,7 +40,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def test_a_folder_is_read_as_it_was_written(folder: Path) -> None:
-    settings, rows = store.read_folder(folder)
+    settings, rows = config_file.read_folder(folder)
     assert settings["seeds"] == [3] and rows[NAME]["auroc"] == "1.0"
     assert rows[NAME]["failure"] == ""
     read = records.read_scores(folder, NAME)
@@ -76,7 +76,7 @@ def test_a_list_of_the_settings_that_is_none_is_named(
     folder: Path, name: str, value: object
 ) -> None:
     (folder / "config.json").write_text(json.dumps({name: value}))
-    for read in (store.read_folder, lambda folder: store.open_folder(folder, {})):
+    for read in (config_file.read_folder, lambda folder: config_file.take_up(folder, {})):
         with pytest.raises(ResultsError, match=f"config.json: damaged: {name} is no list"):
             read(folder)
 
@@ -113,5 +113,5 @@ def test_published_tables_are_not_taken_up_as_a_sweep(folder: Path) -> None:
     (folder / "hardware.json").write_text("{}")
     before = {path.name for path in folder.iterdir()}
     with pytest.raises(ResultsError, match="holds published tables; give another --out"):
-        store.locked(folder).__enter__()
+        locks.locked(folder).__enter__()
     assert {path.name for path in folder.iterdir()} == before

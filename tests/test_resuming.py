@@ -1,6 +1,5 @@
 """A sweep that was stopped, killed or damaged, and taken up again."""
 
-import contextlib
 import csv
 import io
 import json
@@ -19,7 +18,7 @@ import pytest
 from deepsvdd_jax import runs
 from deepsvdd_jax.cli import environment
 from deepsvdd_jax.cli.commands import sweep
-from deepsvdd_jax.cli.sweeps import checkpoints, deep, records, store
+from deepsvdd_jax.cli.sweeps import checkpoints, deep, locks, records
 from deepsvdd_jax.io import archives, atomic
 from deepsvdd_jax.runs import resident
 
@@ -42,19 +41,15 @@ def command(calling: Calling) -> Iterator[Command]:
 def stop_at(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """Makes the sweep see a signal after so many chunks."""
 
-    @contextlib.contextmanager
-    def signals() -> Iterator[Callable[[], None]]:
-        seen = 0
+    seen = 0
 
-        def stop_if_asked() -> None:
-            nonlocal seen
-            seen += 1
-            if seen == chunk:
-                raise environment.Interrupted("SIGTERM")
+    def check(self: environment.StopSignal) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == chunk:
+            raise environment.Interrupted("SIGTERM")
 
-        yield stop_if_asked
-
-    monkeypatch.setattr(environment, "stop_signals", signals)
+    monkeypatch.setattr(environment.StopSignal, "check", check)
 
 
 def content(out: Path) -> dict[str, object]:
@@ -172,12 +167,12 @@ def test_a_folder_in_use_is_refused_and_left_alone(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    with store.locked(out):
+    with locks.locked(out):
         assert command(out) == 2
         message = capsys.readouterr().err
         assert "is in use by process" in message and message.count("\n") == 1
         assert not (out / "config.json").exists()
-    with store.locked(out):
+    with locks.locked(out):
         pass
 
 
@@ -402,12 +397,12 @@ def test_the_first_signal_is_a_wish_and_the_second_interrupt_an_order(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with environment.stop_signals() as stop_if_asked:
-        stop_if_asked()
+    with environment.stop_signals() as stop:
+        stop.check()
         os.kill(os.getpid(), signal.SIGTERM)
         assert capsys.readouterr().err == "SIGTERM: saving, then stopping\n"
         with pytest.raises(environment.Interrupted, match="SIGTERM"):
-            stop_if_asked()
+            stop.check()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -170,39 +170,45 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], None]]:
-    """Turns the first SIGINT, SIGTERM or SIGHUP into a wish that is granted at a good moment.
+class StopSignal:
+    """Whether a signal has asked the command to stop."""
 
-    A second SIGINT interrupts at once.
+    def __init__(self) -> None:
+        self._name: str | None = None
 
-    Yields:
-      A function that raises `Interrupted` if there was a signal.
-    """
-    seen: list[str] = []
+    def check(self) -> None:
+        """Raises `Interrupted` if a signal has come."""
+        if self._name is not None:
+            raise Interrupted(self._name)
 
-    def note(number: int, frame: object) -> None:
-        if seen and number == signal.SIGINT:
+    def note(self, number: int, frame: object) -> None:
+        """Handles a signal: keeps the first one; a second SIGINT interrupts at once."""
+        if self._name is not None and number == signal.SIGINT:
             raise KeyboardInterrupt("the same command goes on where it was saved last")
-        if not seen:
-            seen.append(signal.Signals(number).name)
-            _tell(f"{seen[0]}: saving, then stopping")
+        if self._name is None:
+            self._name = signal.Signals(number).name
+            _tell(f"{self._name}: saving, then stopping")
 
-    def stop_if_asked() -> None:
-        if seen:
-            raise Interrupted(seen[0])
 
+@contextlib.contextmanager
+def stop_signals(stop: StopSignal | None = None) -> Iterator[StopSignal]:
+    """Defers the first SIGINT, SIGTERM or SIGHUP to the next safe point, where `check` raises.
+
+    Args:
+      stop: takes the signals; None makes one.
+    """
+    stop = StopSignal() if stop is None else stop
     if threading.current_thread() is not threading.main_thread():
         # Only the main thread may set handlers.
-        yield stop_if_asked
+        yield stop
         return
     before = {
-        number: signal.signal(number, note)
+        number: signal.signal(number, stop.note)
         for number in (signal.SIGINT, *_ENDS)
         if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        yield stop_if_asked
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -25,7 +25,7 @@ from deepsvdd_jax.cli.commands import publish
 from deepsvdd_jax.cli.commands.publish import Published
 from deepsvdd_jax.cli.files import ResultsError, Row
 from deepsvdd_jax.cli.reporting import tables
-from deepsvdd_jax.cli.sweeps import records, store, summaries
+from deepsvdd_jax.cli.sweeps import config_file, locks, records, summaries
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError
 
@@ -33,7 +33,7 @@ from deepsvdd_jax.configs import ConfigError
 _MOST_LETTERS = 120
 
 # What tells a folder with a comparison from any other.
-_MARKS = (store.HARDWARE, "comparison.csv")
+_MARKS = (locks.HARDWARE, "comparison.csv")
 
 # Of a method and sweep: its own figures, and how they differ from the first sweep's. The error is
 # the standard error of the change.
@@ -94,7 +94,7 @@ def main() -> None:
         told = publish.settings_of(sweeps[0].settings, sweeps[0].rows)
         files.write_json(to / "config.json", told)
         machines = {sweep.name: sweep.hardware for sweep in sweeps}
-        files.write_json(to / store.HARDWARE, machines)
+        files.write_json(to / locks.HARDWARE, machines)
 
 
 def read_sweeps(folders: Sequence[Path]) -> list[Compared]:
@@ -133,8 +133,8 @@ def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Row]], li
     if publish.has_marks(folder, _MARKS):
         raise ResultsError(f"{folder} holds a comparison; give the folders that it is of")
     if not publish.has_marks(folder):
-        settings, rows = store.read_folder(folder)
-        store.check_described(folder, settings)
+        settings, rows = config_file.read_folder(folder)
+        config_file.check_described(folder, settings)
         kept = Published(settings, publish.hardware(settings, rows), rows, [])
         return kept, lambda rows: summaries.summarize(folder, rows)
     kept = publish.read_published(folder)
@@ -278,9 +278,9 @@ def setting_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
 
 
 def _differences(first: Compared, sweep: Compared) -> list[str]:
-    told = store.setting_differences(*map(publish.portable, (first.settings, sweep.settings)))
+    told = config_file.setting_differences(*map(publish.portable, (first.settings, sweep.settings)))
     names = {_named(line) for line in told}
-    whole = store.setting_differences(first.settings, sweep.settings)
+    whole = config_file.setting_differences(first.settings, sweep.settings)
     # A published folder tells no places, so that none of its files can be said to be another.
     elsewhere = [] if first.is_published or sweep.is_published else map(_named, whole)
     return told + [

@@ -21,7 +21,7 @@ from deepsvdd_jax.cli import environment, files, paths
 from deepsvdd_jax.cli.commands import report
 from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.reporting import tables
-from deepsvdd_jax.cli.sweeps import records, store
+from deepsvdd_jax.cli.sweeps import config_file, records
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.scoring import metrics
@@ -324,7 +324,7 @@ def main() -> None:
     report.check_matplotlib()
     folder = paths.to_read("out", values.out)
     to = paths.folder_of_study(values.to, folder, "ensembles", ("seeds.csv",))
-    _, rows = store.read_folder(folder)
+    _, rows = config_file.read_folder(folder)
     members = read_members(folder, rows, tuple(values.methods) if values.methods else None)
     if not members:
         raise files.ResultsError(f"{folder}: no class has two seeds that saw the same test images")

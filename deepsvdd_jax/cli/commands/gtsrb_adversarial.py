@@ -28,7 +28,8 @@ from deepsvdd_jax.cli.adversarial.configs import STOP_CLASS, AttackConfig, Class
 from deepsvdd_jax.cli.adversarial.stop_signs import arrays_path, stop_problem
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.sweeps import plans, store
+from deepsvdd_jax.cli.sweeps import plans
+from deepsvdd_jax.cli.sweeps.store import open_store
 from deepsvdd_jax.configs import ConfigError, DataConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset
 
@@ -105,28 +106,27 @@ def plan(values: flags.FlagValues) -> Experiment:
     return Experiment(planned, classifier_config, attack_config, values.start, signs)
 
 
-def run(experiment: Experiment, more: Mapping[str, Any]) -> None:
+def run(experiment: Experiment, extra_settings: Mapping[str, Any]) -> None:
     """Makes the adversarials where they are missing, scores them, prints the table.
 
     Args:
       experiment: what is wanted.
-      more: what `config.json` shall say beside the settings.
+      extra_settings: of `config.json`, beside the sweep's own.
     """
     planned, classifier_config, attack_config, start, signs = experiment
     settings = plans.describe(planned) | {
         "classifier": dataclasses.asdict(classifier_config),
         "attack": dataclasses.asdict(attack_config) | {"start": start},
-        **more,
+        **extra_settings,
     }
-    with store.locked(planned.out):
-        rows = store.open_folder(planned.out, settings)
+    with open_store(planned.out, settings) as store:
         found = adversarials_in(planned.out, classifier_config, attack_config, signs, start)
         print(describe(found), file=sys.stderr)
         dataset = stop_problem(signs, found)
         splits = plans.make_splits(dataset, planned.split, planned.classes, planned.seeds)
         complete = planned._replace(dataset=dataset, splits=splits)
-        with environment.stop_signals() as stop_if_asked:
-            sweep.run(complete, rows, stop_if_asked)
+        with environment.stop_signals(store.stop):
+            sweep.run(complete, store)
 
 
 def read_configs(values: flags.FlagValues) -> tuple[ClassifierConfig, AttackConfig]:

@@ -23,7 +23,7 @@ from deepsvdd_jax.cli.commands import ensembles, report
 from deepsvdd_jax.cli.files import ResultsError, Row
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import tables
-from deepsvdd_jax.cli.sweeps import records, store, summaries
+from deepsvdd_jax.cli.sweeps import config_file, locks, records, summaries
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.viz import plots
@@ -32,7 +32,7 @@ with lazily():
     from deepsvdd_jax.cli.reporting import sweep_report
 
 # What tells a published folder from any other.
-MARKS = (store.HARDWARE, "summary.csv")
+MARKS = (locks.HARDWARE, "summary.csv")
 
 
 class Published(NamedTuple):
@@ -98,8 +98,8 @@ def kept_of(folder: Path) -> Published:
     Raises:
       ResultsError: no sweep is there, no run has ended well, or a file is damaged.
     """
-    settings, rows = store.read_folder(folder)
-    store.check_described(folder, settings)
+    settings, rows = config_file.read_folder(folder)
+    config_file.check_described(folder, settings)
     summary = summaries.summarize(folder, rows)
     if not summary:
         raise ResultsError(f"{folder}: no run has ended without a failure")
@@ -108,7 +108,7 @@ def kept_of(folder: Path) -> Published:
 
 def _write(kept: Published, to: Path) -> None:
     files.write_json(to / "config.json", kept.settings)
-    files.write_json(to / store.HARDWARE, kept.hardware)
+    files.write_json(to / locks.HARDWARE, kept.hardware)
     records.write_runs(to, kept.rows)
     summaries.write_summary_rows(to, kept.summary)
     files.write_text(to / "table.md", markdown(kept) + "\n")
@@ -204,12 +204,12 @@ def read_published(folder: Path) -> Published:
         raise ResultsError(f"{path}: damaged, or not of the runs in runs.csv")
     if not summary:
         raise ResultsError(f"{folder}: no run has ended without a failure")
-    machine = files.read_json(folder / store.HARDWARE)
+    machine = files.read_json(folder / locks.HARDWARE)
     machines = machine.get("parts", [machine])
     if not isinstance(machines, list) or not all(isinstance(one, dict) for one in machines):
-        raise ResultsError(f"{folder / store.HARDWARE}: damaged: parts is no list of machines")
-    settings = store.read_settings(folder)
-    store.check_described(folder, settings)
+        raise ResultsError(f"{folder / locks.HARDWARE}: damaged: parts is no list of machines")
+    settings = config_file.read_settings(folder)
+    config_file.check_described(folder, settings)
     return Published(settings, machine, rows, summary)
 
 
@@ -222,10 +222,10 @@ def joined(parts: Sequence[Published]) -> Published:
     """
     settings, rows = parts[0].settings, dict(parts[0].rows)
     for part in parts[1:]:
-        found = store.setting_differences(settings, part.settings)
+        found = config_file.setting_differences(settings, part.settings)
         if found:
             raise ResultsError(f"the parts have other settings: {found[0]}")
-        settings = store.merged_settings(settings, part.settings)
+        settings = config_file.merged_settings(settings, part.settings)
         rows = _joined_rows(rows, part.rows)
     told = [row for part in parts for row in part.summary]
     # Each part has its own: they are told in `hardware.json`.

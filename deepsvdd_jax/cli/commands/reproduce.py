@@ -183,9 +183,9 @@ def prepare(values: flags.FlagValues, name: str, group: WorkerGroup) -> Work:
     Raises:
       ConfigError, DataError: what is wrong and what is allowed.
     """
-    more = {"table": name}
+    extra_settings = {"table": name}
     if name == "gtsrb":
         experiment = gtsrb_adversarial.plan(values)
-        return Work(experiment.planned, lambda: gtsrb_adversarial.run(experiment, more))
+        return Work(experiment.planned, lambda: gtsrb_adversarial.run(experiment, extra_settings))
     planned = plans.plan(values)._replace(group=group)
-    return Work(planned, lambda: sweep.carry_out(planned, more))
+    return Work(planned, lambda: sweep.carry_out(planned, extra_settings))

@@ -23,7 +23,7 @@ from deepsvdd_jax.cli import environment, files, paths
 from deepsvdd_jax.cli.commands import report
 from deepsvdd_jax.cli.files import ResultsError, Row
 from deepsvdd_jax.cli.reporting import tables
-from deepsvdd_jax.cli.sweeps import records, store
+from deepsvdd_jax.cli.sweeps import config_file, records
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.viz import plots
@@ -241,7 +241,7 @@ def read_traces(folder: Path, method: str) -> dict[int, Trace]:
     Raises:
       ResultsError: no sweep, a damaged one, or one without full passes.
     """
-    _, rows = store.read_folder(folder)
+    _, rows = config_file.read_folder(folder)
     labels = sorted({name.normal_class for name in rows if name.method == method})
     traces = {label: _read_trace(folder, rows, method, label) for label in labels}
     found = {label: trace for label, trace in traces.items() if trace is not None}

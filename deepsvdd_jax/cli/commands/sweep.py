@@ -9,21 +9,22 @@ methods, goes on where it was. With `--distributed`, several processes share it.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
 
-from deepsvdd_jax.cli import environment, files, settings
+from deepsvdd_jax.cli import environment, settings
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import tables
-from deepsvdd_jax.cli.sweeps import plans, shallow, shallow_settings, store, summaries, workers
+from deepsvdd_jax.cli.sweeps import plans, shallow, shallow_settings, summaries, workers
 from deepsvdd_jax.cli.sweeps.plans import METHODS, Sweep
 from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.store import SweepStore, open_store
 
 with lazily():
     from deepsvdd_jax import preprocessing
-    from deepsvdd_jax.cli.sweeps import checkpoints, stages
+    from deepsvdd_jax.cli.sweeps import stages
 
 
 def define_flags() -> None:
@@ -79,52 +80,49 @@ def main() -> None:
     carry_out(plans.plan(values)._replace(group=group), {})
 
 
-def carry_out(sweep: Sweep, more: Mapping[str, Any]) -> None:
+def carry_out(sweep: Sweep, extra_settings: Mapping[str, Any]) -> None:
     """Takes the folder, trains what is missing, writes and prints the tables.
 
     Args:
       sweep: what is wanted.
-      more: what `config.json` shall say beside the settings.
+      extra_settings: of `config.json`, beside the sweep's own.
     """
-    group = sweep.group
+    settings = plans.describe(sweep) | dict(extra_settings)
     with (
-        store.locked(sweep.out, group.number, group.size),
-        environment.stop_signals() as stop_if_asked,
+        environment.stop_signals() as stop,
+        open_store(sweep.out, settings, sweep.group, stop) as store,
     ):
-        settings = plans.describe(sweep) | dict(more)
-        rows = workers.open_folder(group, sweep.out, settings, stop_if_asked)
-        run(sweep, rows, stop_if_asked)
+        run(sweep, store)
 
 
-def run(sweep: Sweep, rows: dict[RunName, files.Row], stop_if_asked: Callable[[], None]) -> None:
+def run(sweep: Sweep, store: SweepStore) -> None:
     """Trains what is missing of a process's runs; the first process writes and prints the tables.
 
     Args:
       sweep: what is wanted.
-      rows: of the runs that are there; grows.
-      stop_if_asked: raises `Interrupted` once a signal has come.
+      store: its folder.
 
     Raises:
+      Interrupted: a signal has come; what was under way is saved.
       Failure: runs that failed, or that another process owes; everything else is done and written
         by then.
     """
-    group, owners = sweep.group, plans.owners(sweep)
+    group, owners = store.group, plans.owners(sweep)
     own = {name: owner for name, owner in owners.items() if owner == group.number}
-    missing = workers.without_rows(owners, rows)
+    missing = store.missing(owners)
     print(
-        f"{sweep.out}: {len(rows)} runs are there, {len(own.keys() & missing.keys())} to go",
+        f"{sweep.out}: {len(store.rows)} runs are there, {len(own.keys() & missing.keys())} to go",
         file=sys.stderr,
     )
     for line in constant_columns(sweep):
         print(line, file=sys.stderr)
-    workers.wait_for_workers(group, sweep.out, missing.values(), stop_if_asked)
-    stages.train_deep(sweep, own, rows, stop_if_asked)
-    shallow.score_missing(sweep, own, rows, stop_if_asked)
+    store.wait_for_workers(missing.values())
+    stages.train_deep(sweep, own, store)
+    shallow.score_missing(sweep, own, store)
     if group.is_first:
-        missing = workers.without_rows(owners, rows)
-        rows |= workers.collect(group, sweep.out, missing, stop_if_asked)
-        _write_tables(sweep, rows)
-    _report_failures(owners if group.is_first else own, rows)
+        store.collect(owners)
+        _write_tables(sweep, store)
+    _report_failures(owners if group.is_first else own, store)
 
 
 def constant_columns(sweep: Sweep) -> list[str]:
@@ -140,10 +138,11 @@ def constant_columns(sweep: Sweep) -> list[str]:
     return lines
 
 
-def _write_tables(sweep: Sweep, rows: dict[RunName, files.Row]) -> None:
-    """Writes and prints the tables, and removes what was saved of programs that are over."""
-    checkpoints.Checkpointer(sweep.out).delete_finished(rows)
-    workers.write_table(sweep.group, sweep.out, rows)
+def _write_tables(sweep: Sweep, store: SweepStore) -> None:
+    """Writes and prints the tables, and removes the checkpoints of programs that are over."""
+    rows = store.rows
+    store.checkpoints.delete_finished(rows)
+    store.write_table()
     summary = summaries.write_summary(sweep.out, rows)
     print(tables.summary_table(summary, sweep.preset, sweep.split.protocol))
     for text in tables.itu_tables(rows, sweep.dataset.name, sweep.preset):
@@ -156,8 +155,8 @@ def _write_tables(sweep: Sweep, rows: dict[RunName, files.Row]) -> None:
     )
 
 
-def _report_failures(owners: dict[RunName, int], rows: dict[RunName, files.Row]) -> None:
-    missing = workers.without_rows(owners, rows)
+def _report_failures(owners: dict[RunName, int], store: SweepStore) -> None:
+    rows, missing = store.rows, store.missing(owners)
     failed = [name for name in owners if name in rows and rows[name]["failure"]]
     parts = []
     if failed:

@@ -15,7 +15,7 @@ of that rate, however long they are. Reaching it prints a line, once.
 import functools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ from deepsvdd_jax.cli import (
     thresholds,
 )
 from deepsvdd_jax.cli.arrivals import Stamp
+from deepsvdd_jax.cli.environment import StopSignal
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.score_log import LoggedRow, ScoreLog, is_log, open_log, written_name
 from deepsvdd_jax.configs import ConfigError
@@ -122,7 +123,7 @@ def main() -> None:
     watched = Watch(model, threshold, root, rate)
     with (
         open_log(out) as log,
-        environment.stop_signals() as stop_if_asked,
+        environment.stop_signals() as stop,
     ):
         seen = resume(watched, log.rows)
         print(
@@ -130,7 +131,7 @@ def main() -> None:
             "Ctrl-C ends",
             file=sys.stderr,
         )
-        watch(watched, log, seen, values.poll_seconds, values.stop_after_idle, stop_if_asked)
+        watch(watched, log, seen, values.poll_seconds, values.stop_after_idle, stop)
     alarms = sum(row.anomalous for row in log.rows)
     print(f"{values.out}: {len(log.rows)} images, {alarms} anomalous")
 
@@ -153,7 +154,7 @@ def watch(
     seen: Seen,
     poll_seconds: float,
     stop_after_idle: float | None,
-    stop_if_asked: Callable[[], None],
+    stop: StopSignal,
 ) -> Seen:
     """Looks again and again, and scores what has arrived.
 
@@ -163,31 +164,29 @@ def watch(
       seen: what is known.
       poll_seconds: between two looks.
       stop_after_idle: seconds without a new file after which it ends; None never.
-      stop_if_asked: raises `Interrupted` once a signal has come.
+      stop: checked between two images or looks.
     """
     last_arrival = time.monotonic()
     while True:
-        stop_if_asked()
+        stop.check()
         known = len(seen.done)
-        seen = look(watched, log, seen, stop_if_asked)
+        seen = look(watched, log, seen, stop)
         now = time.monotonic()
         if len(seen.done) > known:
             last_arrival = now
         if stop_after_idle is not None and now - last_arrival >= stop_after_idle:
             return seen
-        _sleep(poll_seconds, stop_if_asked)
+        _sleep(poll_seconds, stop)
 
 
-def _sleep(seconds: float, stop_if_asked: Callable[[], None]) -> None:
+def _sleep(seconds: float, stop: StopSignal) -> None:
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        stop_if_asked()
+        stop.check()
         time.sleep(min(left, _LONGEST_SLEEP))
 
 
-def look(
-    watched: Watch, log: ScoreLog, seen: Seen, stop_if_asked: Callable[[], None] = lambda: None
-) -> Seen:
+def look(watched: Watch, log: ScoreLog, seen: Seen, stop: StopSignal | None = None) -> Seen:
     """Looks at the folder once, scores what is ready and appends it (touches files)."""
     try:
         paths = datasets.image_files(watched.root)
@@ -201,7 +200,8 @@ def look(
     ready = arrivals.settled(seen.stamps, now, done)
     seen = seen._replace(stamps=now, done=_current(done, now))
     for start in range(0, len(ready), _IMAGES_AT_ONCE):
-        stop_if_asked()
+        if stop is not None:
+            stop.check()
         names = ready[start : start + _IMAGES_AT_ONCE]
         try:
             seen = _score(watched, log, seen, names)

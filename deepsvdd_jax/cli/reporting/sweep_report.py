@@ -12,7 +12,7 @@ from deepsvdd_jax import configs, datasets
 from deepsvdd_jax.cli.adversarial import stop_signs
 from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.reporting import inspection, published, tables
-from deepsvdd_jax.cli.sweeps import records, store, summaries
+from deepsvdd_jax.cli.sweeps import config_file, records, summaries
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError, DataConfig, SplitConfig
 from deepsvdd_jax.datasets import DataError, Dataset
@@ -142,8 +142,8 @@ def read_sweep(folder: Path, data_dir: str | None, classes: tuple[int, ...] | No
     Raises:
       ResultsError, ConfigError: no sweep, a damaged one, or a class without runs.
     """
-    settings, rows = store.read_folder(folder)
-    store.check_described(folder, settings)
+    settings, rows = config_file.read_folder(folder)
+    config_file.check_described(folder, settings)
     if classes is not None:
         there = sorted({name.normal_class for name in rows})
         unknown = [label for label in classes if label not in there]

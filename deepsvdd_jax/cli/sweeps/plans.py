@@ -11,7 +11,7 @@ from absl import flags
 from deepsvdd_jax import configs, datasets, recipes
 from deepsvdd_jax.cli import environment, paths, settings, unread
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.sweeps import shallow_settings, store, workers
+from deepsvdd_jax.cli.sweeps import locks, shallow_settings, workers
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.cli.sweeps.workers import SINGLE, WorkerGroup
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
@@ -142,7 +142,7 @@ def out_folder(values: flags.FlagValues, dataset: str) -> Path:
     """
     default = f"results/{dataset}-{values.preset}"
     folder = paths.folder_to_write("out", default if values.out is None else values.out)
-    store.check_usable(folder)
+    locks.check_usable(folder)
     return folder
 
 

@@ -6,16 +6,16 @@ import collections
 import os
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from deepsvdd_jax import preprocessing
-from deepsvdd_jax.cli import environment, files
+from deepsvdd_jax.cli import environment
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.sweeps import figures, records, workers
+from deepsvdd_jax.cli.sweeps import figures, records
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.cli.sweeps.shallow_settings import METHODS, method_config
 from deepsvdd_jax.configs import PreprocessingConfig
@@ -28,6 +28,7 @@ with lazily():
 
 if TYPE_CHECKING:
     from deepsvdd_jax.cli.sweeps.plans import Sweep
+    from deepsvdd_jax.cli.sweeps.store import SweepStore
 
 
 # The report behind the preset `itu` names this state of its isolation forest.
@@ -37,14 +38,13 @@ _ITU_RANDOM_STATE = 42
 def score_missing(
     sweep: Sweep,
     own: Collection[RunName],
-    rows: dict[RunName, files.Row],
-    stop_if_asked: Callable[[], None],
+    store: SweepStore,
 ) -> None:
     """Scores those of some baselines that are missing, in threads; a row says of one that failed
     why."""
     from joblib import Parallel, delayed
 
-    missing = [name for name in own if name.method in METHODS and name not in rows]
+    missing = [name for name in own if name.method in METHODS and name not in store.rows]
     for line in describe_costs(sweep, missing):
         print(line, file=sys.stderr)
 
@@ -54,8 +54,7 @@ def score_missing(
         parallel = Parallel(n_jobs=threads, prefer="threads", return_as="generator_unordered")
         for name, row, scores in parallel(calls):
             values = records.identity(sweep.dataset.name, sweep.split.protocol, name) | row
-            records.write_run(sweep.out, rows, name, values, scores, None)
-            workers.write_table(sweep.group, sweep.out, rows)
+            store.write_run(name, values, scores, None)
             bar.update()
             if scores is not None and metrics.have_no_spread(scores["scores"]):
                 print(
@@ -63,7 +62,7 @@ def score_missing(
                     "nothing",
                     file=sys.stderr,
                 )
-            stop_if_asked()
+            store.stop.check()
 
 
 def describe_costs(sweep: Sweep, missing: list[RunName]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator,
 from typing import NamedTuple
 
 from deepsvdd_jax import runs
-from deepsvdd_jax.cli import environment, files
+from deepsvdd_jax.cli import environment
 from deepsvdd_jax.cli.sweeps import (
     ahead,
     checkpoints,
@@ -17,11 +17,11 @@ from deepsvdd_jax.cli.sweeps import (
     pools,
     pretraining,
     records,
-    workers,
 )
 from deepsvdd_jax.cli.sweeps.plans import Sweep
 from deepsvdd_jax.cli.sweeps.pretraining import Pretrained
 from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.store import SweepStore
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.datasets import OneClassSplit
 from deepsvdd_jax.networks import build_network
@@ -53,28 +53,25 @@ class Stage(NamedTuple):
 def train_deep(
     sweep: Sweep,
     own: Collection[RunName],
-    rows: dict[RunName, files.Row],
-    stop_if_asked: Callable[[], None],
+    store: SweepStore,
 ) -> None:
     """Trains those of some deep runs that are missing."""
-    checkpointer = checkpoints.Checkpointer(sweep.out)
     problems = dict.fromkeys((name.normal_class, name.seed) for name in own)
     methods = dict.fromkeys(("dcae", *sweep.configs))
-    saved = checkpointer.saved(
+    saved = store.checkpoints.saved(
         RunName(method, *problem) for method in methods for problem in problems
     )
     under_way = {name for one in saved for name in one.names}
     started = None
-    for stage in _stages(sweep, problems, rows, under_way):
-        started = _train_stage(sweep, stage, checkpointer, saved, stop_if_asked, started)
+    for stage in _stages(sweep, problems, store, under_way):
+        started = _train_stage(sweep, stage, store, saved, started)
 
 
 def _train_stage(
     sweep: Sweep,
     stage: Stage,
-    checkpointer: checkpoints.Checkpointer,
+    store: SweepStore,
     saved: list[checkpoints.SavedProgram],
-    stop_if_asked: Callable[[], None],
     started: ahead.Ahead | None,
 ) -> ahead.Ahead | None:
     """Trains a stage, whose programs `started` compiles; returns what compiles the next stage's."""
@@ -104,8 +101,8 @@ def _train_stage(
         callbacks = deep.Callbacks(
             stage.write,
             bar.update,
-            _saver(checkpointer, stop_if_asked),
-            checkpointer.delete,
+            store.save_checkpoint,
+            store.checkpoints.delete,
             compiled,
         )
         deep.train_jobs(stage.config, sweep.dataset, jobs, schedule, callbacks, saved)
@@ -115,7 +112,7 @@ def _train_stage(
 def _stages(
     sweep: Sweep,
     problems: Iterable[tuple[int, int]],
-    rows: dict[RunName, files.Row],
+    store: SweepStore,
     under_way: Container[RunName],
 ) -> Iterator[Stage]:
     """Yields what is to be trained in turn: the autoencoders first, which the methods share, then
@@ -123,14 +120,16 @@ def _stages(
     autoencoder = _autoencoder_of(sweep.configs)
     methods = {method: config for method, config in sweep.configs.items() if method != "dcae"}
     if autoencoder is not None:
-        stage = _autoencoder_stage(sweep, problems, rows, under_way, autoencoder)
+        stage = _autoencoder_stage(sweep, problems, store, under_way, autoencoder)
         yield stage._replace(following=_following(methods, None))
     for method, config in methods.items():
         wanted = _splits_of(sweep, problems, method)
-        missing = {name for name in wanted if name not in rows}
-        start_of = functools.partial(_start_of, sweep, autoencoder if config.pretraining else None)
+        missing = {name for name in wanted if name not in store.rows}
+        start_of = functools.partial(
+            _start_of, sweep, store, autoencoder if config.pretraining else None
+        )
         alone = dataclasses.replace(config, pretraining=None)
-        write, following = _writer(sweep, rows, config), _following(methods, method)
+        write, following = _writer(sweep, store, config), _following(methods, method)
         yield Stage(method, alone, wanted, missing, start_of, write, following)
 
 
@@ -160,23 +159,23 @@ def _autoencoder_of(run_configs: Mapping[str, RunConfig]) -> RunConfig | None:
 def _autoencoder_stage(
     sweep: Sweep,
     problems: Iterable[tuple[int, int]],
-    rows: dict[RunName, files.Row],
+    store: SweepStore,
     under_way: Container[RunName],
     autoencoder: RunConfig,
 ) -> Stage:
     """Returns the stage of the autoencoders that are DCAE rows to come, or starts of other runs."""
     wanted = _splits_of(sweep, problems, "dcae")
     asked = "dcae" in sweep.methods
-    missing = {name for name in wanted if asked and name not in rows}
+    missing = {name for name in wanted if asked and name not in store.rows}
     starting = [method for method, config in sweep.configs.items() if config.pretraining]
     for name in wanted.keys() - missing:
         followers = [name._replace(method=method) for method in starting]
-        needed = any(run not in rows or run in under_way for run in followers)
-        if needed and _start_of(sweep, autoencoder, name) is None:
+        needed = any(run not in store.rows or run in under_way for run in followers)
+        if needed and _start_of(sweep, store, autoencoder, name) is None:
             missing.add(name)
 
     def write(finished: outcomes.Finished) -> None:
-        records.check_there(sweep.out)
+        store.check_there()
         name, state = finished.job.name, finished.state
         kept = Pretrained(
             state.params,
@@ -184,21 +183,23 @@ def _autoencoder_stage(
             int(state.failure),
             finished.history,
         )
-        pretraining.write(pretraining.path_of(sweep.out, name), kept)
-        if asked and name not in rows:
-            _writer(sweep, rows, autoencoder)(finished)
+        pretraining.write(pretraining.path_of(store.folder, name), kept)
+        if asked and name not in store.rows:
+            _writer(sweep, store, autoencoder)(finished)
 
     label = "dcae" if asked else "pretraining"
     return Stage(label, autoencoder, wanted, missing, lambda name: None, write)
 
 
-def _start_of(sweep: Sweep, autoencoder: RunConfig | None, name: RunName) -> Pretrained | None:
+def _start_of(
+    sweep: Sweep, store: SweepStore, autoencoder: RunConfig | None, name: RunName
+) -> Pretrained | None:
     """Reads the autoencoder of a run's class and seed, of which there is none without a
     configuration of one."""
     if autoencoder is None:
         return None
     network = build_network(autoencoder.network, tuple(sweep.dataset.x_train.shape[1:]))
-    return pretraining.read(pretraining.path_of(sweep.out, name), network)
+    return pretraining.read(pretraining.path_of(store.folder, name), network)
 
 
 def _splits_of(
@@ -213,31 +214,17 @@ def _continues(one: checkpoints.SavedProgram, stage: Stage) -> bool:
     )
 
 
-def _saver(
-    checkpointer: checkpoints.Checkpointer, stop_if_asked: Callable[[], None]
-) -> Callable[[checkpoints.ProgramCheckpoint], None]:
-    def save(checkpoint: checkpoints.ProgramCheckpoint) -> None:
-        try:
-            stop_if_asked()
-        except environment.Interrupted:
-            checkpointer.save(checkpoint, now=True)
-            raise
-        checkpointer.save(checkpoint)
-
-    return save
-
-
 def _writer(
-    sweep: Sweep, rows: dict[RunName, files.Row], config: RunConfig
+    sweep: Sweep, store: SweepStore, config: RunConfig
 ) -> Callable[[outcomes.Finished], None]:
     def write(finished: outcomes.Finished) -> None:
-        records.check_there(sweep.out)
+        store.check_there()
         name = finished.job.name
         values = records.identity(sweep.dataset.name, sweep.split.protocol, name) | finished.row
         if finished.scores is not None and sweep.save_models:
             from deepsvdd_jax.cli.sweeps.models import save_run
 
-            model = sweep.out / "models" / name.stem
+            model = store.model_folder(name)
             save_run(model, config, finished, sweep.dataset.pixel_range)
         if values.get("collapsed"):
             print(
@@ -245,7 +232,6 @@ def _writer(
                 "--nobias, a lower --learning_rate or fewer --epochs",
                 file=sys.stderr,
             )
-        records.write_run(sweep.out, rows, name, values, finished.scores, finished.history)
-        workers.write_table(sweep.group, sweep.out, rows)
+        store.write_run(name, values, finished.scores, finished.history)
 
     return write

@@ -9,30 +9,18 @@ folder also tells who is still at work; its file system must know locks across h
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 
 from deepsvdd_jax.cli.environment import Failure
-from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.sweeps import records, store
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError
 
 with lazily():
     from deepsvdd_jax.cli.sweeps import discover
-
-# Between two looks at the folder, while others start and while they train.
-_STARTING_SECONDS = 0.2
-_TRAINING_SECONDS = 1.0
-
-# Share of the timeout during which files may still appear after their writer released its lock:
-# network file systems show new files late.
-_LATE = 0.1
 
 # How many runs that are missing an error names.
 _NAMED = 20
@@ -78,9 +66,6 @@ def define_flags() -> None:
         "distributed: seconds to wait for a process that does not show up",
         lower_bound=1,
     )
-
-
-# --- discovery ----------------------------------------------------------------------------------
 
 
 def join(values: flags.FlagValues) -> WorkerGroup:
@@ -147,76 +132,9 @@ def _discover(given: dict[str, Any], timeout: int) -> dict[str, Any]:
     raise Failure(f"the processes could not meet: {lines[-1]}")
 
 
-def open_folder(
-    group: WorkerGroup, folder: Path, settings: Mapping[str, Any], stop_if_asked: Callable[[], None]
-) -> dict[RunName, Row]:
-    """Opens the sweep's folder, locked, as the first process does, or after it (touches files).
-
-    Raises:
-      ResultsError: the folder cannot be written, or holds other settings.
-      Failure: the first process has not opened it in time.
-    """
-    if group.is_first:
-        return store.open_folder(folder, settings)
-
-    path = folder / "config.json"
-    if not _wait(group, path.exists, stop_if_asked):
-        raise Failure(f"process 0 has not written {path} within {group.timeout:g} s")
-    store.check_settings(folder, settings)
-    return records.read_rows(folder)
-
-
-def wait_for_workers(
-    group: WorkerGroup, folder: Path, needed: Collection[int], stop_if_asked: Callable[[], None]
-) -> None:
-    """Makes the first process wait until those that have runs to train hold their locks (reads
-    files, sleeps).
-
-    After this call a free lock means that its process has ended. A process that does not come in
-    time is named on stderr.
-
-    Args:
-      group: the processes.
-      folder: of the sweep.
-      needed: numbers of processes.
-      stop_if_asked: raises if a signal has come.
-    """
-    if not group.is_first:
-        return
-    absent = set(needed) - {0}
-
-    def are_there() -> bool:
-        absent.difference_update(_alive(group, folder, absent))
-        return not absent
-
-    if not _wait(group, are_there, stop_if_asked):
-        print(
-            f"{_name(absent)} did not come within {group.timeout:g} s; going on without",
-            file=sys.stderr,
-        )
-
-
-def _wait(group: WorkerGroup, holds: Callable[[], bool], stop_if_asked: Callable[[], None]) -> bool:
-    """Waits until something is so; returns whether it became so within the timeout."""
-    until = time.monotonic() + group.timeout
-    while not holds():
-        stop_if_asked()
-        if time.monotonic() > until:
-            return False
-        time.sleep(_STARTING_SECONDS)
-    return True
-
-
-def _alive(group: WorkerGroup, folder: Path, numbers: Collection[int]) -> set[int]:
-    return {number for number in numbers if store.is_held(folder, number, group.size)}
-
-
-def _name(numbers: Collection[int]) -> str:
+def named(numbers: Collection[int]) -> str:
     some = ", ".join(str(number) for number in sorted(numbers))
     return f"process{'es' if len(numbers) > 1 else ''} {some}"
-
-
-# --- owners and their rows ----------------------------------------------------------------------
 
 
 def owners(size: int, problems: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
@@ -229,75 +147,12 @@ def owners(size: int, problems: Sequence[tuple[int, int]]) -> dict[tuple[int, in
     return {problem: place * size // len(problems) for place, problem in enumerate(problems)}
 
 
-def without_rows(
-    owners_of_runs: Mapping[RunName, int], rows: Collection[RunName]
-) -> dict[RunName, int]:
-    """Returns the runs, each with its owner, that have no row yet."""
-    return {name: owner for name, owner in owners_of_runs.items() if name not in rows}
-
-
-def write_table(group: WorkerGroup, folder: Path, rows: Mapping[RunName, Row]) -> None:
-    """Writes `runs.csv`, which has one writer: the first process (touches files).
-
-    Raises:
-      WriteError: it cannot be written, or the folder has vanished.
-    """
-    if group.is_first:
-        records.check_there(folder)
-        records.write_runs(folder, rows)
-
-
-def collect(
-    group: WorkerGroup,
-    folder: Path,
-    missing: Mapping[RunName, int],
-    stop_if_asked: Callable[[], None],
-) -> dict[RunName, Row]:
-    """Waits for the rows of runs that other processes train (reads files, sleeps).
-
-    A process is waited for as long as it holds its lock, and a tenth of the timeout longer, since
-    a network file system may show its last files late.
-
-    Args:
-      group: the processes.
-      folder: of the sweep.
-      missing: the owner of each run that has no row yet.
-      stop_if_asked: raises if a signal has come.
-
-    Returns:
-      The rows that came; of processes that ended before their work did, some do not.
-    """
-    left, gone = dict(missing), set[int]()
-    found: dict[RunName, Row] = {}
-    if left:
-        print(f"waiting for {len(left)} runs of {_name(set(left.values()))}", file=sys.stderr)
-    alive_until = time.monotonic()
-    while left:
-        alive = _alive(group, folder, set(left.values()))
-        found |= records.read_named_rows(folder, left)
-        left = {name: number for name, number in left.items() if name not in found}
-        _announce(set(left.values()) - alive - gone)
-        gone |= set(left.values()) - alive
-        now = time.monotonic()
-        alive_until = now if alive else alive_until
-        if now > alive_until + _LATE * group.timeout:
-            break
-        stop_if_asked()
-        time.sleep(_TRAINING_SECONDS)
-    return found
-
-
-def _announce(gone: Collection[int]) -> None:
-    if gone:
-        print(f"{_name(gone)} ended before its runs did", file=sys.stderr)
-
-
 def describe_missing(missing: Mapping[RunName, int]) -> str:
     """Returns which runs are missing, whose they were and what to do, in one line."""
     names = [name.stem for name in missing]
     some = ", ".join(names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
-        f"{len(names)} runs of {_name(set(missing.values()))} are missing: {some}{more}; "
+        f"{len(names)} runs of {named(set(missing.values()))} are missing: {some}{more}; "
         "the same command goes on where they were"
     )
