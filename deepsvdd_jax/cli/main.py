@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("data_dir", "methods", "seeds", "adversarials", "steps", "start", "out", "platform"),
     ),
     "ensembles": ("out", "to", "methods"),
+    "embeddings": ("out", "data_dir", "to"),
     "stopping": ("out", "choose_on", "method", "to"),
     "false_alarms": ("dataset", "data_dir", "normal_classes", "false_alarm_rate", "seeds"),
 }
