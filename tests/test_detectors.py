@@ -101,7 +101,7 @@ def test_groups_are_held_out_whole() -> None:
     marked[:, 0] = np.unique(groups, return_inverse=True)[1]
     for seed in range(4):
         config = detector(seeds=(seed,), calibration_fraction=0.3)
-        apart = deep_svdd._split(config, groups)
+        apart = deep_svdd.held_out_mask(config, groups)
         train, held_out = marked[~apart], marked[apart]
         assert not set(train[:, 0]) & set(held_out[:, 0])
         assert len(train) + len(held_out) == 90
@@ -109,7 +109,7 @@ def test_groups_are_held_out_whole() -> None:
         # Enough, and without any one of them it may not be: the last that was drawn.
         assert 27 <= len(held_out) < 27 + max(sizes)
     with pytest.raises(ConfigError, match="leaves 90 for calibration and 0 for training"):
-        deep_svdd._split(detector(calibration_fraction=0.3), np.zeros(90))
+        deep_svdd.held_out_mask(detector(calibration_fraction=0.3), np.zeros(90))
 
 
 def test_progress_ends_with_all_epochs() -> None:
@@ -181,6 +181,16 @@ IMAGE_RUN = RunConfig(
     training=dataclasses.replace(PHASE, epochs=1),
 )
 PIXELS = np.random.RandomState(2).randint(0, 256, (40, 4, 4, 1)).astype(np.uint8)
+
+
+def test_members_that_do_not_fill_the_devices_are_those_of_their_seeds() -> None:
+    """Three on two devices: a fourth is trained and thrown away."""
+    config = detector(run=IMAGE_RUN, seeds=(5, 6, 7))
+    model, history = detectors.fit_detector(config, PIXELS)
+    assert len(model.center) == 3 and history["training"]["loss"].shape[0] == 3
+    distances = detectors.member_distances(model, PIXELS)
+    last, _ = detectors.fit_detector(detector(run=IMAGE_RUN, seeds=(7,)), PIXELS)
+    np.testing.assert_allclose(distances[2], detectors.member_distances(last, PIXELS)[0], rtol=1e-5)
 
 
 def test_images_of_any_type_and_a_saved_model(tmp_path: Any) -> None:

@@ -18,8 +18,8 @@ from deepsvdd_jax.configs import ConfigError
 # Every command, in the order in which they are shown, and which of its flags matter first.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "fit": (
-        *("dataset", "data_dir", "model", "image_size", "false_alarm_rate", "threshold"),
-        *("objective", "seeds", "epochs", "platform"),
+        *("dataset", "data_dir", "model", "image_size", "false_alarm_rate", "objective"),
+        *("seeds", "epochs", "time_budget", "platform"),
     ),
     "score": ("model", "data_dir", "out", "false_alarm_rate", "threshold", "platform"),
     "watch": (

@@ -6,6 +6,7 @@ from deepsvdd_jax.faces import attach
 
 if TYPE_CHECKING:
     from deepsvdd_jax.detectors.deep_svdd import (
+        Checkpoint,
         CollapseWarning,
         ConstantFeatureWarning,
         History,
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
         score_images,
         states_of,
     )
+    from deepsvdd_jax.detectors.measurement import Speed, measure, steps_of_epoch
     from deepsvdd_jax.detectors.untrained import untrained_model
 
 __getattr__, __dir__ = attach(
     __name__,
     {
         "deep_svdd": (
+            "Checkpoint",
             "CollapseWarning",
             "ConstantFeatureWarning",
             "History",
@@ -48,16 +51,19 @@ __getattr__, __dir__ = attach(
             "score_images",
             "states_of",
         ),
+        "measurement": ("Speed", "measure", "steps_of_epoch"),
         "untrained": ("untrained_model",),
     },
 )
 
 __all__ = [
+    "Checkpoint",
     "CollapseWarning",
     "ConstantFeatureWarning",
     "History",
     "Images",
     "Scores",
+    "Speed",
     "TrainingError",
     "combine_distances",
     "default_alarm_rate",
@@ -65,10 +71,12 @@ __all__ = [
     "held_out_count",
     "held_out_mask",
     "make_model",
+    "measure",
     "member_distances",
     "network_values",
     "preprocessing_of",
     "score_images",
     "states_of",
+    "steps_of_epoch",
     "untrained_model",
 ]

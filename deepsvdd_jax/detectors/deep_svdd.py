@@ -8,7 +8,7 @@ each divided by its mean over the training images.
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +65,39 @@ class ConstantFeatureWarning(UserWarning):
     """Columns of a training table are constant; one line names them."""
 
 
+class Checkpoint(NamedTuple):
+    """How a training is kept while it is under way.
+
+    Attributes:
+      save: called with the progress after every chunk of epochs.
+      resume: called once, with the program's configuration, network, mesh, images and runs; returns
+        the progress to go on from, or None to start anew.
+    """
+
+    save: Callable[[runs.Progress], None]
+    resume: Callable[..., runs.Progress | None]
+
+
+class Prepared(NamedTuple):
+    """Samples that are ready to be trained on.
+
+    Attributes:
+      train: `[n, ...]`, normal ones that are trained on, as `network_values` gives them.
+      held_out: `[m, ...]`, normal ones that are not.
+      fitted: the preprocessing, of `train`.
+      inputs: `[n + known, ...]`, network input, the known anomalies last.
+      labels: int32 `[n + known]`.
+      known: how many known anomalies there are.
+    """
+
+    train: Images
+    held_out: Images
+    fitted: Preprocessing
+    inputs: Images
+    labels: npt.NDArray[np.int32]
+    known: int
+
+
 # --- fitting ------------------------------------------------------------------------------------
 
 
@@ -77,6 +110,7 @@ def fit_detector(
     groups: npt.ArrayLike | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     on_compiled: Callable[[int, int], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Model, History]:
     """Trains all members on normal images and sets the threshold.
 
@@ -95,6 +129,7 @@ def fit_detector(
       on_progress: called now and then with the epochs that are done, and all there are.
       on_compiled: called about once a second while programs are compiled, with how many are done
         and of how many.
+      checkpoint: keeps the training under way, and takes it up again.
 
     Returns:
       The model, and the history of its training.
@@ -104,35 +139,55 @@ def fit_detector(
       DataError: images that cannot be trained on.
       TrainingError: a member failed.
     """
+    parts = prepare(config, images, labels, groups)
+    if config.run.preprocessing.standardize:
+        _warn_of_constant_columns(parts.train, feature_names)
+    outcome, progress = train_members(
+        config,
+        parts.inputs,
+        parts.labels,
+        _reporting(config.run, on_progress, checkpoint),
+        on_compiled,
+        start=checkpoint and checkpoint.resume,
+    )
+    _check_outcome(config, outcome)
+    shape = parts.train.shape[1:]
+    model = make_model(config.run, parts.fitted, outcome.state, shape, feature_names)
+    history = {phase: info._asdict() for phase, info in progress.history.items()}
+    model = _with_threshold(config, model, parts.train, parts.held_out, progress)
+    if parts.known:
+        model = model._replace(summary={**model.summary, "known_anomalies": parts.known})
+    _warn_of_collapse(config, model, outcome.spread)
+    return model, history
+
+
+def prepare(
+    config: DetectorConfig,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike | None = None,
+    groups: npt.ArrayLike | None = None,
+) -> Prepared:
+    """Checks samples, holds some out, and preprocesses the others; arguments and errors are those
+    of `fit_detector`."""
     check_process()
     values = network_values(images)
     _check_trainable(values)
-    labels = _checked_labels(config.run, labels, len(values))
-    known, normal = labels < 0, labels >= 0
+    checked = _checked_labels(config.run, labels, len(values))
+    known, normal = checked < 0, checked >= 0
     aside = np.zeros(len(values), bool)
     aside[normal] = held_out_mask(
         config, np.arange(normal.sum()) if groups is None else np.asarray(groups)[normal]
     )
-    train, held_out, anomalies = values[normal & ~aside], values[aside], values[known]
+    train = values[normal & ~aside]
     runs.check_radius(config.run)
     training.check_images(config.run.training, values.shape[1:])
     runs.check_image_count(config.run, len(train))
     memory.check_memory(config.run, values.shape[1:], len(config.seeds))
     fitted = preprocessing.fit(config.run.preprocessing, train)
-    inputs = preprocessing.apply(fitted, np.concatenate([train, anomalies]))
+    inputs = preprocessing.apply(fitted, np.concatenate([train, values[known]]))
     _check_finite(inputs, "once they are scaled")
-    if config.run.preprocessing.standardize:
-        _warn_of_constant_columns(train, feature_names)
-    trained_labels = np.concatenate([labels[normal & ~aside], labels[known]])
-    outcome, progress = _train(config, inputs, trained_labels, on_progress, on_compiled)
-    _check_outcome(config, outcome)
-    model = make_model(config.run, fitted, outcome.state, values.shape[1:], feature_names)
-    history = {phase: info._asdict() for phase, info in progress.history.items()}
-    model = _with_threshold(config, model, train, held_out, progress)
-    if known.any():
-        model = model._replace(summary={**model.summary, "known_anomalies": int(known.sum())})
-    _warn_of_collapse(config, model, outcome.spread)
-    return model, history
+    trained_labels = np.concatenate([checked[normal & ~aside], checked[known]])
+    return Prepared(train, values[aside], fitted, inputs, trained_labels, int(known.sum()))
 
 
 def held_out_count(calibration_fraction: float, count: int) -> int:
@@ -218,46 +273,107 @@ def _held_out(
     return np.isin(members, order[:drawn])
 
 
-def _train(
+def train_members(
     config: DetectorConfig,
     images: Images,
     labels: npt.NDArray[np.int32],
-    on_progress: Callable[[int, int], None] | None,
-    on_compiled: Callable[[int, int], None] | None,
+    on_progress: Callable[[runs.Progress], None] | None = None,
+    on_compiled: Callable[[int, int], None] | None = None,
+    count: int | None = None,
+    epochs_per_call: int | None = None,
+    start: Callable[..., runs.Progress | None] | None = None,
 ) -> tuple[runs.Outcome, runs.Progress]:
-    count = len(images)
-    padding = _padded_count(count, is_table=images.ndim == 2) - count
+    """Trains all members in one program.
+
+    Args:
+      config: of the detector.
+      images: `[n, ...]`, network input.
+      labels: int32 `[n]`.
+      on_progress: called after every chunk of epochs.
+      on_compiled: see `fit_detector`.
+      count: how many of the images, the first, are trained on; None trains on all. The compiled
+        program is the same.
+      epochs_per_call: of a chunk; None chooses.
+      start: see `Checkpoint.resume`.
+    """
+    padding = _padded_count(len(images), is_table=images.ndim == 2) - len(images)
     pool = np.pad(images, ((0, padding), *((0, 0),) * (images.ndim - 1)))
     ones = (1,) * (images.ndim - 1)
     scaling = np.zeros(ones), np.ones(ones)
-    data = training.run_data(np.arange(count), count + padding, *scaling, labels=labels)
-    keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in config.seeds], np.uint32))
-    weights = [initialization.initial_weights(config.run, images, seed) for seed in config.seeds]
+    indices = np.arange(len(images))
+    data = training.run_data(indices, len(pool), *scaling, count, labels)
+    seeds = _filled(config.seeds, is_table=images.ndim == 2)
+    keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in seeds], np.uint32))
+    weights = [initialization.initial_weights(config.run, images, seed) for seed in seeds]
     width = columns.program_width(config.run, images.shape[1:])
     if width is not None:
         pool = columns.pad(pool, width)
         factors = columns.start_factors(config.run.network, images.shape[1], width)
         weights = [{"factors": factors} | drawn for drawn in weights]
-
-    def report(progress: runs.Progress) -> None:
-        assert on_progress is not None
-        on_progress(_epochs_done(config.run, progress), _epochs(config.run))
-
+    if epochs_per_call is None:
+        epochs_per_call = _EPOCHS_PER_REPORT if on_progress else runs.MOST_EPOCHS_PER_CALL
     outcome, progress = runs.train_runs(
         keys,
         config.run,
         pool,
-        data=[data] * len(config.seeds),
+        data=[data] * len(seeds),
         weights=weights,
-        engine=streamed.choose_engine(None, pool),
-        epochs_per_call=_EPOCHS_PER_REPORT if on_progress else runs.MOST_EPOCHS_PER_CALL,
-        on_progress=report if on_progress else None,
+        engine=_starting(streamed.choose_engine(None, pool), start),
+        epochs_per_call=epochs_per_call,
+        on_progress=on_progress,
         on_compiled=on_compiled,
     )
+    if len(seeds) > len(config.seeds):
+        outcome, history = jax.tree.map(
+            lambda leaf: leaf[: len(config.seeds)], (outcome, progress.history)
+        )
+        progress = progress._replace(history=history)
     if width is not None:
         params = columns.cut(config.run.network, outcome.state.params, images.shape[1])
         outcome = outcome._replace(state=outcome.state._replace(params=params))
     return outcome, progress
+
+
+def _filled(seeds: tuple[int, ...], *, is_table: bool) -> tuple[int, ...]:
+    """Returns seeds for all devices: where there are more members than devices, the last one is
+    repeated, and thrown away in the end, until every device has as many. A program of five members
+    would have one device otherwise. A table's program is over before that is gained."""
+    devices = jax.local_device_count()
+    if is_table or len(seeds) <= devices:
+        return seeds
+    return seeds + seeds[-1:] * (-len(seeds) % devices)
+
+
+def _starting(
+    engine: runs.Engine, start: Callable[..., runs.Progress | None] | None
+) -> runs.Engine:
+    """Returns an engine that goes on from what `start` gives, if it gives something."""
+    if start is None:
+        return engine
+
+    def begin(*parts: Any) -> runs.Progress:
+        found = start(*parts)
+        return engine.begin(*parts) if found is None else found
+
+    return engine._replace(begin=begin)
+
+
+def _reporting(
+    config: RunConfig,
+    on_progress: Callable[[int, int], None] | None,
+    checkpoint: Checkpoint | None,
+) -> Callable[[runs.Progress], None] | None:
+    """Returns what is called after every chunk; None where nobody wants to know."""
+    if on_progress is None and checkpoint is None:
+        return None
+
+    def report(progress: runs.Progress) -> None:
+        if on_progress is not None:
+            on_progress(_epochs_done(config, progress), _epochs(config))
+        if checkpoint is not None:
+            checkpoint.save(progress)
+
+    return report
 
 
 def _padded_count(count: int, *, is_table: bool) -> int:

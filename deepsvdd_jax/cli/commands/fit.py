@@ -17,15 +17,16 @@ traffic sign), `--groups` holds out all of a kind together: `--groups='.*_'` for
 import dataclasses
 import re
 import sys
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax.cli import environment, paths, settings, unread
-from deepsvdd_jax.cli.fitting import known, samples, tasks
+from deepsvdd_jax.cli.fitting import costs, known, samples, tasks
 from deepsvdd_jax.cli.fitting.samples import Samples
 from deepsvdd_jax.cli.fitting.tasks import Plan, Task
 from deepsvdd_jax.cli.lazy import lazily
@@ -58,7 +59,13 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "compare", True, "with labelled defects: train once more without them, to see what they do"
     )
-    flags.DEFINE_string("seeds", "5", "members of the ensemble: a count, or a list as 0,1,7")
+    costs.define_flags()
+    flags.DEFINE_string(
+        "seeds",
+        None,
+        "members of the ensemble: a count, or a list as 0,1,7 (default: 5, of images with more "
+        "than 64 x 64 pixels 2)",
+    )
     flags.DEFINE_float(
         "calibration_fraction", 0.2, "share that is held out for threshold and p-values"
     )
@@ -90,6 +97,8 @@ def main() -> None:
     if values.model is None:
         raise ConfigError("--model is not given; it names the folder to write the model to")
     # Before any work: a model that cannot be written would be lost.
+    started = time.perf_counter()
+    budget = costs.budget_of(values)
     target = paths.folder_to_write("model", values.model)
     models.check_target(target)
     data_config = settings.data_config(values)
@@ -106,7 +115,12 @@ def main() -> None:
             "also learns from some of them",
             file=sys.stderr,
         )
-    print(announce(planned), file=sys.stderr)
+    out = sys.stdout if values.estimate_only else sys.stderr
+    print(announce(planned), file=out)
+    planned = bound(values, planned, budget, started, out)
+    if values.estimate_only:
+        return
+    config = planned.main.config
     model, *others = (train(task, planned, groups) for task in planned.tasks)
     model = model._replace(
         summary={**model.summary, **_summary(config, data_config, model, data.pixel_range)}
@@ -119,6 +133,35 @@ def main() -> None:
         lines.append(describe_test(model, planned.samples))
     models.save_model(target, model)
     print("\n".join(lines))
+
+
+def bound(
+    values: flags.FlagValues, planned: Plan, budget: float | None, started: float, out: TextIO
+) -> Plan:
+    """Measures and says what the training takes, and returns what fits into a budget.
+
+    Args:
+      values: parsed flags.
+      planned: what is to be trained.
+      budget: seconds from `started` on; None bounds nothing.
+      started: by `time.perf_counter`.
+      out: where it is said.
+    """
+    speed = costs.measure(planned)
+    print(costs.describe(planned, speed), file=out)
+    if budget is None:
+        return planned
+    left = budget - (time.perf_counter() - started)
+    members = None if values.seeds is None else len(planned.main.config.seeds)
+    choice = costs.choose(planned, speed, left, members, values.epochs)
+    seeds = planned.main.config.seeds if members else tuple(range(choice.members))
+    chosen = tasks.with_configs(planned, lambda one: costs.with_choice(one, choice, seeds))
+    print(
+        f"time_budget {values.time_budget}: {choice.members} members, {choice.epochs} epochs each, "
+        f"about {costs.in_words(choice.seconds)} to train",
+        file=out,
+    )
+    return chosen
 
 
 def train(task: Task, planned: Plan, groups: npt.NDArray[np.str_] | None) -> Model:
@@ -169,7 +212,8 @@ def announce(planned: Plan) -> str:
     twice = "" if planned.reference is None else ", once with and once without labels"
     return (
         f"{len(data.images)} normal samples{more} of {shape}; {len(config.seeds)} members, "
-        f"{_epochs(config)} epochs each{twice}, on {environment.devices_in_words()}"
+        f"{_epochs(config)} epochs each{twice}, on {environment.devices_in_words()}; from "
+        f"{data.places}"
     )
 
 
@@ -194,6 +238,13 @@ def group_labels(names: Sequence[str], pattern: str) -> npt.NDArray[np.str_]:
     return np.array([match.group() for match in found if match is not None])
 
 
+def member_seeds(values: flags.FlagValues, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the seeds that were given, or as many as images of that shape get by default."""
+    if values.seeds is not None:
+        return settings.seed_list(values.seeds)
+    return tuple(range(costs.default_members(image_shape)))
+
+
 def detector_config(values: flags.FlagValues, data: Samples) -> DetectorConfig:
     """Builds the configuration from parsed flags."""
     shape = tuple(data.images.shape[1:])
@@ -203,7 +254,7 @@ def detector_config(values: flags.FlagValues, data: Samples) -> DetectorConfig:
     unread.check_threshold(values)
     config = DetectorConfig(
         run=run,
-        seeds=settings.seed_list(values.seeds),
+        seeds=member_seeds(values, shape),
         calibration_fraction=values.calibration_fraction,
         threshold_rule=values.threshold,
         contamination=values.contamination,

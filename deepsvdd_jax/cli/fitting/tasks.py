@@ -1,6 +1,7 @@
 """What `fit` trains: the model that is saved and, beside labelled defects, one without them."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,6 +105,16 @@ def _without_labels(
     network = recipes.preset("auto", values.dataset, outliers.shape[1:]).network
     run = dataclasses.replace(run, training=training, network=network)
     return Task("one-class, without labels", dataclasses.replace(config, run=run), outliers)
+
+
+def with_configs(planned: Plan, change: Callable[[DetectorConfig], DetectorConfig]) -> Plan:
+    """Returns a plan whose tasks have changed configurations."""
+    main, reference = (
+        task and task._replace(config=change(task.config))
+        for task in (planned.main, planned.reference)
+    )
+    assert main is not None
+    return planned._replace(main=main, reference=reference)
 
 
 def read_outliers(values: flags.FlagValues, samples: Samples) -> Images:
