@@ -153,12 +153,34 @@ def test_the_adversarial_table_is_planned_too(
 
 
 BAD_FLAGS = {
-    "no table": ((), "allowed: mnist, cifar10, gtsrb, itu"),
-    "table": (("--table=imagenet",), "mnist|cifar10|gtsrb|itu"),
+    "no table": ((), "allowed: mnist, cifar10, gtsrb, deep_sad, itu"),
+    "table": (("--table=imagenet",), "mnist|cifar10|gtsrb|deep_sad|itu"),
     "not shortened": (("--table=itu", "--shortened"), "--shortened is for --table=cifar10"),
     "fixed": (("--table=mnist", "--dataset=digits"), "--dataset is fixed by --table=mnist"),
     "fixed class": (("--table=gtsrb", "--normal_classes=3"), "--normal_classes is fixed"),
     "class": (("--table=mnist", "--normal_classes=15"), "classes 0 to 14"),
+    "deep_sad of what": (("--table=deep_sad",), "needs --dataset, one of mnist, fashion_mnist"),
+    "deep_sad elsewhere": (("--table=deep_sad", "--dataset=digits"), "needs --dataset, one of"),
+    "deep_sad's share": (
+        ("--table=deep_sad", "--dataset=mnist", "--labelled_ratio=0.1"),
+        "--labelled_ratio is fixed by --table=deep_sad",
+    ),
+    "shares": (
+        ("--table=deep_sad", "--dataset=mnist", "--labelled_ratios=0,1"),
+        "give shares in [0, 1)",
+    ),
+    "shares of another table": (("--table=mnist", "--labelled_ratios=0"), "for --table=deep_sad"),
+    "known class": (
+        ("--table=deep_sad", "--dataset=mnist", "--known_anomalous_classes=15"),
+        "known_anomalous_classes is '15'",
+    ),
+    "no pair": (
+        (
+            *("--table=deep_sad", "--dataset=mnist", "--labelled_ratios=0.1"),
+            *("--normal_classes=3", "--known_anomalous_classes=3"),
+        ),
+        "the one normal class",
+    ),
     "seeds": (("--table=mnist", "--seeds=0"), "a count of 1 to 100000"),
 }
 
@@ -189,3 +211,54 @@ def test_a_sum_is_hours_and_minutes() -> None:
     assert tables.hours_and_minutes(150) == "2 min" and tables.hours_and_minutes(59.2) == "59 s"
     cost = PhaseCost("deep_svdd", 3, 250, 1200.0)
     assert tables.hours_and_minutes(cost.runs * cost.seconds) == "1 h 00 min"
+
+
+# --- the table of Deep SAD ----------------------------------------------------------------------
+
+LABELLED = (
+    *("--table=deep_sad", "--dataset=mnist", "--labelled_ratios=0,0.1", "--normal_classes=0,3"),
+    *("--known_anomalous_classes=1,3", "--pretrain_epochs=0", "--epochs=1", "--milestones="),
+    *("--batch_size=16", "--network=lenet", "--rep_dim=2"),
+)
+
+
+def test_the_table_of_deep_sad_is_a_sweep_for_each_share_and_known_class(
+    command: Call,
+    measured: list[RunConfig],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert command(*LABELLED, "--estimate_only", f"--out={out}") == 0
+    # Of 24 images two steps of 16, and 3 x 24 + 2 x 90 of a thousandth: 2.25 s a run. Pairs: 2
+    # without labels, (0, 1), (3, 1), (0, 3) with them.
+    expected = tables.hours_and_minutes(2 * 2.252 + 3 * 2.252 / 0.9)
+    printed = capsys.readouterr().out
+    assert f"5 runs in 3 sweeps: {expected}" in printed and not out.exists()
+    # A part, then all of it: what is there stays and is not trained again.
+    assert command(*LABELLED, "--labelled_ratios=0.1", f"--out={out}") == 0
+    assert command(*LABELLED, f"--out={out}") == 0
+    printed = capsys.readouterr()
+    assert "2 runs in 3 sweeps" in printed.err
+    folders = sorted(path.name for path in out.iterdir() if path.is_dir())
+    assert folders == ["labelled0", "labelled0.1-known1", "labelled0.1-known3"]
+    with (out / "pairs.csv").open(newline="") as file:
+        pairs = list(csv.DictReader(file))
+    found = [
+        (row["labelled_ratio"], row["known_anomalous_class"], row["normal_class"]) for row in pairs
+    ]
+    assert found == [
+        *[("0.0", "", "0"), ("0.0", "", "3")],
+        *[("0.1", "1", "0"), ("0.1", "1", "3"), ("0.1", "3", "0")],
+    ]
+    for folder, known in (("labelled0", None), ("labelled0.1-known3", [3])):
+        config = json.loads((out / folder / "config.json").read_text())
+        assert config["table"] == "deep_sad-mnist"
+        assert config["split"]["known_anomalous_classes"] == known
+    aurocs = [100 * float(row["auroc_mean"]) for row in pairs]
+    lines = [line.split() for line in printed.out.splitlines()]
+    without, labelled = lines[-2:]
+    assert without[:3] == ["0", "2", "2"] and labelled[:3] == ["0.1", "3", "3"]
+    assert without[-3:] == ["92.8", "±", "4.9"] and labelled[-3:] == ["96.9", "±", "2.3"]
+    for line, values in ((without, aurocs[:2]), (labelled, aurocs[2:])):
+        assert line[4:7] == [f"{np.mean(values):.2f}", "±", f"{np.std(values, ddof=1):.1f}"]

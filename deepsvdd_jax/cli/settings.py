@@ -430,16 +430,16 @@ def seed_list(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(numbers))
 
 
-def class_list(text: str, dataset: Dataset) -> tuple[int, ...]:
+def class_list(text: str, dataset: Dataset, flag: str = "normal_classes") -> tuple[int, ...]:
     """Parses classes of a data set: `all` that have training images, or a list as 0,3,8."""
     there = tuple(range(len(dataset.class_names)))
     if text == "all":
         return tuple(label for label in there if (dataset.y_train == label).any())
-    classes = tuple(dict.fromkeys(integer_list("normal_classes", text)))
+    classes = tuple(dict.fromkeys(integer_list(flag, text)))
     unknown = [label for label in classes if label not in there]
     if unknown or not classes:
         raise ConfigError(
-            f"normal_classes is {text!r}; {dataset.name} has the classes 0 to {there[-1]}, or all"
+            f"{flag} is {text!r}; {dataset.name} has the classes 0 to {there[-1]}, or all"
         )
     return classes
 

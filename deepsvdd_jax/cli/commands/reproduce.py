@@ -3,23 +3,31 @@
     python -m experiments.reproduce --table=mnist --data_dir=DIR
     python -m experiments.reproduce --table=cifar10 --data_dir=DIR --estimate_only
     python -m experiments.reproduce --table=cifar10 --data_dir=DIR --shortened
+    python -m experiments.reproduce --table=deep_sad --dataset=mnist --data_dir=DIR
 
 A table is a sweep whose settings are fixed by the publication, so that all of `experiments.sweep`
 holds: an interrupted table goes on where it was, and `--normal_classes`, `--seeds` and `--methods`
 ask for a part of it. Says at the start what is to go and what that will cost on this device.
+
+The table of Deep SAD is many sweeps in one folder, for every share of labelled anomalies one for
+each class that they come from; `--labelled_ratios` and `--known_anomalous_classes` ask for a part.
 """
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
 from absl.testing import flagsaver
 
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import environment, files, paths, settings
 from deepsvdd_jax.cli.commands import gtsrb_adversarial, sweep
 from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.cli.reporting import label_table, tables
+from deepsvdd_jax.cli.reporting.label_table import Cell
 from deepsvdd_jax.cli.sweeps import plans, records, workers
 from deepsvdd_jax.cli.sweeps.plans import Sweep
 from deepsvdd_jax.cli.sweeps.workers import WorkerGroup
@@ -59,6 +67,8 @@ TABLES = {
     "cifar10": Table("cifar10", "icml2018"),
     # The stop signs against adversarial ones: twenty are too few to take a tenth for a selection.
     "gtsrb": Table("gtsrb", "icml2018", normal_classes="14", selection="none"),
+    # Of any data set with published figures; a paper's cell is one run a pair.
+    "deep_sad": Table("", "deep_sad", seeds="1", methods="deep_svdd", selection="none"),
     "itu": Table(
         "mnist",
         "itu",
@@ -88,6 +98,9 @@ SHORTENED = {
 # What makes a table the published one.
 _FIXED = ("dataset", "preset", "config", "protocol", "anomalous_classes")
 
+# Flags on known anomalies, which a sweep without them refuses.
+_OF_LABELS = ("known_anomalous_classes", "labelled_ratio", "eta", "balanced_batches")
+
 
 class Work(NamedTuple):
     """A table that was asked for, checked: its sweep, and what carries it out."""
@@ -104,6 +117,11 @@ def define_flags() -> None:
         False,
         f"fewer classes, seeds and epochs, for two cores ({','.join(SHORTENED)} only)",
     )
+    flags.DEFINE_list(
+        "labelled_ratios",
+        "0,0.01,0.05,0.1,0.2",
+        "--table=deep_sad: shares of known anomalies in the training set",
+    )
     flags.DEFINE_bool("estimate_only", False, "say what is to go and what it costs, then stop")
     sweep.define_flags()
     gtsrb_adversarial.define_attack_flags()
@@ -116,6 +134,8 @@ def main() -> None:
     group = workers.join(values)
     environment.use_platform(values.platform, values.compilation_cache)
     with flagsaver.as_parsed(**missing_flags(values, name, table)):
+        if values.table == "deep_sad":
+            return reproduce_labelled(values, name)
         work = prepare(values, name, group)
         if group.is_first:
             rows = records.read_rows(work.planned.out)
@@ -135,16 +155,31 @@ def chosen_table(values: flags.FlagValues) -> tuple[str, Table]:
         raise ConfigError(f"table is not given; allowed: {', '.join(TABLES)}")
     if values.shortened and values.table not in SHORTENED:
         raise ConfigError(f"--shortened is for --table={' or '.join(SHORTENED)}")
-    # One process makes the adversarials and what comes after them.
-    fixed = [*_FIXED, "normal_classes", "distributed"] if values.table == "gtsrb" else _FIXED
-    given = [name for name in fixed if values[name].present]
+    given = [name for name in _fixed(values.table) if values[name].present]
     if given:
         raise ConfigError(
             f"--{given[0]} is fixed by --table={values.table}; python -m experiments.sweep takes it"
         )
+    if values.table == "deep_sad":
+        if not values["dataset"].present or values.dataset not in label_table.PUBLISHED:
+            allowed = ", ".join(label_table.PUBLISHED)
+            raise ConfigError(f"--table=deep_sad needs --dataset, one of {allowed}")
+        return f"deep_sad-{values.dataset}", TABLES["deep_sad"]
+    if values["labelled_ratios"].present:
+        raise ConfigError("--labelled_ratios is for --table=deep_sad")
     if values.shortened:
         return f"{values.table}-shortened", SHORTENED[values.table]
     return values.table, TABLES[values.table]
+
+
+def _fixed(table: str) -> tuple[str, ...]:
+    if table == "gtsrb":
+        # One process makes the adversarials and what comes after them.
+        return (*_FIXED, "normal_classes", "distributed")
+    if table == "deep_sad":
+        # Its sweeps come one after the other; the shares are those of --labelled_ratios.
+        return (*_FIXED[1:], "methods", "distributed", "labelled_ratio", "outliers")
+    return _FIXED
 
 
 def missing_flags(values: flags.FlagValues, name: str, table: Table) -> dict[str, str]:
@@ -159,6 +194,8 @@ def missing_flags(values: flags.FlagValues, name: str, table: Table) -> dict[str
     asked = methods.split(",")
     if "ocsvm" not in asked:
         del wanted["selection"]
+    if not table.dataset:
+        del wanted["dataset"]
     for flag in _unread(table, set(asked)):
         wanted.pop(flag, None)
     return {flag: value for flag, value in wanted.items() if not values[flag].present}
@@ -189,3 +226,123 @@ def prepare(values: flags.FlagValues, name: str, group: WorkerGroup) -> Work:
         return Work(experiment.planned, lambda: gtsrb_adversarial.run(experiment, extra_settings))
     planned = plans.plan(values)._replace(group=group)
     return Work(planned, lambda: sweep.carry_out(planned, extra_settings))
+
+
+# --- the table of Deep SAD ----------------------------------------------------------------------
+
+_PAIRS, _TABLE = "pairs.csv", "table.csv"
+
+
+def reproduce_labelled(values: flags.FlagValues, name: str) -> None:
+    """Says what the table of Deep SAD costs, and makes it, sweep by sweep.
+
+    Args:
+      values: parsed flags, those of the table among them.
+      name: of the table.
+    """
+    out = paths.folder_to_write("out", values.out, (_PAIRS,))
+    ratios = labelled_ratios(values.labelled_ratios)
+    with _without_labels(values, out):
+        base = plans.plan(values)
+    known = settings.class_list(
+        ",".join(values.known_anomalous_classes or ()) or "all",
+        base.dataset,
+        "known_anomalous_classes",
+    )
+    planned = {
+        cell: [label for label in base.classes if label != cell.known]
+        for cell in label_table.cells(ratios, known)
+    }
+    planned = {cell: labels for cell, labels in planned.items() if labels}
+    if not planned:
+        raise ConfigError("known_anomalous_classes holds the one normal class and no other")
+    announced = describe_labelled(base, planned, out)
+    print(announced, file=sys.stdout if values.estimate_only else sys.stderr)
+    if values.estimate_only:
+        return
+    if not (out / _PAIRS).exists():
+        files.write_table(out / _PAIRS, label_table.pair_lines({}))
+    for number, (cell, labels) in enumerate(planned.items()):
+        print(f"sweep {number + 1} of {len(planned)}: {cell.folder}", file=sys.stderr)
+        with _of_cell(values, cell, labels, out):
+            wanted = plans.plan(values)
+            with contextlib.redirect_stdout(sys.stderr):
+                sweep.carry_out(wanted, {"table": name})
+        files.write_table(out / _PAIRS, label_table.pair_lines(summaries_of(out)))
+    lines = label_table.lines(summaries_of(out), values.dataset)
+    files.write_table(out / _TABLE, lines)
+    print(tables.aligned(lines))
+
+
+def summaries_of(out: Path) -> dict[Cell, list[files.Row]]:
+    """Reads the summaries of the table's sweeps, those of earlier calls too (touches files)."""
+    cells = {path: Cell.of_folder(path.parent.name) for path in out.glob("labelled*/summary.csv")}
+    found = {cell: path for path, cell in cells.items() if cell is not None}
+    # Without a known class first.
+    order = sorted(found, key=lambda cell: (cell.ratio, -1 if cell.known is None else cell.known))
+    return {cell: files.read_table(found[cell], records.SUMMARY_COLUMNS) for cell in order}
+
+
+def labelled_ratios(texts: list[str]) -> list[float]:
+    """Parses shares of known anomalies.
+
+    Raises:
+      ConfigError: no numbers in [0, 1), or none.
+    """
+    try:
+        found = [float(text) for text in texts]
+    except ValueError:
+        found = []
+    if not found or not all(0 <= ratio < 1 for ratio in found):
+        raise ConfigError(
+            f"labelled_ratios is {','.join(texts)!r}; give shares in [0, 1), as 0,0.01,0.05"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _without_labels(values: flags.FlagValues, out: Path) -> Iterator[None]:
+    with flagsaver.as_parsed(out=str(out / Cell(0.0, None).folder)):
+        for flag in _OF_LABELS:
+            values[flag].unparse()
+        yield
+
+
+@contextlib.contextmanager
+def _of_cell(values: flags.FlagValues, cell: Cell, labels: list[int], out: Path) -> Iterator[None]:
+    """Sets the flags of a sweep of the table."""
+    if cell.known is None:
+        with _without_labels(values, out):
+            yield
+        return
+    with flagsaver.as_parsed(
+        out=str(out / cell.folder),
+        normal_classes=",".join(map(str, labels)),
+        known_anomalous_classes=str(cell.known),
+        labelled_ratio=repr(cell.ratio),
+    ):
+        yield
+
+
+def describe_labelled(base: Sweep, planned: dict[Cell, list[int]], out: Path) -> str:
+    """Returns a line on what is to go and what it costs, measured on the sweep without labels.
+
+    Args:
+      base: the sweep without labels.
+      planned: the normal classes of every sweep of the table.
+      out: the table's folder.
+    """
+    to_go = {
+        cell: len(labels) * len(base.seeds) - len(records.read_rows(out / cell.folder))
+        for cell, labels in planned.items()
+    }
+    runs = sum(to_go.values())
+    if not runs:
+        return "every run is there"
+    a_run = sum(cost.seconds for cost in costs.estimate(base, {}))
+    # Known anomalies are trained on too: they make an epoch longer by their share.
+    seconds = sum(count * a_run / (1 - cell.ratio) for cell, count in to_go.items())
+    return (
+        f"{runs} runs in {len(planned)} sweeps: {tables.hours_and_minutes(seconds)}, from steps "
+        f"measured on this device, {a_run:.3g} s a run without labels; compilation comes on top"
+    )
