@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from absl import flags
@@ -16,23 +16,6 @@ from deepsvdd_jax.configs import (
     RunConfig,
 )
 from deepsvdd_jax.io.models import ModelError, load_model
-
-# Methods whose networks are trained; `dcae` is the autoencoder phase by itself.
-_DEEP = ("deep_svdd", "soft_boundary", "dcae")
-_SHALLOW = ("ocsvm", "kde", "isolation_forest", "knn")
-
-# Flags of a sweep that are no settings of a run, and the methods that read them.
-_METHODS_OF = {
-    "save_models": _DEEP,
-    "evaluate_every": _DEEP,
-    "pca": _SHALLOW,
-    "selection": ("ocsvm",),
-    "svm_nu": ("ocsvm",),
-    "svm_gamma": ("ocsvm",),
-    "kde_bandwidths": ("kde",),
-    "knn_neighbors": ("knn",),
-    "knn_distance": ("knn",),
-}
 
 
 class Need(NamedTuple):
@@ -177,7 +160,7 @@ _NEEDS: dict[str, Need] = {
 
 
 def why_unread(
-    path: str, method: str, base: RunConfig, config: RunConfig, keeps_radius: bool
+    path: str, method: str, base: RunConfig, config: RunConfig | None, keeps_radius: bool
 ) -> str | None:
     """Returns why a method does not read a setting; None where it does.
 
@@ -185,16 +168,16 @@ def why_unread(
       path: of the setting in a `RunConfig`.
       method: that is asked for.
       base: what the flags say.
-      config: of the method, which a DCAE has without the training phase.
+      config: of the method, which a DCAE has without the training phase; None for a baseline.
       keeps_radius: whether a model is kept, whose radius follows from nu in any case.
     """
     if path == "threshold_quantile":
         return None
-    phase, rest = config.training, path
-    if method not in _DEEP:
+    if config is None:
         if method != "knn" or not path.startswith("preprocessing."):
             return f"{method} does not read it"
         return _reason(path, base, base.training)
+    phase, rest = config.training, path
     if method == "dcae":
         if base.pretraining is not None and path == "training.objective.reconstruction_error":
             return None
@@ -234,7 +217,7 @@ def _reason(rest: str, config: RunConfig, phase: PhaseConfig) -> str | None:
 def check_settings(
     given: Iterable[tuple[str, str]],
     base: RunConfig,
-    methods: dict[str, RunConfig],
+    methods: Mapping[str, RunConfig | None],
     keeps_radius: bool,
 ) -> None:
     """Refuses settings that no method reads.
@@ -242,7 +225,7 @@ def check_settings(
     Args:
       given: flags that were given, each with the place of its setting.
       base: what the flags say.
-      methods: those that are asked for, each with its configuration (baselines: `base`).
+      methods: those that are asked for, each with its configuration, None for a baseline.
       keeps_radius: see `why_unread`.
 
     Raises:
@@ -255,22 +238,6 @@ def check_settings(
         ]
         if None not in reasons:
             raise ConfigError(f"--{name} has no effect here: {reasons[0]}")
-
-
-def check_flags(values: flags.FlagValues, methods: tuple[str, ...]) -> None:
-    """Refuses flags of a sweep that none of its methods reads.
-
-    Raises:
-      ConfigError: names the flag and the methods that it is for.
-    """
-    for name, readers in _METHODS_OF.items():
-        if values[name].value != values[name].default and not set(readers) & set(methods):
-            raise ConfigError(
-                f"--{name} has no effect here: it is for {', '.join(readers)}; add one to --methods"
-            )
-    for name in ("svm_nu", "svm_gamma"):
-        if values[name].value != values[name].default and values.selection == "paper":
-            raise ConfigError(f"--{name} has no effect here: selection=paper chooses it")
 
 
 def check_data(values: flags.FlagValues) -> None:

@@ -28,7 +28,7 @@ from deepsvdd_jax.cli.adversarial.configs import STOP_CLASS, AttackConfig, Class
 from deepsvdd_jax.cli.adversarial.stop_signs import arrays_path, stop_problem
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.sweeps import plans
+from deepsvdd_jax.cli.sweeps import methods, plans
 from deepsvdd_jax.cli.sweeps.store import open_store
 from deepsvdd_jax.configs import ConfigError, DataConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset
@@ -50,7 +50,7 @@ _NOISE_IMAGES = 500
 def define_flags() -> None:
     """Defines all flags of the command."""
     sweep.define_training_flags()
-    defaults = {"preset": "icml2018", "seeds": "3", "methods": ",".join(plans.METHODS)}
+    defaults = {"preset": "icml2018", "seeds": "3", "methods": ",".join(methods.names())}
     for name, value in defaults.items():
         flags.FLAGS.set_default(name, value)
     flags.DEFINE_string("data_dir", None, "folder that holds gtsrb/, as an archive or unpacked")

@@ -17,8 +17,8 @@ from absl import flags
 from deepsvdd_jax.cli import environment, settings
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import tables
-from deepsvdd_jax.cli.sweeps import plans, shallow, shallow_settings, summaries, workers
-from deepsvdd_jax.cli.sweeps.plans import METHODS, Sweep
+from deepsvdd_jax.cli.sweeps import methods, plans, shallow, shallow_settings, summaries, workers
+from deepsvdd_jax.cli.sweeps.plans import Sweep
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.cli.sweeps.store import SweepStore, open_store
 
@@ -45,7 +45,7 @@ def define_training_flags() -> None:
     flags.DEFINE_string(
         "methods",
         "deep_svdd",
-        f"any of {','.join(METHODS)}; soft_boundary is deep_svdd with that objective",
+        f"any of {','.join(methods.names())}; soft_boundary is deep_svdd with that objective",
     )
     flags.DEFINE_string("out", None, "result folder (default results/<dataset>-<preset>)")
     flags.DEFINE_bool("save_models", False, "keep every run's model under models/")

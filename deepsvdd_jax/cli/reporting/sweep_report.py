@@ -12,7 +12,7 @@ from deepsvdd_jax import configs, datasets
 from deepsvdd_jax.cli.adversarial import stop_signs
 from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.reporting import inspection, published, tables
-from deepsvdd_jax.cli.sweeps import config_file, records, summaries
+from deepsvdd_jax.cli.sweeps import config_file, methods, records, summaries
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError, DataConfig, SplitConfig
 from deepsvdd_jax.datasets import DataError, Dataset
@@ -382,7 +382,7 @@ def _published(sweep: Sweep, preset: str, method: str, label: int) -> float | No
 
 def preset_of(sweep: Sweep) -> str:
     """Returns the recipe that a sweep's published figures go by."""
-    configured = [sweep.settings.get(name) for name in ("deep_svdd", "dcae")]
+    configured = [sweep.settings.get(name) for name in methods.deep()]
     found = [config.get("preset") for config in configured if isinstance(config, Mapping)]
     shallow = sweep.settings.get("shallow")
     if not found and isinstance(shallow, Mapping) and shallow.get("recipe") == "itu":
@@ -701,7 +701,7 @@ def _no_decoder(sweep: Sweep) -> Html:
 
 def _models(sweep: Sweep, method: str) -> tuple[dict[RunName, Model], Html | None]:
     """Returns the model of each class's first seed, or the sentence that says why there is none."""
-    if method not in ("deep_svdd", "dcae"):
+    if method not in methods.deep():
         return {}, None
     models: dict[RunName, Model] = {}
     for label in sweep.classes:

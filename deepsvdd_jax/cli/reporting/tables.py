@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.reporting import published
+from deepsvdd_jax.cli.sweeps import methods
 from deepsvdd_jax.cli.sweeps.records import RunName
 
 
@@ -27,19 +28,6 @@ def summary_lines(summary: list[Row], preset: str, protocol: str) -> list[tuple[
     return lines
 
 
-# Methods as a reader knows them, in the order of the paper's tables, the paper's own last.
-_TITLES = {
-    ("ocsvm", ""): "OC-SVM",
-    ("kde", ""): "KDE",
-    ("isolation_forest", ""): "isolation forest",
-    ("knn", ""): "nearest neighbors",
-    ("dcae", "reconstruction"): "DCAE",
-    ("soft_boundary", "soft-boundary"): "Deep SVDD, soft-boundary",
-    ("deep_svdd", "soft-boundary"): "Deep SVDD, soft-boundary",
-    ("deep_svdd", "one-class"): "Deep SVDD, one-class",
-}
-
-
 def markdown_table(summary: list[Row], preset: str, protocol: str) -> str:
     """Returns a summary as a markdown table, AUROC in percent, a column a class.
 
@@ -50,7 +38,7 @@ def markdown_table(summary: list[Row], preset: str, protocol: str) -> str:
     labels = sorted({row["normal_class"] for row in summary} - {"mean"}, key=int)
     columns = (*labels, "mean")
     lines = [("method", *columns), ("---", *["---:"] * len(columns))]
-    for key, title in _TITLES.items():
+    for key, title in _titles(summary).items():
         of_method = {
             row["normal_class"]: row for row in summary if (row["method"], row["objective"]) == key
         }
@@ -72,6 +60,20 @@ def markdown_table(summary: list[Row], preset: str, protocol: str) -> str:
         if any(known.values()):
             lines.append((f"{title}, published", *(_shown(known.get(label)) for label in columns)))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _titles(summary: list[Row]) -> dict[tuple[str, str], str]:
+    """Returns the methods and objectives of a summary as a reader knows them, in the order of the
+    paper's tables."""
+    known = {method.name: method for method in methods.in_tables()}
+    there = {(row["method"], row["objective"]) for row in summary}
+    names = [*known, *sorted({method for method, _ in there} - set(known))]
+    return {
+        (name, objective): known[name].title_of(objective) if name in known else name
+        for name in names
+        for method, objective in sorted(there, reverse=True)
+        if method == name
+    }
 
 
 def _ours(row: Row | None) -> str:

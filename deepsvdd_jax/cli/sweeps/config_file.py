@@ -6,6 +6,7 @@ from typing import Any
 
 from deepsvdd_jax import configs
 from deepsvdd_jax.cli.files import ResultsError, Row, WriteError, read_json, write_json
+from deepsvdd_jax.cli.sweeps import methods
 from deepsvdd_jax.cli.sweeps.records import RunName, read_rows
 
 # Settings that may differ when a sweep is taken up again.
@@ -98,13 +99,14 @@ def setting_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> l
         for settings in (theirs, ours)
     )
     # Settings that were written before one was added hold what that meant then.
-    for name in ("deep_svdd", "soft_boundary", "dcae"):
+    deep = tuple(methods.deep())
+    for name in deep:
         one[name], other[name] = _as_now(one.get(name)), _as_now(other.get(name))
     for side in (one, other):
         if isinstance(side.get("shallow"), Mapping):
             side["shallow"] = {"threshold_quantile": 0.99, **side["shallow"]}
     # A method that only one side has is an extension, not a difference.
-    for name in ("deep_svdd", "soft_boundary", "dcae", "knn"):
+    for name in (*deep, "knn"):
         if one.get(name) is None or other.get(name) is None:
             one.pop(name, None)
             other.pop(name, None)

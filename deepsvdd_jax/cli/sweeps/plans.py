@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from absl import flags
 
-from deepsvdd_jax import configs, datasets, recipes
+from deepsvdd_jax import configs, datasets
 from deepsvdd_jax.cli import environment, paths, settings, unread
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.sweeps import locks, shallow_settings, workers
+from deepsvdd_jax.cli.sweeps import locks, methods, shallow_settings, workers
+from deepsvdd_jax.cli.sweeps.methods.base import ShallowConfig
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.cli.sweeps.workers import SINGLE, WorkerGroup
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
@@ -21,8 +22,8 @@ with lazily():
     from deepsvdd_jax import networks, runs, training
     from deepsvdd_jax.runs import initialization, memory
 
-DEEP_METHODS = ("deep_svdd", "dcae", "soft_boundary")
-METHODS = ("deep_svdd", "dcae", *shallow_settings.METHODS, "soft_boundary")
+# Methods whose settings `config.json` names even where they are not asked for.
+_ALWAYS_LISTED = ("deep_svdd", "dcae", "soft_boundary")
 
 
 class Sweep(NamedTuple):
@@ -37,7 +38,7 @@ class Sweep(NamedTuple):
     seeds: tuple[int, ...]
     methods: tuple[str, ...]
     configs: dict[str, RunConfig]
-    shallow: shallow_settings.ShallowConfig
+    shallow: ShallowConfig
     runs_per_program: int | None
     data_devices: int
     memory_budget: int | None
@@ -56,7 +57,7 @@ def plan(values: flags.FlagValues) -> Sweep:
     """
     # What is cheap to check is checked before data are read.
     out_folder(values, values.dataset)
-    _methods(values.methods)
+    methods.parse(values.methods)
     settings.seed_list(values.seeds)
     data = settings.data_config(values)
     split = settings.split_config(values)
@@ -87,16 +88,17 @@ def plan_on(
     Raises:
       ConfigError, DataError: what is wrong and what is allowed.
     """
-    methods = _methods(values.methods)
+    chosen = methods.parse(values.methods)
     seeds = settings.seed_list(values.seeds)
     shape = tuple(dataset.x_train.shape[1:])
     base = settings.run_config(values, data.name, shape)
-    shallow_config = shallow_settings.read_config(values, base, methods)
-    shallow_settings.check(shallow_config, methods)
-    _check_dcae(values, base, methods)
-    run_configs = {name: method_config(name, base) for name in DEEP_METHODS if name in methods}
-    of_methods = {name: run_configs.get(name, base) for name in methods}
-    unread.check_flags(values, methods)
+    shallow_config = shallow_settings.read_config(values, base, chosen)
+    _check_dcae(values, base, chosen)
+    run_configs = {
+        name: method.config(base) for name, method in methods.deep().items() if name in chosen
+    }
+    of_methods = {name: run_configs.get(name) for name in chosen}
+    methods.check_flags(values, chosen)
     unread.check_settings(settings.given(values), base, of_methods, values.save_models)
     for config in run_configs.values():
         check_network(config, shape)
@@ -107,7 +109,7 @@ def plan_on(
     has_labels = bool(split.labelled_ratio) or outliers is not None
     makes_anomalies = base.training.synthetic_anomalies is not None
     unread.check_label_flags(values, has_labels, has_labels or makes_anomalies)
-    _check_labels(run_configs, split, methods, outliers is not None)
+    _check_labels(run_configs, split, chosen, outliers is not None)
     splits = make_splits(dataset, split, classes, seeds, require_test)
     if outliers is not None:
         dataset, splits = _with_outliers(dataset, splits, outliers, values.outliers)
@@ -121,7 +123,7 @@ def plan_on(
         splits,
         classes,
         seeds,
-        methods,
+        chosen,
         run_configs,
         shallow_config,
         values.runs_per_program,
@@ -146,9 +148,9 @@ def out_folder(values: flags.FlagValues, dataset: str) -> Path:
     return folder
 
 
-def _check_dcae(values: flags.FlagValues, base: RunConfig, methods: tuple[str, ...]) -> None:
+def _check_dcae(values: flags.FlagValues, base: RunConfig, chosen: tuple[str, ...]) -> None:
     """Refuses settings of a phase that no chosen method has: a DCAE is the autoencoder phase."""
-    if base.pretraining is None or {"dcae"} != set(methods) & set(DEEP_METHODS):
+    if base.pretraining is None or {methods.AUTOENCODER} != set(chosen) & set(methods.deep()):
         return
     for name in settings.given_in(values, "training."):
         raise ConfigError(f"--{name} is not of the autoencoder: dcae takes --pretrain_{name}")
@@ -157,13 +159,13 @@ def _check_dcae(values: flags.FlagValues, base: RunConfig, methods: tuple[str, .
 def _check_labels(
     run_configs: dict[str, RunConfig],
     split: SplitConfig,
-    methods: tuple[str, ...],
+    chosen: tuple[str, ...],
     has_outliers: bool,
 ) -> None:
     """Refuses labels that a method would not look at, and objectives that lack them."""
     if split.labelled_ratio or has_outliers:
         name = "labelled_ratio" if split.labelled_ratio else "outliers"
-        for method in methods:
+        for method in chosen:
             config = run_configs.get(method)
             if config is None or not config.training.objective.uses_labels:
                 hint = "; give --objective=deep-sad" if method == "deep_svdd" else ""
@@ -220,33 +222,6 @@ def _draws(split: SplitConfig) -> bool:
     return bool(split.outlier_fraction or split.validation_fraction or split.labelled_ratio)
 
 
-def _methods(text: str) -> tuple[str, ...]:
-    methods = tuple(dict.fromkeys(part for part in text.split(",") if part))
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods:
-        raise ConfigError(f"methods is {text!r}; allowed: any of {','.join(METHODS)}")
-    return methods
-
-
-def method_config(method: str, base: RunConfig) -> RunConfig:
-    """Returns a method's configuration: a DCAE is the autoencoder phase, trained and scored.
-
-    Raises:
-      ConfigError: `soft_boundary` where `deep_svdd` has that objective already.
-    """
-    if method == "deep_svdd":
-        return base
-    if method == "soft_boundary":
-        soft = configs.replace_at(base, "training.objective.kind", "soft-boundary")
-        if soft == base:
-            raise ConfigError(
-                "methods: soft_boundary is deep_svdd with --objective=soft-boundary; give one"
-            )
-        return soft
-    phase = base.pretraining or recipes.default_autoencoder(base.training)
-    return dataclasses.replace(base, pretraining=None, training=phase)
-
-
 def check_network(config: RunConfig, shape: tuple[int, ...]) -> None:
     """Refuses a network, or a decoder, that images of a shape are too small for or no image of."""
     networks.check_image_shape(config.network, shape)
@@ -300,7 +275,7 @@ def describe(sweep: Sweep) -> dict[str, Any]:
         "normal_classes": list(sweep.classes),
         "seeds": list(sweep.seeds),
         "methods": list(sweep.methods),
-        **{name: _as_dict(sweep.configs.get(name)) for name in DEEP_METHODS},
+        **{name: _as_dict(sweep.configs.get(name)) for name in (*_ALWAYS_LISTED, *sweep.configs)},
         "shallow": baselines,
         "knn": neighbors,
         "outliers": None if sweep.outliers is None else list(sweep.outliers),
@@ -319,16 +294,11 @@ def _as_dict(config: RunConfig | None) -> dict[str, Any] | None:
 
 def wanted_runs(sweep: Sweep) -> list[RunName]:
     """Returns the runs of the baselines; what does not depend on a seed runs for the first only."""
+    drawn = _draws(sweep.split)
     return [
         RunName(method, label, seed)
-        for method in shallow_settings.METHODS
+        for method, known in methods.shallow().items()
         if method in sweep.methods
         for label in sweep.classes
-        for seed in (sweep.seeds if _is_random(method, sweep) else sweep.seeds[:1])
+        for seed in (sweep.seeds if drawn or known.is_random(sweep.shallow) else sweep.seeds[:1])
     ]
-
-
-def _is_random(method: str, sweep: Sweep) -> bool:
-    drawn = _draws(sweep.split)
-    by_selection = method == "ocsvm" and sweep.shallow.selection == "paper"
-    return method == "isolation_forest" or by_selection or drawn

@@ -15,15 +15,14 @@ import numpy.typing as npt
 from deepsvdd_jax import preprocessing
 from deepsvdd_jax.cli import environment
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.sweeps import figures, records
+from deepsvdd_jax.cli.sweeps import figures, methods, records
+from deepsvdd_jax.cli.sweeps.methods.base import ShallowMethod
 from deepsvdd_jax.cli.sweeps.records import RunName
-from deepsvdd_jax.cli.sweeps.shallow_settings import METHODS, method_config
 from deepsvdd_jax.configs import PreprocessingConfig
 from deepsvdd_jax.datasets import OneClassSplit
 from deepsvdd_jax.scoring import metrics
 
 with lazily():
-    from deepsvdd_jax.detectors import baselines
     from deepsvdd_jax.detectors import features as detectors_features
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def score_missing(
     why."""
     from joblib import Parallel, delayed
 
-    missing = [name for name in own if name.method in METHODS and name not in store.rows]
+    missing = [name for name in own if name.method in methods.shallow() and name not in store.rows]
     for line in describe_costs(sweep, missing):
         print(line, file=sys.stderr)
 
@@ -72,8 +71,9 @@ def describe_costs(sweep: Sweep, missing: list[RunName]) -> list[str]:
     counts = collections.Counter(name.method for name in missing)
     lines = []
     for method, count in counts.items():
-        cost = baselines.describe_cost(
-            method_config(method, sweep.shallow),
+        known = methods.shallow()[method]
+        cost = known.describe_cost(
+            known.config(sweep.shallow),
             len(split.train_indices),
             len(split.test_indices),
             features,
@@ -87,12 +87,11 @@ def _score(
 ) -> tuple[RunName, dict[str, Any], dict[str, npt.NDArray[Any]] | None]:
     split = sweep.splits[name.normal_class, name.seed]
     started = time.perf_counter()
-    train, test = method_features(sweep, name.method, split)
+    method = methods.shallow()[name.method]
+    train, test = method_features(sweep, method, split)
     seed = name.seed + (_ITU_RANDOM_STATE if sweep.shallow.recipe == "itu" else 0)
     try:
-        result = baselines.fit_and_score(
-            method_config(name.method, sweep.shallow), train, test, seed, split.test_labels
-        )
+        result = method.score(method.config(sweep.shallow), train, test, seed, split.test_labels)
     except ValueError as error:
         return name, {"failure": " ".join(str(error).split())}, None
     row: dict[str, Any] = figures.evaluate_scores(
@@ -117,7 +116,7 @@ def _score(
 
 
 def method_features(
-    sweep: Sweep, method: str, split: OneClassSplit
+    sweep: Sweep, method: ShallowMethod, split: OneClassSplit
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
     """Returns a baseline's features of the training and the test images, `[n, features]`.
 
@@ -127,15 +126,15 @@ def method_features(
     """
     images = sweep.dataset.x_train[split.train_indices]
     test = sweep.dataset.x_test[split.test_indices]
-    name, published = sweep.dataset.name, sweep.shallow.recipe == "published"
-    grey = name in ("mnist", "fashion_mnist", "kmnist") and method == "isolation_forest"
-    normalized = published and (name == "cifar10" or grey)
-    table = images.ndim == 2
-    steps = PreprocessingConfig(
-        contrast="l1" if normalized else "none", min_max=normalized, standardize=table
-    )
-    if method == "knn" and sweep.shallow.neighbors is not None:
-        steps, normalized = sweep.shallow.neighbors.preprocessing, False
+    steps = method.preprocessing(sweep.shallow)
+    is_published = sweep.shallow.recipe == "published" and steps is None
+    normalized = is_published and sweep.dataset.name in method.normalized_on
+    if steps is None:
+        steps = PreprocessingConfig(
+            contrast="l1" if normalized else "none",
+            min_max=normalized,
+            standardize=images.ndim == 2,
+        )
     fitted = preprocessing.fit(steps, images)
     train, tested = (
         detectors_features.to_features(preprocessing.apply(fitted, part)) for part in (images, test)

@@ -18,6 +18,7 @@ from deepsvdd_jax.cli.sweeps import (
     pretraining,
     records,
 )
+from deepsvdd_jax.cli.sweeps.methods import AUTOENCODER
 from deepsvdd_jax.cli.sweeps.plans import Sweep
 from deepsvdd_jax.cli.sweeps.pretraining import Pretrained
 from deepsvdd_jax.cli.sweeps.records import RunName
@@ -57,7 +58,7 @@ def train_deep(
 ) -> None:
     """Trains those of some deep runs that are missing."""
     problems = dict.fromkeys((name.normal_class, name.seed) for name in own)
-    methods = dict.fromkeys(("dcae", *sweep.configs))
+    methods = dict.fromkeys((AUTOENCODER, *sweep.configs))
     saved = store.checkpoints.saved(
         RunName(method, *problem) for method in methods for problem in problems
     )
@@ -118,7 +119,7 @@ def _stages(
     """Yields what is to be trained in turn: the autoencoders first, which the methods share, then
     each method."""
     autoencoder = _autoencoder_of(sweep.configs)
-    methods = {method: config for method, config in sweep.configs.items() if method != "dcae"}
+    methods = {method: config for method, config in sweep.configs.items() if method != AUTOENCODER}
     if autoencoder is not None:
         stage = _autoencoder_stage(sweep, problems, store, under_way, autoencoder)
         yield stage._replace(following=_following(methods, None))
@@ -149,9 +150,9 @@ def _following(
 def _autoencoder_of(run_configs: Mapping[str, RunConfig]) -> RunConfig | None:
     """Returns the autoencoder of a sweep, of which all methods have the same; None without one."""
     found = (
-        config if method == "dcae" else runs.autoencoder_config(config)
+        config if method == AUTOENCODER else runs.autoencoder_config(config)
         for method, config in run_configs.items()
-        if method == "dcae" or config.pretraining is not None
+        if method == AUTOENCODER or config.pretraining is not None
     )
     return next(found, None)
 
@@ -164,8 +165,8 @@ def _autoencoder_stage(
     autoencoder: RunConfig,
 ) -> Stage:
     """Returns the stage of the autoencoders that are DCAE rows to come, or starts of other runs."""
-    wanted = _splits_of(sweep, problems, "dcae")
-    asked = "dcae" in sweep.methods
+    wanted = _splits_of(sweep, problems, AUTOENCODER)
+    asked = AUTOENCODER in sweep.methods
     missing = {name for name in wanted if asked and name not in store.rows}
     starting = [method for method, config in sweep.configs.items() if config.pretraining]
     for name in wanted.keys() - missing:
@@ -187,7 +188,7 @@ def _autoencoder_stage(
         if asked and name not in store.rows:
             _writer(sweep, store, autoencoder)(finished)
 
-    label = "dcae" if asked else "pretraining"
+    label = AUTOENCODER if asked else "pretraining"
     return Stage(label, autoencoder, wanted, missing, lambda name: None, write)
 
 
