@@ -17,6 +17,7 @@ from deepsvdd_jax.cli.adversarial.attack import (
     l2_distances,
 )
 from deepsvdd_jax.cli.adversarial.classifier import logits, predict, train_classifier
+from deepsvdd_jax.io import atomic
 
 STOP = 1
 SIDE = 16
@@ -258,12 +259,9 @@ def test_interrupted_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
-    def fail(file):
+    with pytest.raises(OSError, match="disk full"), atomic.writing(path) as file:
         file.write(b"half")
         raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        arrays._write_whole(path, fail)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -569,12 +569,17 @@ def score_images(model: Model, images: npt.ArrayLike) -> Scores:
 def combine_distances(model: Model, distances: Scores) -> Scores:
     """Returns scores, float32 `[n]`, from the members' distances `[members, n]`."""
     if len(distances) > 1:
-        # A member whose distances are all 0 has no unit; it adds nothing.
-        units = np.where(model.train_means > 0, model.train_means, 1.0)
+        units = member_units(model)
         with np.errstate(over="ignore"):
             return np.asarray((distances / units[:, None]).mean(axis=0), np.float32)
     offset = scoring.score_offset(model.config.training.objective, model.squared_radius[0])
     return np.asarray(distances[0] - np.asarray(offset))
+
+
+def member_units(model: Model) -> npt.NDArray[np.float64]:
+    """Returns what the distances of each member are divided by in an ensemble, `[members]`."""
+    # A member whose distances are all 0 has no unit; it adds nothing.
+    return np.where(model.train_means > 0, model.train_means, 1.0)
 
 
 def member_distances(model: Model, images: npt.ArrayLike) -> Scores:

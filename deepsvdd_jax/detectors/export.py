@@ -85,7 +85,7 @@ def scores(model: Model, images: Array) -> Array:
     )
     if len(distances) == 1:
         return distances[0] - scoring.score_offset(objective, states.squared_radius[0])
-    units = np.where(model.train_means > 0, model.train_means, 1.0).astype(np.float32)
+    units = deep_svdd.member_units(model).astype(np.float32)
     return jnp.mean(distances / units[:, None], axis=0)
 
 

@@ -126,7 +126,7 @@ def _objective_maps(model: Model, images: Array) -> Array:
             ]
         )
     if len(low) > 1:
-        units = np.where(model.train_means > 0, model.train_means, 1.0).astype(np.float32)
+        units = deep_svdd.member_units(model).astype(np.float32)
         low = low / units[:, None, None]
     sides = config.map_sides(model.image_shape[:2])
     first, stride = config.map_grid

@@ -7,7 +7,9 @@ import os
 import platform
 import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 # A file system takes names of 255 bytes; that of a draft is longer than that of its file.
 _LONGEST_NAME = 200
@@ -19,11 +21,23 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
       OSError: it cannot be written; what was there before stays.
     """
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Gives a file under a temporary name, renamed when the block ends without an error (touches
+    files).
+
+    Raises:
+      OSError: it cannot be written; what was there before stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = draft_of(path)
     try:
         with draft.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)

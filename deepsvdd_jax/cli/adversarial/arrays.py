@@ -2,9 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +24,10 @@ def save_adversarials(folder: str | os.PathLike[str], adversarials: Adversarials
     figure = draw_adversarials(adversarials)
     Path(folder).mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = adversarials._asdict()
-    _write_whole(Path(folder) / ARRAYS_NAME, lambda file: np.savez(file, **arrays))
-    _write_whole(Path(folder) / PICTURE_NAME, lambda file: figure.savefig(file, format="png"))
+    with atomic.writing(Path(folder) / ARRAYS_NAME) as file:
+        np.savez(file, **arrays)
+    with atomic.writing(Path(folder) / PICTURE_NAME) as file:
+        figure.savefig(file, format="png")
 
 
 def load_adversarials(folder: str | os.PathLike[str]) -> Adversarials:
@@ -82,16 +83,6 @@ def _difference_gain(difference: np.ndarray) -> int:
     """Returns the factor that makes nearly all differences just fit around mid-grey."""
     typical = float(np.quantile(np.abs(difference), 0.995))
     return max(1, math.floor(0.5 / max(typical, 1 / 255)))
-
-
-def _write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    temporary = atomic.draft_of(path)
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_adversarials(path: Path, adversarials: Adversarials) -> None:
