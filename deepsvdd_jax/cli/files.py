@@ -1,9 +1,11 @@
 """Text, JSON and csv files of commands, written whole or not at all."""
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +114,42 @@ def write_bytes(path: Path, data: bytes) -> None:
         atomic.write_bytes(path, data)
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def new_table(path: Path) -> Iterator[Any]:
+    """Gives a csv writer into a draft, which becomes the file in the end (touches files).
+
+    A name that is no text in UTF-8 is written with its bytes as \\xff.
+
+    Raises:
+      ResultsError: no draft can be written beside the file.
+      WriteError: the file cannot be written.
+    """
+    draft = atomic.draft_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = draft.open("w", newline="", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ResultsError(f"cannot write {path}: {error.strerror or error}") from None
+    try:
+        with file:
+            yield csv.writer(_UnixLines(file))
+        os.replace(draft, path)
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class _UnixLines:
+    """Ends rows with a line feed alone. A csv writer that is told to do so leaves a carriage return
+    within a name unquoted, and no reader takes it for a part of the name."""
+
+    def __init__(self, file: io.TextIOBase | Any) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        self._file.write(row.removesuffix("\r\n") + "\n")

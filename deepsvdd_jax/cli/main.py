@@ -21,7 +21,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("dataset", "data_dir", "model", "image_size", "false_alarm_rate", "objective"),
         *("seeds", "epochs", "time_budget", "platform"),
     ),
-    "score": ("model", "data_dir", "out", "false_alarm_rate", "threshold", "platform"),
+    "score": (
+        *("model", "data_dir", "out", "false_alarm_rate", "threshold"),
+        *("maps", "normals", "tile", "platform"),
+    ),
     "watch": (
         *("model", "data_dir", "out", "false_alarm_rate", "threshold"),
         *("poll_seconds", "drift_false_alarm_rate", "platform"),

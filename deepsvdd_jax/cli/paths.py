@@ -117,6 +117,27 @@ def folder_to_write(
     return path
 
 
+def new_folder(flag: str, text: str, read: Collection[Path] = ()) -> Path:
+    """Returns the folder that a flag names, missing or empty, outside of all folders that are read.
+
+    Args:
+      flag: its name.
+      text: its value.
+      read: files and folders that the command reads.
+
+    Raises:
+      ConfigError: as `folder_to_write`, or something is in it.
+    """
+    path = folder_to_write(flag, text, None, read)
+    _check_outside(flag, _resolved(flag, path), [source for source in read if source.is_dir()])
+    if path.is_dir() and os.listdir(path):
+        raise ConfigError(
+            f"--{flag}={_shown(path)} is not empty, and nothing is overwritten; give another "
+            f"--{flag}, or remove it"
+        )
+    return path
+
+
 def folder_of_study(text: str | None, sweep: Path, name: str, marks: Sequence[str]) -> Path:
     """Returns the folder that `--to` names for a study of a sweep, by default one in the sweep's.
 

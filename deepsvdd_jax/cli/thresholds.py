@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax.configs import ConfigError
@@ -47,3 +49,11 @@ def chosen_threshold(
             "--threshold, or fit with --calibration_fraction above 0"
         )
     return calibration.conformal_threshold(model.calibration_scores, false_alarm_rate)
+
+
+def p_value_cells(calibration_scores: npt.ArrayLike, scores: npt.ArrayLike) -> list[str]:
+    """Returns conformal p-values as cells of a table, empty ones without calibration scores."""
+    held_out, values = np.asarray(calibration_scores), np.asarray(scores)
+    if not len(held_out):
+        return [""] * len(values)
+    return [f"{value:.6g}" for value in calibration.conformal_p_values(held_out, values)]

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,8 +81,9 @@ def _sweep_up(folder: Path, process: int) -> None:
     for name in names:
         found = drafts.fullmatch(name)
         if found and not _is_alive(int(found[1])):
+            draft = folder / name
             with contextlib.suppress(OSError):
-                (folder / name).unlink()
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def _is_alive(process: int) -> bool:

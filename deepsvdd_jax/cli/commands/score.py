@@ -10,11 +10,12 @@ not. Columns of a table are found by the names that the model was trained on. Wr
 of `--id_column` or else their number: higher scores are more anomalous; a normal sample has a
 p-value of at most a with probability a; it is empty where no data were held out in training. The
 file appears when it is whole.
+
+`--maps=DIR` writes where in each image the anomaly is, `--tile=SIZE` cuts large images into tiles;
+see docs/maps.md.
 """
 
 import csv
-import io
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,18 +29,21 @@ from absl import flags
 from deepsvdd_jax import datasets
 from deepsvdd_jax.cli import environment, files, model_images, paths, settings, thresholds
 from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.cli.maps import run as maps
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import Columns, DataError, folder
 from deepsvdd_jax.datasets.dataset import printable
 from deepsvdd_jax.datasets.formats.images import is_image_name
-from deepsvdd_jax.datasets.layout import images_to_score
+from deepsvdd_jax.datasets.layout import Layout, images_to_score
 from deepsvdd_jax.datasets.tables import LABEL
-from deepsvdd_jax.io import atomic, models
+from deepsvdd_jax.io import models
 from deepsvdd_jax.io.models import Model
-from deepsvdd_jax.scoring import calibration, metrics
+from deepsvdd_jax.scoring import metrics
 
 with lazily():
     from deepsvdd_jax import detectors
+    from deepsvdd_jax.cli.maps import masks as map_masks
+    from deepsvdd_jax.cli.maps import pictures
 
 COLUMNS = ("name", "score", "p_value", "anomalous")
 _ROWS_AT_ONCE = 4096
@@ -72,6 +76,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", "scores.csv", "file to write")
     thresholds.define_flags()
     settings.define_unreadable_flag()
+    maps.define_flags()
 
 
 def main() -> None:
@@ -84,6 +89,10 @@ def main() -> None:
     out = paths.file_to_write("out", values.out, "table of scores", is_scores, read)
     environment.use_platform(values.platform, values.compilation_cache)
     model = models.load_model(saved)
+    wish = maps.wish(values, model, out, [saved, data])
+    if wish is not None:
+        print(score_with_maps(wish, model, data, table_columns(values, model), out))
+        return
     threshold = thresholds.chosen_threshold(model, values.false_alarm_rate, values.threshold)
     model = model._replace(threshold=threshold)
     reading = Reading(values.skip_unreadable, values.max_megapixels)
@@ -94,6 +103,43 @@ def main() -> None:
         f"{values.out}: {scored} samples, {alarms} anomalous (score above {model.threshold:.6g})"
         + (f", {skipped} unreadable files left out" if skipped else "")
     )
+
+
+def score_with_maps(wish: maps.Wish, model: Model, path: Path, columns: Columns, out: Path) -> str:
+    """Scores images with maps or in tiles (touches files); returns lines on what was done.
+
+    Raises:
+      DataError: see `open_source`, or a file of other things than images.
+    """
+    if len(model.image_shape) != 3:
+        raise ConfigError("maps and tiles are of images; the model was trained on a table")
+    endings = [ending.lower() for ending in path.suffixes]
+    if endings[-1:] == [".npz"]:
+        if wish.masks is not None:
+            raise ConfigError("--masks are of image files; give a folder of images")
+        samples = datasets.read_samples(path)
+        if samples.ndim != 4:
+            raise DataError(f"{path}: holds rows of a table, which have no maps and no tiles")
+        return maps.run(wish, model, pictures.of_array(samples), None, out)
+    layout = None
+    if path.is_dir():
+        names, layout = find_images(path)
+        root = path
+    elif is_image_name(path.name):
+        names, root = (path.name,), path.parent
+    else:
+        # Says what is wrong with it.
+        open_source(path, model, Reading(), columns)
+        raise DataError(f"{path}: no images, of which maps and tiles are")
+    masks = None
+    if wish.maps is not None:
+        if wish.masks is not None:
+            masks = map_masks.from_folder(wish.masks, names)
+        elif layout is not None:
+            masks = map_masks.from_layout(root, layout, names)
+    channels = model_images.wanted(model).channels
+    images = pictures.of_files(root, names, channels, wish.megapixels, wish.skip_unreadable)
+    return maps.run(wish, model, images, masks, out)
 
 
 def is_scores(path: Path) -> bool:
@@ -149,13 +195,20 @@ def open_source(path: Path, model: Model, reading: Reading, columns: Columns) ->
     raise DataError(f"{path}: by its ending no image, npz file or csv file")
 
 
-def _open_folder(path: Path, model: Model, reading: Reading) -> Source:
+def find_images(path: Path) -> tuple[tuple[str, ...], Layout]:
+    """Returns the images of a folder that are scored, and all that is in it (touches files); says
+    how many lie where, and what is left out."""
     layout = folder.read_layout(path)
     names, left_out = images_to_score(layout)
     places = folder.describe_places(names)
     masks = f"; masks: of {len(layout.masks)} images" if layout.masks else ""
     print(f"{path}: {len(names)} images: {places}{masks}", file=sys.stderr)
     folder.tell_left_out(layout._replace(left_out=left_out))
+    return names, layout
+
+
+def _open_folder(path: Path, model: Model, reading: Reading) -> Source:
+    names, _ = find_images(path)
     return _open_images(path, [path / name for name in names], model, reading)
 
 
@@ -212,30 +265,13 @@ def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
       DataError: a sample that cannot be read or does not suit the model; nothing is written.
       WriteError: the file cannot be written.
     """
-    draft = atomic.draft_of(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A name that is no text in UTF-8 is written with its bytes as \xff.
-        file = draft.open("w", newline="", encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise files.ResultsError(f"cannot write {path}: {error.strerror or error}") from None
-    try:
-        with file:
-            counts = _write_rows(file, model, source)
-        os.replace(draft, path)
-    except OSError as error:
-        raise files.WriteError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        draft.unlink(missing_ok=True)
-    return counts
-
-
-def _write_rows(file: io.TextIOBase | Any, model: Model, source: Source) -> tuple[int, int]:
-    writer = csv.writer(_UnixLines(file))
-    writer.writerow(COLUMNS)
     scored = alarms = 0
     spread = _Spread()
-    with environment.progress_bar("score", source.total, "sample") as bar:
+    with (
+        files.new_table(path) as writer,
+        environment.progress_bar("score", source.total, "sample") as bar,
+    ):
+        writer.writerow(COLUMNS)
         for names, samples in source.batches:
             # Batches may be all of a kind: whether scores are equal is asked of the whole.
             with warnings.catch_warnings():
@@ -243,7 +279,8 @@ def _write_rows(file: io.TextIOBase | Any, model: Model, source: Source) -> tupl
                 scores = detectors.score_images(model, samples)
             spread.add(samples, scores)
             anomalous = scores > model.threshold
-            cells = (names, scores.tolist(), _p_values(model, scores), anomalous.astype(int))
+            p_values = thresholds.p_value_cells(model.calibration_scores, scores)
+            cells = (names, scores.tolist(), p_values, anomalous.astype(int))
             writer.writerows(zip(*cells, strict=True))
             scored, alarms = scored + len(scores), alarms + int(anomalous.sum())
             bar.update(len(scores))
@@ -275,21 +312,3 @@ class _Spread:
 
     def tells_nothing_apart(self) -> bool:
         return self._samples_differ and metrics.have_no_spread(self._extremes)
-
-
-class _UnixLines:
-    """Ends rows with a line feed alone. A csv writer that is told to do so leaves a carriage return
-    within a name unquoted, and no reader takes it for a part of the name."""
-
-    def __init__(self, file: io.TextIOBase | Any) -> None:
-        self._file = file
-
-    def write(self, row: str) -> None:
-        self._file.write(row.removesuffix("\r\n") + "\n")
-
-
-def _p_values(model: Model, scores: npt.NDArray[np.float32]) -> list[str]:
-    if not len(model.calibration_scores):
-        return [""] * len(scores)
-    values = calibration.conformal_p_values(model.calibration_scores, scores)
-    return [f"{value:.6g}" for value in values]

@@ -106,19 +106,32 @@ def _decode(
     formats: tuple[str, ...],
     megapixels: int | None,
 ) -> _Decoded:
+    from PIL import Image
+
+    from deepsvdd_jax.datasets.formats.pixels import pixels_of, resize_image
+
+    with (
+        image_errors(source),
+        pixels_bounded(megapixels),
+        Image.open(io.BytesIO(data), formats=formats) as image,
+    ):
+        _check_memory(image, source)
+        image.load()
+        array = pixels_of(image, channels)
+        has_more = holds_more(image)
+    pixels = array if size is None else resize_image(array, size)
+    return _Decoded(pixels, has_more, is_deep_color_png(data))
+
+
+@contextlib.contextmanager
+def image_errors(source: str) -> Iterator[None]:
+    """Makes every error of decoding the image of a file a `DataError` of one line."""
     from PIL import Image, UnidentifiedImageError
 
-    from deepsvdd_jax.datasets.formats.pixels import PixelError, pixels_of, resize_image
+    from deepsvdd_jax.datasets.formats.pixels import PixelError
 
     try:
-        with (
-            _pixels_bounded(megapixels),
-            Image.open(io.BytesIO(data), formats=formats) as image,
-        ):
-            _check_memory(image, source)
-            image.load()
-            array = pixels_of(image, channels)
-            has_more = _has_more(image)
+        yield
     except DataError:
         raise
     except PixelError as error:
@@ -135,18 +148,16 @@ def _decode(
         raise DataError(
             f"{source}: damaged or not an image ({one_line(error)}); replace or remove it"
         ) from error
-    pixels = array if size is None else resize_image(array, size)
-    return _Decoded(pixels, has_more, _is_deep_color_png(data))
 
 
-def _is_deep_color_png(data: bytes) -> bool:
+def is_deep_color_png(data: bytes) -> bool:
     """Whether a file is a PNG of 16 bits a channel with colour or transparency, of which Pillow
     gives the upper 8 alone; the header is at a fixed place."""
     depth, kind = data[24:25], data[25:26]
     return data.startswith(b"\x89PNG\r\n\x1a\n") and depth == b"\x10" and kind in b"\x02\x04\x06"
 
 
-def _has_more(image: Image.Image) -> bool:
+def holds_more(image: Image.Image) -> bool:
     """Says whether a file holds more images than the one that is read, as far as can be told."""
     try:
         # The further images of a photo are its depth and the like.
@@ -156,7 +167,7 @@ def _has_more(image: Image.Image) -> bool:
 
 
 @contextlib.contextmanager
-def _pixels_bounded(megapixels: int | None) -> Iterator[None]:
+def pixels_bounded(megapixels: int | None) -> Iterator[None]:
     """Makes Pillow refuse images of more pixels; its bound is one for the whole process."""
     from PIL import Image
 
@@ -268,6 +279,11 @@ def iter_images(
             names, batch = [], []
     if batch:
         yield names, np.stack(batch)
+    tell_partly_read(several, cut)
+
+
+def tell_partly_read(several: Sequence[Path], cut: Sequence[Path]) -> None:
+    """Logs lines on files that hold several images, and on those whose depth is cut."""
     _tell(several, "hold several images", "the first of each is taken")
     _tell(
         cut,

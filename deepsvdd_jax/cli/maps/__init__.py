@@ -1,0 +1,1 @@
+"""Where in images anomalies are: pieces of images scored and mapped, folders of maps, masks."""

@@ -1,0 +1,176 @@
+"""The folder of maps: a file of values and an overlay for each image, one colour scale for all."""
+
+import io
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsvdd_jax.cli import files
+from deepsvdd_jax.cli.maps.flow import Map
+from deepsvdd_jax.cli.maps.pictures import Picture, Pictures
+from deepsvdd_jax.datasets.formats.pieces import Box
+from deepsvdd_jax.io import atomic
+from deepsvdd_jax.viz import overlays
+
+FORMATS = ("npy", "tif")
+DESCRIPTION = "maps.json"
+
+# Longer side of an overlay; a larger image is shown smaller.
+_LONGEST_OVERLAY = 2048
+
+
+class MapFile(NamedTuple):
+    """A map that was written: of which image, of which size, and its median and maximum."""
+
+    name: str
+    sides: tuple[int, int]
+    median: float
+    maximum: float
+
+
+class Place(NamedTuple):
+    """Where a map is highest, in pixels of the image, and how high; the first of equal places."""
+
+    row: int
+    column: int
+    value: float
+
+
+def place_of_maximum(values: Map) -> Place:
+    """Returns where a map `[height, width]` is highest."""
+    row, column = divmod(int(np.argmax(values)), values.shape[1])
+    return Place(row, column, float(values[row, column]))
+
+
+def stems(names: Sequence[str]) -> dict[str, str]:
+    """Returns for each image the path of its map without ending: its own path without ending, with
+    it where two images of a folder differ in nothing else."""
+    plain = {name: str(PurePosixPath(name).with_suffix("")) for name in names}
+    counts: dict[str, int] = {}
+    for stem in plain.values():
+        counts[stem.lower()] = counts.get(stem.lower(), 0) + 1
+    return {name: name if counts[stem.lower()] > 1 else stem for name, stem in plain.items()}
+
+
+class MapFolder:
+    """A folder of maps that is being written: a draft until `keep`."""
+
+    def __init__(self, draft: Path, path: Path, names: Sequence[str], ending: str) -> None:
+        self.draft = draft
+        self.written: list[MapFile] = []
+        self._path = path
+        self._stems = stems(names)
+        self._ending = ending
+
+    def file_of(self, name: str, ending: str) -> Path:
+        """Returns where a file of an image is."""
+        return self.draft / f"{self._stems[name]}.{ending}"
+
+    def write(self, name: str, values: Map) -> Place:
+        """Writes the map of an image (touches files); returns where it is highest."""
+        path = self.file_of(name, self._ending)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                if self._ending == "npy":
+                    np.save(file, values, allow_pickle=False)
+                else:
+                    _image_of(np.asarray(values)).save(file, format="TIFF")
+        except OSError as error:
+            raise _write_error(self._path, error) from None
+        place = place_of_maximum(values)
+        # Of a map that no memory holds, the median of some of its rows.
+        some = values[:: max(1, values.size // 10**7)]
+        self.written.append(
+            MapFile(name, (values.shape[0], values.shape[1]), float(np.median(some)), place.value)
+        )
+        return place
+
+    def read(self, name: str) -> npt.NDArray[np.float32]:
+        """Returns a map that was written (touches files), of an npy file without reading it all."""
+        path = self.file_of(name, self._ending)
+        if self._ending == "npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        from PIL import Image
+
+        with Image.open(path) as image:
+            return np.array(image, np.float32)
+
+    def scale(self) -> tuple[float, float]:
+        """Returns the colour scale of all overlays: from the median of the maps' medians to the
+        highest value."""
+        low = float(np.median([one.median for one in self.written]))
+        return low, max(one.maximum for one in self.written)
+
+    def draw(self, pictures: Pictures, threshold: float | None) -> None:
+        """Writes the overlays of all maps that were written (touches files)."""
+        scale = self.scale()
+        known = {one.name for one in self.written}
+        for picture in pictures.opened():
+            if picture.name not in known:
+                continue
+            image, values = _to_look_at(picture, self.read(picture.name))
+            pixels = overlays.overlay(image, values, scale, threshold)
+            buffer = io.BytesIO()
+            _image_of(pixels).save(buffer, format="PNG")
+            try:
+                self.file_of(picture.name, "png").write_bytes(buffer.getvalue())
+            except OSError as error:
+                raise _write_error(self._path, error) from None
+
+    def keep(self, description: dict[str, Any]) -> None:
+        """Writes what the maps are, and makes the draft the folder (touches files)."""
+        files.write_json(self.draft / DESCRIPTION, description)
+        try:
+            # A folder that is there is empty, which was checked before the work.
+            if self._path.is_dir():
+                self._path.rmdir()
+            os.replace(self.draft, self._path)
+        except OSError as error:
+            raise _write_error(self._path, error) from None
+
+
+@contextmanager
+def new_folder(path: Path, names: Sequence[str], ending: str) -> Iterator[MapFolder]:
+    """Gives a folder of maps to be written (touches files); a draft that was not kept is removed.
+
+    Args:
+      path: of the folder, missing or empty.
+      names: of all images that may get a map.
+      ending: of the files of values, one of `FORMATS`.
+    """
+    target = path.resolve()
+    draft = atomic.draft_of(target)
+    try:
+        draft.mkdir(parents=True)
+    except OSError as error:
+        raise _write_error(path, error) from None
+    try:
+        yield MapFolder(draft, target, names, ending)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _to_look_at(picture: Picture, values: Map) -> tuple[npt.NDArray[Any], Map]:
+    """Returns an image and its map, smaller where they are large."""
+    longest = max(picture.sides)
+    if longest <= _LONGEST_OVERLAY:
+        return picture.cut(Box(0, 0, *picture.sides)), np.asarray(values)
+    height, width = (max(1, side * _LONGEST_OVERLAY // longest) for side in picture.sides)
+    return picture.reduced((height, width)), overlays.reduce_map(values, (height, width))
+
+
+def _image_of(pixels: npt.NDArray[Any]) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(pixels)
+
+
+def _write_error(path: Path, error: OSError) -> files.WriteError:
+    return files.WriteError(f"cannot write {path}: {error.strerror or error}")
