@@ -23,11 +23,9 @@ from deepsvdd_jax.io.trees import flatten, unflatten
 FORMAT_VERSION = 2
 _JSON = "model.json"
 
-# The files of a model, and what a save that was killed leaves of them.
-_OURS = re.compile(
-    r"arrays-[0-9a-f]{12}\.npz"
-    r"|\.(arrays-[0-9a-f]{12}\.npz|model\.json)(-[0-9a-f]{8})?-\d+-\d+"
-)
+# The files of a model, those of a training under way, and what a save that was killed leaves.
+_FILES = r"arrays-[0-9a-f]{12}\.npz|under-way-[0-9a-f]{12}(-\d)?\.(bin|json)"
+_OURS = re.compile(rf"{_FILES}|\.({_FILES}|model\.json)(-[0-9a-f]{{8}})?-\d+-\d+")
 
 
 class Model(NamedTuple):

@@ -38,7 +38,7 @@ from deepsvdd_jax.scoring import calibration, metrics
 
 with lazily():
     from deepsvdd_jax import detectors
-    from deepsvdd_jax.cli.fitting import comparison
+    from deepsvdd_jax.cli.fitting import comparison, under_way
 
 
 def define_flags() -> None:
@@ -117,11 +117,13 @@ def main() -> None:
         )
     out = sys.stdout if values.estimate_only else sys.stderr
     print(announce(planned), file=out)
-    planned = bound(values, planned, budget, started, out)
     if values.estimate_only:
+        bound(values, planned, budget, started, out)
         return
+    kept = under_way.UnderWay(target, under_way.fingerprint(planned, groups, values.time_budget))
+    planned = resume_or_bound(values, planned, budget, started, kept)
     config = planned.main.config
-    model, *others = (train(task, planned, groups) for task in planned.tasks)
+    model, *others = train_all(planned, groups, kept)
     model = model._replace(
         summary={**model.summary, **_summary(config, data_config, model, data.pixel_range)}
     )
@@ -132,6 +134,7 @@ def main() -> None:
     if len(planned.samples.test_images):
         lines.append(describe_test(model, planned.samples))
     models.save_model(target, model)
+    kept.clear()
     print("\n".join(lines))
 
 
@@ -164,7 +167,60 @@ def bound(
     return chosen
 
 
-def train(task: Task, planned: Plan, groups: npt.NDArray[np.str_] | None) -> Model:
+def resume_or_bound(
+    values: flags.FlagValues,
+    planned: Plan,
+    budget: float | None,
+    started: float,
+    kept: "under_way.UnderWay",
+) -> Plan:
+    """Returns what was chosen for a fit that is taken up, else as `bound`, and keeps it."""
+    if not kept.is_there():
+        bounded = bound(values, planned, budget, started, sys.stderr)
+        if budget is not None:
+            run = bounded.main.config.run
+            kept.keep_choice({"seeds": bounded.main.config.seeds, "epochs": run.training.epochs})
+        return bounded
+    chosen = kept.choice()
+    if chosen is None:
+        return planned
+    seeds = tuple(chosen["seeds"])
+    choice = costs.Choice(len(seeds), chosen["epochs"], 0.0)
+    return tasks.with_configs(planned, lambda one: costs.with_choice(one, choice, seeds))
+
+
+def train_all(
+    planned: Plan, groups: npt.NDArray[np.str_] | None, kept: "under_way.UnderWay"
+) -> list[Model]:
+    """Trains all tasks; a signal saves what is under way and stops.
+
+    Raises:
+      TrainingError: a member failed, as it would when it is taken up.
+      Interrupted: by a signal.
+    """
+    try:
+        with environment.stop_signals() as stop:
+            return [
+                train(
+                    task, planned, groups, kept.checkpoint(number, _last_epochs(task), stop.check)
+                )
+                for number, task in enumerate(planned.tasks)
+            ]
+    except detectors.TrainingError:
+        kept.clear()
+        raise
+
+
+def _last_epochs(task: Task) -> int:
+    return task.config.run.training.epochs
+
+
+def train(
+    task: Task,
+    planned: Plan,
+    groups: npt.NDArray[np.str_] | None,
+    checkpoint: "detectors.Checkpoint",
+) -> Model:
     """Trains a task, with a bar."""
     name = "fit" if task is planned.main else "fit without labels"
     with environment.progress_bar(name, _epochs(task.config), "epoch") as bar:
@@ -174,6 +230,7 @@ def train(task: Task, planned: Plan, groups: npt.NDArray[np.str_] | None) -> Mod
             feature_names=planned.samples.feature_names,
             on_progress=lambda done, _: bar.update(done - bar.n),
             on_compiled=environment.show_compilation(bar),
+            checkpoint=checkpoint,
         )
     return model
 
