@@ -145,7 +145,6 @@ NAN, INF = math.nan, math.inf
 @pytest.mark.parametrize(
     ("kind", "setting", "value", "allowed"),
     [
-        (DataConfig, "name", "minst", ["dataset", "'minst'", "fashion_mnist, kmnist"]),
         (DataConfig, "channels", 2, ["channels", "2", "1, 3"]),
         (DataConfig, "image_size", (0, 3), ["image_size", "(0, 3)", "height,width", "positive"]),
         (DataConfig, "image_size", (3,), ["image_size", "(3,)", "height,width"]),

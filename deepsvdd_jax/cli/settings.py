@@ -160,7 +160,7 @@ def define_run_flags() -> None:
 
 def define_data_flags(default: str = "digits") -> None:
     """Defines the flags that say which data to read."""
-    flags.DEFINE_enum("dataset", default, configs.DATASETS, "data set")
+    flags.DEFINE_enum("dataset", default, list(datasets.LOADERS), "data set")
     flags.DEFINE_string(
         "data_dir",
         None,
@@ -311,7 +311,7 @@ def load_outliers(values: flags.FlagValues, dataset: Dataset) -> npt.NDArray[Any
             raise ConfigError("outlier_count is of --outliers, which is not given")
         return None
     shape = dataset.x_train.shape[1:]
-    if source in configs.DATASETS and source not in ("npz", "folder", "csv"):
+    if source in datasets.LOADERS and source not in ("npz", "folder", "csv"):
         config = DataConfig(source, values.data_dir)
     else:
         path = paths.to_read("outliers", source)

@@ -1,7 +1,7 @@
 """Every setting as a frozen, hashable dataclass, its checks, and JSON to and from."""
 
 from deepsvdd_jax.configs.checks import ConfigError
-from deepsvdd_jax.configs.data import DATASETS, DataConfig, PreprocessingConfig, SplitConfig
+from deepsvdd_jax.configs.data import DataConfig, PreprocessingConfig, SplitConfig
 from deepsvdd_jax.configs.labelled import BCEConfig, DeepSADConfig, FCDDConfig, HSCConfig
 from deepsvdd_jax.configs.network import NetworkConfig
 from deepsvdd_jax.configs.objective import (
@@ -37,7 +37,6 @@ __all__ = [
     "BaseObjectiveConfig",
     "Config",
     "ConfigError",
-    "DATASETS",
     "DataConfig",
     "DeepSADConfig",
     "DetectorConfig",

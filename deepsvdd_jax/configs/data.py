@@ -6,22 +6,9 @@ from typing import Literal
 
 from deepsvdd_jax.configs.checks import (
     ConfigError,
-    check_choice,
     check_literals,
     check_positive,
     check_range,
-)
-
-DATASETS = (
-    "digits",
-    "mnist",
-    "fashion_mnist",
-    "kmnist",
-    "cifar10",
-    "gtsrb",
-    "npz",
-    "folder",
-    "csv",
 )
 
 
@@ -30,7 +17,7 @@ class DataConfig:
     """Where a data set comes from.
 
     Attributes:
-      name: one of `DATASETS`.
+      name: a key of `datasets.LOADERS`, where it is looked up when the data are loaded.
       data_dir: folder of the original archives, prepared TFDS tree, npz or csv file, image folder.
       image_size: `(height, width)` that folder and GTSRB images are resized to; None keeps them.
       channels: 1 or 3 for folder images; None keeps what is found.
@@ -55,7 +42,6 @@ class DataConfig:
     pixel_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        check_choice("dataset", self.name, DATASETS)
         self._check_columns()
         if self.data_dir is not None and "\0" in self.data_dir:
             raise ConfigError(f"data_dir is {self.data_dir!r}; no path holds a null character")
