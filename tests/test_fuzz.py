@@ -46,6 +46,7 @@ def test_valid_files_are_taken(parser: Parser, tmp_path: Path) -> None:
     assert any(taken)
 
 
+@pytest.mark.fuzz
 @every_parser
 def test_damage_that_hypothesis_finds(parser: Parser, tmp_path: Path) -> None:
     @settings(
@@ -60,6 +61,7 @@ def test_damage_that_hypothesis_finds(parser: Parser, tmp_path: Path) -> None:
     check()
 
 
+@pytest.mark.fuzz
 @every_parser
 def test_a_while_of_random_damage(parser: Parser, record_property: Callable[..., None]) -> None:
     def fail(parser: Parser, data: bytes, crash: Crash) -> None:
