@@ -56,24 +56,37 @@ def export_model(model: Model, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
         raise ImportError(
             "an export needs flatbuffers: pip install 'deepsvdd_jax[export]'"
         ) from None
-    coarse = coarse_columns(model)
-    if len(coarse):
-        names = [model.feature_names[i] if model.feature_names else str(i) for i in coarse]
-        warnings.warn(
-            f"an exported scorer takes float32, which rounds columns {', '.join(names)} by more "
-            f"than {_COARSE:g} standard deviations: its scores are not the model's; take their "
-            "offset off before training",
-            PrecisionWarning,
-            stacklevel=2,
-        )
+    warn_of_coarse_columns(model)
     (count,) = jax.export.symbolic_shape("n")
     images = jax.ShapeDtypeStruct((count, *model.image_shape), jnp.float32)
     exported = jax.export.export(jax.jit(lambda x: scores(model, x)), platforms=platforms)(images)
     return bytes(exported.serialize())
 
 
+def warn_of_coarse_columns(model: Model) -> None:
+    """Warns of columns of a table that float32, which an exported scorer takes, is too coarse for.
+
+    Warns:
+      PrecisionWarning: names them.
+    """
+    coarse = coarse_columns(model)
+    if not len(coarse):
+        return
+    names = [model.feature_names[i] if model.feature_names else str(i) for i in coarse]
+    warnings.warn(
+        f"an exported scorer takes float32, which rounds columns {', '.join(names)} by more "
+        f"than {_COARSE:g} standard deviations: its scores are not the model's; take their "
+        "offset off before training",
+        PrecisionWarning,
+        stacklevel=3,
+    )
+
+
 def scores(model: Model, images: Array) -> Array:
-    """Returns the anomaly scores `[n]` of raw images `[n, *model.image_shape]`; pure, traceable."""
+    """Returns the anomaly scores `[n]` of raw images `[n, *model.image_shape]`; pure, traceable.
+
+    One beyond float32, or of a pixel that is no number, is the largest number.
+    """
     values = network_input(model, images)
     network = build_network(model.config.network, model.image_shape)
     objective = model.config.training.objective
@@ -84,9 +97,11 @@ def scores(model: Model, images: Array) -> Array:
         [scoring.batch_distances(state, values, network, objective) for state in members]
     )
     if len(distances) == 1:
-        return distances[0] - scoring.score_offset(objective, states.squared_radius[0])
-    units = deep_svdd.member_units(model).astype(np.float32)
-    return jnp.mean(distances / units[:, None], axis=0)
+        found = distances[0] - scoring.score_offset(objective, states.squared_radius[0])
+    else:
+        units = deep_svdd.member_units(model).astype(np.float32)
+        found = jnp.mean(distances / units[:, None], axis=0)
+    return jnp.where(jnp.isfinite(found), found, np.finfo(np.float32).max)
 
 
 def _member(states: TrainState, number: int) -> TrainState:

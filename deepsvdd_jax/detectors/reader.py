@@ -1,6 +1,7 @@
 """The script that goes with an exported scorer: it reads images as `score` does, and scores them.
 
-It carries `datasets.formats.pixels` as it is and needs jax, numpy and Pillow, not this package.
+It carries `datasets.formats.pixels` as it is and needs jax or onnxruntime, numpy and Pillow, not
+this package.
 """
 
 import inspect
@@ -32,10 +33,7 @@ def read_image(path: str) -> np.ndarray:
     return values if values.dtype == np.float32 else values.astype(np.float32) / np.float32(255)
 
 
-def load_scorer() -> jax.export.Exported:
-    """Returns the scorer that lies beside this script."""
-    return jax.export.deserialize(bytearray(Path(__file__).with_name(SCORER).read_bytes()))
-
+{runtime}
 
 def main(paths: list[str]) -> None:
     """Prints score, whether it is above the threshold, and path of each image."""
@@ -45,7 +43,7 @@ def main(paths: list[str]) -> None:
             image = read_image(path)
         except (OSError, ValueError) as error:
             sys.exit(f"{{path}}: {{error}}")
-        score = float(scorer.call(image[None])[0])
+        score = float(scores_of(scorer, image[None])[0])
         print(f"{{score:.6g}}\\t{{'anomalous' if score > THRESHOLD else 'normal'}}\\t{{path}}")
 
 
@@ -53,10 +51,36 @@ if __name__ == "__main__":
     main(sys.argv[1:])
 '''
 
+_STABLEHLO = '''def load_scorer() -> jax.export.Exported:
+    """Returns the scorer that lies beside this script."""
+    return jax.export.deserialize(bytearray(Path(__file__).with_name(SCORER).read_bytes()))
+
+
+def scores_of(scorer: jax.export.Exported, images: np.ndarray) -> np.ndarray:
+    """Returns the scores of images."""
+    return np.asarray(scorer.call(images))
+'''
+
+_ONNX = '''def load_scorer() -> onnxruntime.InferenceSession:
+    """Returns the scorer that lies beside this script."""
+    return onnxruntime.InferenceSession(str(Path(__file__).with_name(SCORER)))
+
+
+def scores_of(scorer: onnxruntime.InferenceSession, images: np.ndarray) -> np.ndarray:
+    """Returns the scores of images."""
+    return scorer.run(["score"], {"samples": images})[0]
+'''
+
+# What a format's script imports, and how it scores.
+_RUNTIMES = {
+    "stablehlo": ("import jax\nimport jax.export\n", _STABLEHLO),
+    "onnx": ("import onnxruntime\n", _ONNX),
+}
+
 _IMPORTS = "import numpy as np\nfrom PIL import Image, ImageOps\n"
 
 
-def reader_script(model: Model, scorer: str) -> str:
+def reader_script(model: Model, scorer: str, runtime: str = "stablehlo") -> str:
     """Returns the text of a script that reads image files and scores them with an export.
 
     Its `read_image(path)` gives what the exported scorer takes, to the last bit what `score` gives
@@ -65,10 +89,15 @@ def reader_script(model: Model, scorer: str) -> str:
     Args:
       model: of images, as `fit` saves it: its summary says how they are made alike.
       scorer: name of the exported scorer's file, which lies beside the script.
+      runtime: `stablehlo` or `onnx`, the format of that file.
     """
     source = inspect.getsource(pixels)
     before, after = source.split(_IMPORTS)
-    imports = f"import sys\nfrom pathlib import Path\n\nimport jax\nimport jax.export\n{_IMPORTS}"
+    packages, functions = _RUNTIMES[runtime]
+    first, second = _IMPORTS.splitlines(keepends=True)
+    # In the order that a formatter keeps.
+    ordered = first + packages if runtime == "onnx" else packages + first
+    imports = f"import sys\nfrom pathlib import Path\n\n{ordered}{second}"
     made_alike = model.summary.get("data", {})
     tail = _SCRIPT.format(
         shape=tuple(model.image_shape),
@@ -77,5 +106,6 @@ def reader_script(model: Model, scorer: str) -> str:
         pixel_range=made_alike.get("pixel_range"),
         threshold=float(model.threshold),
         scorer=scorer,
+        runtime=functions,
     )
     return f"{MARK}{before}{imports}{after}\n{tail}"
