@@ -64,15 +64,15 @@ def make_timer(
     used = subject.data if subject.runs == 1 else devices
     mesh = runs.make_mesh(jax.local_devices()[:used], subject.data)
     # An eighth of the images on the device at a time.
-    engine = streaming.engine(images.nbytes // 8) if subject.streamed else runs.IN_MEMORY
+    engine = streaming.engine(images.nbytes // 8) if subject.streamed else runs.in_memory
     members = [benchmark.make_run(config, seed, images) for seed in range(subject.runs)]
     network = build_network(config.network, images.shape[1:])
-    shared = engine.share(mesh, images, images[:1])
-    parts = (config, network, mesh, shared, runs.place(mesh, runs.stack_runs(members)))
-    start = engine.begin(*parts)
+    stacked = runs.place(mesh, runs.stack_runs(members))
+    program = runs.Program(config, network, mesh, engine(mesh, images, images[:1]), stacked)
+    start = program.init()
 
     def train() -> None:
-        done = engine.advance(*parts, start, 1)
+        done = program.advance(start, 1)
         if not np.all(np.asarray(done.state.active)):
             raise RuntimeError(f"{subject.name}: a run stopped; its time would mean nothing")
 

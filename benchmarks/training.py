@@ -175,9 +175,9 @@ def lone_start(case: Case, images: np.ndarray) -> runs.Progress:
     config = run_config(case)
     mesh = runs.make_mesh(jax.local_devices()[:1])
     network = build_network(config.network, images.shape[1:])
-    shared = runs.share(mesh, images, images[:1])
+    pools = runs.in_memory(mesh, images, images[:1])
     run = runs.place(mesh, runs.stack_runs([make_run(config, 0, images)]))
-    return runs.begin_runs(config, network, mesh, shared, run)
+    return runs.Program(config, network, mesh, pools, run).init()
 
 
 class Program(NamedTuple):
@@ -219,16 +219,16 @@ def our_timer(
     config, count = run_config(case), program.runs
     mesh = runs.make_mesh(jax.local_devices()[: devices_for(program, devices)], program.data)
     network = build_network(config.network, images.shape[1:])
-    shared = runs.share(mesh, images, images[:1])
+    pools = runs.in_memory(mesh, images, images[:1])
     stacked = runs.stack_runs([make_run(config, seed, images) for seed in range(count)])
-    stacked = runs.place(mesh, stacked)
+    ours = runs.Program(config, network, mesh, pools, runs.place(mesh, stacked))
     # Runs that start alike take as long as any, and compiling the start once saves minutes.
     state = jax.device_get(lone.state)
     repeated = jax.tree.map(lambda leaf: np.repeat(leaf, count, axis=0), state)
     start = lone._replace(state=jax.device_put(repeated, NamedSharding(mesh, Spec("run"))))
 
     def train(epochs: int) -> None:
-        done = runs.continue_runs(config, network, mesh, shared, stacked, start, epochs)
+        done = ours.advance(start, epochs)
         if not np.all(np.asarray(done.state.active)):
             raise RuntimeError(f"{case}: a run stopped; its time would mean nothing")
 

@@ -149,13 +149,13 @@ def measure_repetition(case: Case, width: int) -> Row:
     config = training.run_config(case)
     mesh = runs.make_mesh(jax.local_devices()[:1])
     network = build_network(config.network, images.shape[1:])
-    shared = runs.share(mesh, images, images[:1])
+    pools = runs.in_memory(mesh, images, images[:1])
     members = [training.make_run(config, seed, images) for seed in range(width)]
     stacked = runs.place(mesh, runs.stack_runs(members))
+    program = runs.Program(config, network, mesh, pools, stacked)
 
     def trained() -> list[np.ndarray]:
-        start = runs.begin_runs(config, network, mesh, shared, stacked)
-        done = runs.continue_runs(config, network, mesh, shared, stacked, start, 2)
+        done = program.advance(program.init(), 2)
         return [
             np.asarray(leaf) for leaf in jax.tree.leaves((done.state.params, done.state.center))
         ]

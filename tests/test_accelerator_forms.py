@@ -187,7 +187,7 @@ def has_decoder(name: str) -> bool:
     return True
 
 
-def lowered(name: str, kind: Any, function: Callable = runs.run_epochs, count: int = 10) -> str:
+def lowered(name: str, kind: Any, move: Callable = runs.run_epochs, count: int = 10) -> str:
     """The text of a program of many runs, lowered for CUDA on this machine: of an epoch, or of the
     first state or the end, which make statistics and scores."""
     shape = SHAPES[name]
@@ -201,17 +201,19 @@ def lowered(name: str, kind: Any, function: Callable = runs.run_epochs, count: i
         *runs.phase_settings(config),
         {},
     )
-    pools = runs.Shared(*(jax.ShapeDtypeStruct((8, *shape), jnp.float32),) * 2)
-    state, _ = jax.eval_shape(lambda *parts: runs.begin_run(config, network, *parts), pools, run)
-    many = jax.tree.map(
+    pools = runs.ResidentPools(*(jax.ShapeDtypeStruct((8, *shape), jnp.float32),) * 2)
+    state, _ = jax.eval_shape(
+        lambda *parts: runs.begin_run(runs.ResidentSource(*parts), config, network), pools, run
+    )
+    members, states = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), (run, state)
     )
-    if function is runs.run_epochs:
-        program = runs.compiled(function, mesh, config, network, "training", 1)
-        traced = program.trace((pools, np.int32(0), np.int32(1)), many)
-    else:
-        program = runs.compiled(function, mesh, config, network)
-        traced = program.trace((pools,), many[:1] if function is runs.begin_run else many)
+    limits, named = (), ()
+    if move is runs.run_epochs:
+        limits, named = (np.int32(0), np.int32(1)), ("training", 1)
+    program = runs.whole_move(move, mesh, config, network, *named)
+    per_run = () if move is runs.begin_run else (states,)
+    traced = program.trace((pools, limits), (members, per_run))
     return traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
@@ -270,11 +272,11 @@ def test_only_wide_layers_are_grouped_on_a_gpu(name: str, kind: str) -> None:
     assert all(set(widths) <= allowed for widths in found), found
 
 
-@pytest.mark.parametrize("function", [runs.begin_run, runs.end_run])
-def test_statistics_and_scores_have_the_forms_of_training(function: Callable) -> None:
+@pytest.mark.parametrize("move", [runs.begin_run, runs.finish_run])
+def test_statistics_and_scores_have_the_forms_of_training(move: Callable) -> None:
     with convolution.lowered_for("cuda"):
-        assert "stablehlo.convolution" not in lowered("mnist_lenet", "one-class", function)
-        wide = grouped_convolutions(lowered("cifar10_lenet", "one-class", function))
+        assert "stablehlo.convolution" not in lowered("mnist_lenet", "one-class", move)
+        wide = grouped_convolutions(lowered("cifar10_lenet", "one-class", move))
     assert wide and set(wide) == {(32, 64), (64, 128)}
 
 

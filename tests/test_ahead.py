@@ -58,25 +58,26 @@ def test_the_next_method_compiles_nothing(
         ONE_CLASS, network=dataclasses.replace(NETWORK, hidden=(3 + from_autoencoder,))
     )
     network, mesh = build_network(config.network, (5,)), runs.make_mesh(jax.devices()[:2])
-    shared = runs.share(mesh, IMAGES, IMAGES[:7])
-    present = make_runs(AUTOENCODER, mesh, 2, {})
+    pools = runs.in_memory(mesh, IMAGES, IMAGES[:7])
+    autoencoders = make_runs(AUTOENCODER, mesh, 2, {})
+    present = runs.Program(AUTOENCODER, network, mesh, pools, autoencoders)
     params, statistics = network.init(jax.random.key(0), True)
     start = Pretrained(params, statistics, 0, {})
     weights = pretraining.starting_weights(config, start) if from_autoencoder else {}
-    parts = (config, network, mesh, shared, make_runs(config, mesh, 4, weights))
+    program = runs.Program(config, network, mesh, pools, make_runs(config, mesh, 4, weights))
 
     first = Ahead(config, from_autoencoder)
-    first.start(4, mesh, network, shared, present)
-    first.start(8, mesh, network, shared, present)
+    first.start(4, mesh, present)
+    first.start(8, mesh, present)
     told: list[tuple[int, int]] = []
     first.wait(lambda *counts: told.append(counts))
     assert all(done <= total == 3 for done, total in told)
 
     compilations.clear()
-    progress = runs.begin_runs(*parts)
+    progress = program.init()
     while not runs.is_over(config, progress):
-        progress = runs.continue_runs(*parts, progress, 1)
-    runs.end_runs(*parts, progress)
+        progress = program.advance(progress, 1)
+    program.finish(progress)
     assert not compilations
 
 
@@ -115,11 +116,13 @@ def test_a_sweep_compiles_ahead_what_each_of_its_methods_trains_next(
 
 def test_what_fails_ahead_is_left_to_the_method_itself() -> None:
     network, mesh = build_network(NETWORK, (5,)), runs.make_mesh(jax.devices()[:1])
-    shared = runs.share(mesh, IMAGES, IMAGES[:7])
-    present = make_runs(AUTOENCODER, mesh, 2, {})
+    pools = runs.in_memory(mesh, IMAGES, IMAGES[:7])
+    none = pools._replace(images=pools.images[:0, :2])
+    autoencoders = make_runs(AUTOENCODER, mesh, 2, {})
+    present = runs.Program(AUTOENCODER, network, mesh, none, autoencoders)
     first = Ahead(ONE_CLASS, from_autoencoder=False)
     # Three runs cannot be spread over half a device.
-    first.start(3, mesh, network, shared._replace(images=shared.images[:0, :2]), present)
+    first.start(3, mesh, present)
     first.wait(lambda done, total: None)
 
 

@@ -65,7 +65,7 @@ SPLIT = (("one-class", 2), ("one-class", 8), ("soft-boundary", 4), ("soft-bounda
 
 
 def train(
-    config: RunConfig, mesh: jax.sharding.Mesh, count: int = 1, engine: Engine = runs.IN_MEMORY
+    config: RunConfig, mesh: jax.sharding.Mesh, count: int = 1, engine: Engine = runs.in_memory
 ) -> dict[str, np.ndarray]:
     """Trains runs and returns every array that came out, by its place in the tree."""
     images = np.random.RandomState(0).rand(COUNT + 5, *SHAPE).astype(np.float32)

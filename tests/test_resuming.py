@@ -20,7 +20,6 @@ from deepsvdd_jax.cli import environment
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.sweeps import checkpoints, deep, locks, records
 from deepsvdd_jax.io import archives, atomic
-from deepsvdd_jax.runs import resident
 
 Command = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Command]]
@@ -230,13 +229,13 @@ def test_a_program_that_would_not_fit_is_made_narrower_before_it_runs(
 ) -> None:
     """As on an accelerator: all runs in a program, as many times as the memory makes it."""
     widths = []
-    train = runs.continue_runs
+    advance = runs.Program.advance
 
-    def train_watched(*parts: Any) -> Any:
-        widths.append(len(parts[4].key))
-        return train(*parts)
+    def watched(program: runs.Program, *parts: Any) -> Any:
+        widths.append(len(program.runs.key))
+        return advance(program, *parts)
 
-    monkeypatch.setattr(resident, "IN_MEMORY", resident.IN_MEMORY._replace(advance=train_watched))
+    monkeypatch.setattr(runs.Program, "advance", watched)
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
     monkeypatch.setattr(deep, "device_memory", lambda: 2**40)
     # Four of five runs fit: two programs of three waste less than one of four and one of one.
@@ -257,13 +256,13 @@ def test_a_program_under_way_goes_on_in_its_width_though_a_wider_one_does_not_fi
     calling: Calling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epochs = []
-    train = runs.continue_runs
+    advance = runs.Program.advance
 
-    def train_watched(*parts: Any) -> Any:
-        epochs.append((len(parts[4].key), parts[5].epoch))
-        return train(*parts)
+    def watched(program: runs.Program, progress: runs.Progress, wanted: int) -> Any:
+        epochs.append((len(program.runs.key), progress.epoch))
+        return advance(program, progress, wanted)
 
-    monkeypatch.setattr(resident, "IN_MEMORY", resident.IN_MEMORY._replace(advance=train_watched))
+    monkeypatch.setattr(runs.Program, "advance", watched)
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
     monkeypatch.setattr(deep, "device_memory", lambda: 2**40)
     monkeypatch.setattr(runs, "widest_program", lambda needed, pools, width, memory: min(width, 2))

@@ -1,7 +1,6 @@
 """Runs: a run's figures are its own, whatever shares its program."""
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +22,8 @@ from deepsvdd_jax.configs import (
 )
 from deepsvdd_jax.networks import build_network
 from deepsvdd_jax.runs import Outcome, Progress, Run
-from deepsvdd_jax.runs.phases import RunData
+from deepsvdd_jax.runs.phases import epoch_key
+from deepsvdd_jax.training import RunData
 
 SHAPE = (8, 8, 1)
 NETWORK = NetworkConfig(stages=((4,), (3,)), rep_dim=4, kernel_size=3)
@@ -55,15 +55,16 @@ def train(
 ) -> tuple[Outcome, Progress]:
     images = make_images()
     network, mesh = build_network(config.network, SHAPE), runs.make_mesh(jax.devices()[:devices])
-    shared = runs.share(mesh, images, images[:33])
+    pools = runs.in_memory(mesh, images, images[:33])
     stacked = runs.place(mesh, runs.stack_runs(members))
-    progress = runs.begin_runs(config, network, mesh, shared, stacked)
+    program = runs.Program(config, network, mesh, pools, stacked)
+    progress = program.init()
     for epochs in chunks:
         if runs.is_over(config, progress):
             break
-        progress = runs.continue_runs(config, network, mesh, shared, stacked, progress, epochs)
+        progress = program.advance(progress, epochs)
     assert runs.is_over(config, progress)
-    return runs.end_runs(config, network, mesh, shared, stacked, progress), progress
+    return program.finish(progress), progress
 
 
 def first_epochs(
@@ -71,10 +72,10 @@ def first_epochs(
 ) -> Progress:
     pool = make_images() if images is None else images
     network, mesh = build_network(config.network, SHAPE), runs.make_mesh(jax.devices()[:1])
-    shared = runs.share(mesh, pool, pool[:33])
+    pools = runs.in_memory(mesh, pool, pool[:33])
     stacked = runs.place(mesh, runs.stack_runs(members))
-    progress = runs.begin_runs(config, network, mesh, shared, stacked)
-    return runs.continue_runs(config, network, mesh, shared, stacked, progress, epochs)
+    program = runs.Program(config, network, mesh, pools, stacked)
+    return program.advance(program.init(), epochs)
 
 
 def test_settings_that_travel_as_arrays_share_a_program() -> None:
@@ -125,20 +126,21 @@ def test_a_program_that_was_compiled_ahead_compiles_no_more(
     network, mesh = build_network(config.network, (3,)), runs.make_mesh(jax.devices()[:devices])
     data = training.run_data(np.arange(20), 20, np.zeros(1), np.ones(1))
     made = [Run(jax.random.key(seed), data, *runs.phase_settings(config), {}) for seed in range(2)]
-    parts = (config, network, mesh, runs.share(mesh, images, images[:5]))
-    parts += (runs.place(mesh, runs.stack_runs(made)),)
+    pools = runs.in_memory(mesh, images, images[:5])
+    stacked = runs.place(mesh, runs.stack_runs(made))
+    program = runs.Program(config, network, mesh, pools, stacked)
     told: list[tuple[int, int]] = []
-    needed = runs.compile_programs(*parts, on_compiled=lambda *counts: told.append(counts))
+    needed = program.compile(lambda *counts: told.append(counts))
     count = 5 if pretrained else 3
     assert told[0] == (0, count) and told[-1] == (count, count)
     # Of 25 images or so of three float32 values, and of the runs' own.
     assert needed > 25 * 3 * 4
     assert len(compilations) >= count
     compilations.clear()
-    progress = runs.begin_runs(*parts)
+    progress = program.init()
     while not runs.is_over(config, progress):
-        progress = runs.continue_runs(*parts, progress, 1)
-    runs.end_runs(*parts, progress)
+        progress = program.advance(progress, 1)
+    program.finish(progress)
     assert progress.history.keys() == ({"pretraining"} if pretrained else set()) | {"training"}
     assert not compilations
 
@@ -153,14 +155,17 @@ def test_one_class_and_soft_boundary_share_what_does_not_move_the_radius(rule: A
             CONFIG, training=dataclasses.replace(PHASE, objective=objective)
         )
         static = (config, build_network(NETWORK, SHAPE))
-        begin, end = (
-            jax.jit(functools.partial(function, *static))
-            for function in (runs.begin_run, runs.end_run)
-        )
-        pools = runs.Shared(*2 * [jnp.ones((4, *SHAPE))])
-        state, _ = jax.eval_shape(begin, pools, make_run(0))
-        started = begin.lower(pools, make_run(0)).as_text()
-        return [started, end.lower(pools, make_run(0), state).as_text()]
+        pools = runs.ResidentPools(*2 * [jnp.ones((4, *SHAPE))])
+
+        def text(move: Any, *state: Any) -> str:
+            def moved(pools: Any, run: Run, *state: Any) -> Any:
+                return move(runs.ResidentSource(pools, run), *static, *state)
+
+            return jax.jit(moved).lower(pools, make_run(0), *state).as_text()
+
+        source = runs.ResidentSource(pools, make_run(0))
+        state, _ = jax.eval_shape(lambda: runs.begin_run(source, *static))
+        return [text(runs.begin_run), text(runs.finish_run, state)]
 
     one, soft = programs("one-class"), programs("soft-boundary")
     assert (one == soft) == (rule != "gradient")
@@ -182,31 +187,30 @@ def test_one_class_and_soft_boundary_are_compiled_once_where_they_are_equal(
     assert len(compilations) == 1
 
 
-@pytest.mark.parametrize("function", [runs.begin_run, runs.run_epochs, runs.end_run])
+@pytest.mark.parametrize("move", [runs.begin_run, runs.run_epochs, runs.finish_run])
 def test_only_what_a_table_runs_once_is_compiled_in_a_hurry(
-    function: Any, monkeypatch: pytest.MonkeyPatch
+    move: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    runs.forget_programs()
     options = []
     monkeypatch.setattr(jax, "jit", lambda _, compiler_options: options.append(compiler_options))
     table = build_network(NetworkConfig("mlp", stages=(), hidden=(3,), rep_dim=2), (3,))
     for network in (table, build_network(NETWORK, SHAPE)):
-        runs.compiled.__wrapped__(function, runs.make_mesh(), CONFIG, network)
+        runs.whole_move(move, runs.make_mesh(), CONFIG, network)
+    runs.forget_programs()
     hurried = {"xla_backend_optimization_level": 0}
-    assert options == [None if function is runs.run_epochs else hurried, None]
+    assert options == [None if move is runs.run_epochs else hurried, None]
 
 
 @pytest.mark.parametrize(("kind", "number"), [("reconstruction", 1), ("one-class", 2)])
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_keys_of_an_epoch_are_named_by_phase_epoch_and_use(
-    kind: str, number: int, dropout: float
-) -> None:
-    network = build_network(dataclasses.replace(NETWORK, dropout=dropout), SHAPE)
-    phase = dataclasses.replace(PHASE, objective=ObjectiveConfig(kind=kind))
-    keys = jax.jit(lambda run, epoch: runs.epoch_keys(network, phase, run, epoch))(make_run(0), 3)
+def test_keys_of_an_epoch_are_named_by_phase_epoch_and_use(kind: str, number: int) -> None:
+    network = build_network(NETWORK, SHAPE)
+    config = dataclasses.replace(PHASE, objective=ObjectiveConfig(kind=kind))
+    phase = runs.Phase("training", config, network)
     of_phase = jax.random.fold_in(make_run(0).key, number)
-    order, of_steps = (jax.random.fold_in(jax.random.fold_in(of_phase, 3), use) for use in (0, 1))
-    assert keys.order == order
-    assert keys.dropout == of_steps if dropout else keys.dropout is None
+    for use in (0, 1):
+        key = jax.jit(lambda run, use=use: epoch_key(phase, run, jnp.int32(3), use))(make_run(0))
+        assert key == jax.random.fold_in(jax.random.fold_in(of_phase, 3), use)
 
 
 def empty_run() -> Run:
@@ -275,13 +279,14 @@ def test_two_devices_equal_one(together: tuple[Outcome, Progress]) -> None:
 
 def test_vmap_equals_the_loop(together: tuple[Outcome, Progress]) -> None:
     network = build_network(NETWORK, SHAPE)
-    shared = runs.Shared(jnp.asarray(make_images()), jnp.asarray(make_images(33)))
+    pools = runs.ResidentPools(jnp.asarray(make_images()), jnp.asarray(make_images(33)))
     stacked = runs.stack_runs([make_run(0), make_run(1)])
 
     def whole(run: Run) -> Any:
-        state, untrained = runs.begin_run(CONFIG, network, shared, run)
+        source = runs.ResidentSource(pools, run)
+        state, untrained = runs.begin_run(source, CONFIG, network)
         limits = (jnp.int32(0), jnp.int32(4))
-        return runs.run_epochs(CONFIG, network, "training", 4, shared, *limits, run, state)
+        return runs.run_epochs(source, CONFIG, network, "training", 4, *limits, state)
 
     state, rows = jax.jit(jax.vmap(whole))(stacked)
     history = training.unpacked_info(np.asarray(rows))
@@ -297,12 +302,13 @@ def test_vmap_equals_the_loop(together: tuple[Outcome, Progress]) -> None:
 def test_vmapped_smaller_class_is_not_touched_by_padding_steps() -> None:
     """Three steps an epoch for one run, one for the other: the second must equal itself alone."""
     network = build_network(NETWORK, SHAPE)
-    shared = runs.Shared(jnp.asarray(make_images()), jnp.asarray(make_images(5)))
+    pools = runs.ResidentPools(jnp.asarray(make_images()), jnp.asarray(make_images(5)))
 
     def whole(run: Run) -> Any:
-        state, _ = runs.begin_run(CONFIG, network, shared, run)
+        source = runs.ResidentSource(pools, run)
+        state, _ = runs.begin_run(source, CONFIG, network)
         limits = (jnp.int32(0), jnp.int32(2))
-        return runs.run_epochs(CONFIG, network, "training", 2, shared, *limits, run, state)[0]
+        return runs.run_epochs(source, CONFIG, network, "training", 2, *limits, state)[0]
 
     pair = jax.jit(jax.vmap(whole))(runs.stack_runs([make_run(0), make_run(2)]))
     alone = jax.jit(jax.vmap(whole))(runs.stack_runs([make_run(2), make_run(2)]))
@@ -456,7 +462,7 @@ def test_a_soft_boundary_stops_no_sooner_than_it_has_a_radius() -> None:
     assert (history.radius[0, :2] == 0).all() and history.radius[0, 2] > 0
 
 
-@pytest.mark.parametrize("engine", [runs.IN_MEMORY, streaming.engine(4000)])
+@pytest.mark.parametrize("engine", [runs.in_memory, streaming.engine(4000)])
 def test_a_run_starts_at_the_center_and_radius_that_it_brings_along(engine: Any) -> None:
     images = np.random.RandomState(0).rand(40, *SHAPE).astype(np.float32)
     center = np.linspace(-2.0, 3.0, NETWORK.rep_dim).astype(np.float32)
@@ -495,7 +501,9 @@ def test_trained_radius_leaves_about_nu_outside_before_the_last_solution() -> No
     outcome, progress = train(config, [make_run(0, config)])
     late = progress.history["training"].outside[0, 10:]
     assert late.mean() == pytest.approx(0.2, abs=0.08)
-    print(f"outside after each epoch: {late.round(2)}; in the end {outcome.outside[0]:.2f}")
+    print(
+        f"outside after each epoch: {late.round(2)}; in the end {outcome.fraction_outside[0]:.2f}"
+    )
 
 
 def test_dual_rule_moves_the_center_into_the_codes() -> None:

@@ -172,7 +172,7 @@ def test_score_offset() -> None:
 
 # --- collapse -----------------------------------------------------------------------------------
 
-noise_spread = compiled(scoring.noise_spread, static_argnums=1, static_argnames="count")
+collapse_ratio = compiled(scoring.collapse_ratio, static_argnums=1, static_argnames="count")
 
 
 def test_noise_is_uniform_and_without_a_pattern(network: Network) -> None:
@@ -187,16 +187,16 @@ def test_noise_is_uniform_and_without_a_pattern(network: Network) -> None:
         assert np.abs(np.mean(found)) < 3 / np.sqrt(found.size * table.shape[1])
 
 
-def test_noise_spread_by_its_definition(network: Network, state: TrainState) -> None:
+def test_collapse_ratio_by_its_definition(network: Network, state: TrainState) -> None:
     noise = scoring.uniform_noise(30, network)
     codes = np.asarray(compiled(network.encode)(state.params, state.statistics, noise), np.float64)
     spread = np.sqrt(((codes - codes.mean(0)) ** 2).sum(1).mean())
     expected = spread / np.linalg.norm(np.asarray(state.center, np.float64))
-    found = float(noise_spread(state, network, count=30))
+    found = float(collapse_ratio(state, network, count=30))
     assert found == pytest.approx(expected, rel=1e-4)
     assert found > 0.05
 
 
-def test_noise_spread_of_a_collapsed_network_is_zero(network: Network, state: TrainState) -> None:
+def test_collapse_ratio_of_a_collapsed_network_is_zero(network: Network, state: TrainState) -> None:
     collapsed = state._replace(params=jax.tree.map(jnp.zeros_like, state.params))
-    assert float(noise_spread(collapsed, network, count=30)) < 1e-6
+    assert float(collapse_ratio(collapsed, network, count=30)) < 1e-6

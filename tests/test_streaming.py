@@ -88,12 +88,12 @@ def train(
     members = runs.stack_runs([make_run(number, config) for number in range(len(SIZES))])
     mesh = runs.make_mesh(jax.devices()[:1])
     network = build_network(config.network, pool.shape[1:])
-    shared = engine.share(mesh, pool, make_images(config)[:21])
-    parts = (config, network, mesh, shared, runs.place(mesh, members))
-    progress = engine.begin(*parts)
+    placed = engine(mesh, pool, make_images(config)[:21])
+    program = runs.Program(config, network, mesh, placed, runs.place(mesh, members))
+    progress = program.init()
     while not runs.is_over(config, progress):
-        progress = engine.advance(*parts, progress, epochs)
-    return engine.end(*parts, progress), progress
+        progress = program.advance(progress, epochs)
+    return program.finish(progress), progress
 
 
 def assert_close(actual: Any, expected: Any) -> None:
@@ -115,13 +115,14 @@ def quick_compilation() -> Iterator[None]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_streamed_equals_in_memory(name: str) -> None:
     config = CONFIGS[name]
-    expected, expected_progress = train(config, runs.IN_MEMORY)
+    expected, expected_progress = train(config, runs.in_memory)
     streamed, progress = train(config, streaming.engine(BUDGET))
     assert_close(progress.history, expected_progress.history)
     assert_close(progress.untrained_distances, expected_progress.untrained_distances)
     assert_close(streamed.state, expected.state)
     assert_close(streamed.test_distances, expected.test_distances)
-    assert_close((streamed.spread, streamed.outside), (expected.spread, expected.outside))
+    assert_close(streamed.collapse_ratio, expected.collapse_ratio)
+    assert_close(streamed.fraction_outside, expected.fraction_outside)
     for number, size in enumerate(SIZES):
         assert_close(
             np.asarray(streamed.train_distances)[number, :size],
@@ -131,7 +132,7 @@ def test_streamed_equals_in_memory(name: str) -> None:
 
 def test_dropout_is_drawn_in_training() -> None:
     dropped, undisturbed = (
-        train(config_of(dataclasses.replace(DENSE, dropout=rate)), runs.IN_MEMORY)[1]
+        train(config_of(dataclasses.replace(DENSE, dropout=rate)), runs.in_memory)[1]
         for rate in (0.5, 0.0)
     )
     # From the first step on: the same weights, the same images, other losses.
@@ -145,18 +146,18 @@ def test_epochs_one_at_a_time_from_a_memory_map_of_bytes(tmp_path: Path) -> None
     grey = (255 * make_images(config)).astype(np.uint8)
     np.save(tmp_path / "pool.npy", grey)
     on_disk = np.load(tmp_path / "pool.npy", mmap_mode="r")
-    expected, _ = train(config, runs.IN_MEMORY, images=grey.astype(np.float32))
+    expected, _ = train(config, runs.in_memory, images=grey.astype(np.float32))
     streamed, _ = train(config, streaming.engine(BUDGET), epochs=1, images=on_disk)
     assert_close(streamed.state, expected.state)
 
 
 def test_a_stopped_run_keeps_its_state_and_its_neighbour_goes_on() -> None:
     config = CONFIGS["soft boundary by gradient"]
-    losses = train(config, runs.IN_MEMORY)[1].history["training"].loss
+    losses = train(config, runs.in_memory)[1].history["training"].loss
     level = float(losses[:, 0].mean())
     stops = dataclasses.replace(config.training, stop_below=level)
     outcome, progress = train(dataclasses.replace(config, training=stops), streaming.engine(BUDGET))
-    expected, _ = train(dataclasses.replace(config, training=stops), runs.IN_MEMORY)
+    expected, _ = train(dataclasses.replace(config, training=stops), runs.in_memory)
     stopped = int(np.argmin(losses[:, 0]))
     assert progress.history["training"].ran[stopped].tolist() == [True, False, False]
     assert_close(outcome.state, expected.state)
@@ -177,10 +178,10 @@ def test_no_more_than_the_budget_is_read_at_a_time(monkeypatch: pytest.MonkeyPat
 
 def test_sets_are_streamed_above_the_budget_only() -> None:
     pools = np.zeros((10, 5), np.uint8), np.zeros((6, 5), np.uint8)
-    assert choose_engine(4 * 80, *pools) is runs.IN_MEMORY
-    assert choose_engine(4 * 80 - 1, *pools) is not runs.IN_MEMORY
+    assert choose_engine(4 * 80, *pools) is runs.in_memory
+    assert choose_engine(4 * 80 - 1, *pools) is not runs.in_memory
     # A CPU's memory is where the pools are already.
-    assert choose_engine(None, *pools) is runs.IN_MEMORY
+    assert choose_engine(None, *pools) is runs.in_memory
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as Spec
 
 import deepsvdd_jax as svdd
-from deepsvdd_jax import training
+from deepsvdd_jax import runs, training
 from deepsvdd_jax.configs import NetworkConfig, ObjectiveConfig, OptimizerConfig, PhaseConfig
 from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.training import Batch, Hyperparameters, RunData, StepInfo, TrainState
@@ -543,18 +543,25 @@ def test_epoch_is_a_loop_of_steps(whole_batches):
     before = before._replace(epoch=np.int32(1))
     images = jnp.asarray(drawn(20, 6))
     indices = np.asarray([3, 5, 7, 9, 11, 13, 15, 17, 19, 1, 0, 0, 0, 0, 0], np.int32)
-    run = RunData(*map(jnp.asarray, (indices, np.int32(10), np.float32([0.5]), np.float32([2.0]))))
+    data = RunData(*map(jnp.asarray, (indices, np.int32(10), np.float32([0.5]), np.float32([2.0]))))
     settings = training.default_hyperparameters(phase)
-    keys = training.EpochKeys(jax.random.key(2), None)
+    key = jax.random.key(2)
+    source = runs.ResidentSource(
+        runs.ResidentPools(images, images[:0]), runs.Run(key, data, settings, settings, {})
+    )
     after, info = jax.jit(
-        lambda state: training.train_epoch(state, images, run, network, phase, settings, keys)
+        lambda state: runs.train_epoch(
+            source, runs.Phase("training", phase, network), jnp.int32(1), state
+        )
     )(before)
 
+    # The training phase has the number 2, the order of an epoch 0.
+    key_order = functools.reduce(jax.random.fold_in, (2, 1, 0), key)
     if whole_batches:
-        order, count = training.batch_order(keys.order, 15, np.int32(10), 4)
+        order, count = training.batch_order(key_order, 15, np.int32(10), 4)
         assert int(count) == 8
     else:
-        order, count = training.epoch_order(keys.order, 15, np.int32(10)), 10
+        order, count = training.epoch_order(key_order, 15, np.int32(10)), 10
     order = np.asarray(order)
     state, infos, distances = before, [], []
     step = compiled(lambda state, batch: training.train_step(state, batch, network, phase))

@@ -157,7 +157,7 @@ def fit_detector(
     model = _with_threshold(config, model, parts.train, parts.held_out, progress)
     if parts.known:
         model = model._replace(summary={**model.summary, "known_anomalies": parts.known})
-    _warn_of_collapse(config, model, outcome.spread)
+    _warn_of_collapse(config, model, outcome.collapse_ratio)
     return model, history
 
 
@@ -318,7 +318,8 @@ def train_members(
         pool,
         data=[data] * len(seeds),
         weights=weights,
-        engine=_starting(streamed.choose_engine(None, pool), start),
+        engine=streamed.choose_engine(None, pool),
+        start=None if start is None else lambda program: start(*_parts(program)),
         epochs_per_call=epochs_per_call,
         on_progress=on_progress,
         on_compiled=on_compiled,
@@ -344,18 +345,8 @@ def _filled(seeds: tuple[int, ...], *, is_table: bool) -> tuple[int, ...]:
     return seeds + seeds[-1:] * (-len(seeds) % devices)
 
 
-def _starting(
-    engine: runs.Engine, start: Callable[..., runs.Progress | None] | None
-) -> runs.Engine:
-    """Returns an engine that goes on from what `start` gives, if it gives something."""
-    if start is None:
-        return engine
-
-    def begin(*parts: Any) -> runs.Progress:
-        found = start(*parts)
-        return engine.begin(*parts) if found is None else found
-
-    return engine._replace(begin=begin)
+def _parts(program: runs.Program) -> tuple[Any, ...]:
+    return program.config, program.network, program.mesh, program.images, program.runs
 
 
 def _reporting(
@@ -404,12 +395,12 @@ def _check_outcome(config: DetectorConfig, outcome: runs.Outcome) -> None:
             raise TrainingError(f"training failed for {_named(seeds[failure == code])}: {reason}")
 
 
-def _warn_of_collapse(config: DetectorConfig, model: Model, noise_spread: Array) -> None:
+def _warn_of_collapse(config: DetectorConfig, model: Model, ratio: Array) -> None:
     """Warns of members that map nearly every input to one point, or with bias terms every training
     sample: noise may still be told from these, so that its spread does not show it."""
     if not objectives.objective(config.run.training.objective).has_center:
         return
-    seeds, everything = np.array(config.seeds), np.asarray(noise_spread) < metrics.COLLAPSED_SPREAD
+    seeds, everything = np.array(config.seeds), np.asarray(ratio) < metrics.COLLAPSED_SPREAD
     # A user's module may have biases.
     has_bias_terms = getattr(config.run.network, "has_bias_terms", True)
     training_set = ~everything & np.array(

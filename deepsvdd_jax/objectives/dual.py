@@ -10,7 +10,7 @@ from deepsvdd_jax.objectives.reduction import masked_mean
 
 
 def svdd_dual(
-    codes: Array, nu: Array | float, mask: Array | None = None, iterations: int = 2000
+    embeddings: Array, nu: Array | float, mask: Array | None = None, iterations: int = 2000
 ) -> tuple[Array, Array, Array]:
     """Solves for the center and the radius together, the representations fixed.
 
@@ -20,7 +20,7 @@ def svdd_dual(
     restarts; the projection onto the capped simplex is found by bisection.
 
     Args:
-      codes: `[n, rep_dim]`.
+      embeddings: `[n, rep_dim]`.
       nu: in (0, 1].
       mask: bool `[n]`, False on padding.
       iterations: gradient steps.
@@ -28,12 +28,12 @@ def svdd_dual(
     Returns:
       The center `[rep_dim]`, the squared radius, and the duality gap (relative to the objective).
     """
-    mask = jnp.ones(codes.shape[0], bool) if mask is None else mask
+    mask = jnp.ones(embeddings.shape[0], bool) if mask is None else mask
     count = jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1)
     cap = jnp.where(mask, 1.0 / (nu * count), 0.0)
     # The dual does not depend on where the origin is; near the data its numbers are small.
-    origin = jnp.sum(jnp.where(mask[:, None], codes, 0.0), 0) / count
-    points = jnp.where(mask[:, None], codes - origin[None], 0.0)
+    origin = jnp.sum(jnp.where(mask[:, None], embeddings, 0.0), 0) / count
+    points = jnp.where(mask[:, None], embeddings - origin[None], 0.0)
     norms = jnp.sum(jnp.square(points), 1)
     step = 0.5 / jnp.maximum(_largest_eigenvalue(points.T @ points), 1e-30)
 

@@ -13,9 +13,9 @@ from deepsvdd_jax.objectives.reduction import masked_mean, squared_kernel_norm
 from deepsvdd_jax.objectives.state import Batch, Hyperparameters, TrainState
 
 
-def squared_distances(codes: Array, center: Array) -> Array:
-    """Returns d = ||phi - c||^2, `[n]`, of representations `[n, rep_dim]` and a center."""
-    return jnp.sum(jnp.square(codes - center[None]), axis=1)
+def squared_distances(embeddings: Array, center: Array) -> Array:
+    """Returns d = ||phi - c||^2, `[n]`, of embeddings `[n, rep_dim]` and a center."""
+    return jnp.sum(jnp.square(embeddings - center[None]), axis=1)
 
 
 def hypersphere_loss(
@@ -37,7 +37,7 @@ def hypersphere_loss(
     is 1/2 in the paper and 2 in the ITU report.
 
     Args:
-      codes: `[n, rep_dim]`, representations.
+      codes: `[n, rep_dim]`, embeddings.
       center: `[rep_dim]`.
       params: the network's parameters, for the decay.
       objective: says which loss; its nu holds where `nu` is None.

@@ -5,37 +5,45 @@ from typing import TYPE_CHECKING
 from deepsvdd_jax.faces import attach
 
 if TYPE_CHECKING:
-    from deepsvdd_jax.runs.compilation import compile_programs, compiled, forget_programs, map_runs
-    from deepsvdd_jax.runs.memory import widest_program
-    from deepsvdd_jax.runs.mesh import check_data_devices, make_mesh, place, places_for_runs, share
+    from deepsvdd_jax.runs.compilation import (
+        compiled,
+        forget_programs,
+        map_runs,
+    )
+    from deepsvdd_jax.runs.memory import (
+        widest_program,
+    )
+    from deepsvdd_jax.runs.mesh import (
+        check_data_devices,
+        make_mesh,
+        place,
+        places_for_runs,
+    )
     from deepsvdd_jax.runs.phases import (
-        bare_state,
+        Phase,
         begin_run,
         begin_training,
         end_pretraining,
-        end_run,
-        epoch_keys,
         evaluate_run,
-        handed_on,
+        finish_run,
         init_params,
-        judged,
-        outcome_of,
-        ready_to_train,
         run_epochs,
-        training_set_statistics,
+        train_epoch,
+    )
+    from deepsvdd_jax.runs.program import (
+        Program,
+        is_over,
+        state_template,
     )
     from deepsvdd_jax.runs.resident import (
-        IN_MEMORY,
-        Engine,
-        begin_runs,
-        continue_runs,
-        end_runs,
-        epochs_to_go,
-        evaluate_runs,
-        is_over,
-        pretraining_is_over,
-        state_template,
-        with_epochs,
+        ResidentPools,
+        ResidentSource,
+        in_memory,
+        whole_move,
+    )
+    from deepsvdd_jax.runs.sources import (
+        Chunk,
+        ImageSource,
     )
     from deepsvdd_jax.runs.state import (
         MOST_EPOCHS_PER_CALL,
@@ -43,7 +51,6 @@ if TYPE_CHECKING:
         Outcome,
         Progress,
         Run,
-        Shared,
         autoencoder_config,
         check_image_count,
         check_radius,
@@ -52,13 +59,18 @@ if TYPE_CHECKING:
         phase_settings,
         stack_runs,
     )
-    from deepsvdd_jax.runs.train import init_run, train_runs
+    from deepsvdd_jax.runs.streamed import (
+        Engine,
+    )
+    from deepsvdd_jax.runs.train import (
+        init_run,
+        train_runs,
+    )
 
 __getattr__, __dir__ = attach(
     __name__,
     {
         "compilation": (
-            "compile_programs",
             "compiled",
             "forget_programs",
             "map_runs",
@@ -69,44 +81,39 @@ __getattr__, __dir__ = attach(
             "make_mesh",
             "place",
             "places_for_runs",
-            "share",
         ),
         "phases": (
-            "bare_state",
+            "Phase",
             "begin_run",
             "begin_training",
             "end_pretraining",
-            "end_run",
-            "epoch_keys",
             "evaluate_run",
-            "handed_on",
+            "finish_run",
             "init_params",
-            "judged",
-            "outcome_of",
-            "ready_to_train",
             "run_epochs",
-            "training_set_statistics",
+            "train_epoch",
+        ),
+        "program": (
+            "Program",
+            "is_over",
+            "state_template",
         ),
         "resident": (
-            "Engine",
-            "IN_MEMORY",
-            "begin_runs",
-            "continue_runs",
-            "end_runs",
-            "epochs_to_go",
-            "evaluate_runs",
-            "is_over",
-            "pretraining_is_over",
-            "state_template",
-            "with_epochs",
+            "ResidentPools",
+            "ResidentSource",
+            "in_memory",
+            "whole_move",
+        ),
+        "sources": (
+            "Chunk",
+            "ImageSource",
         ),
         "state": (
             "MOST_EPOCHS_PER_CALL",
-            "Outcome",
             "PHASES",
+            "Outcome",
             "Progress",
             "Run",
-            "Shared",
             "autoencoder_config",
             "check_image_count",
             "check_radius",
@@ -115,6 +122,7 @@ __getattr__, __dir__ = attach(
             "phase_settings",
             "stack_runs",
         ),
+        "streamed": ("Engine",),
         "train": (
             "init_run",
             "train_runs",
@@ -123,54 +131,45 @@ __getattr__, __dir__ = attach(
 )
 
 __all__ = [
+    "Chunk",
     "Engine",
-    "IN_MEMORY",
+    "ImageSource",
     "MOST_EPOCHS_PER_CALL",
     "Outcome",
     "PHASES",
+    "Phase",
+    "Program",
     "Progress",
+    "ResidentPools",
+    "ResidentSource",
     "Run",
-    "Shared",
     "autoencoder_config",
-    "bare_state",
     "begin_run",
-    "begin_runs",
     "begin_training",
     "check_data_devices",
     "check_image_count",
     "check_radius",
-    "compile_programs",
     "compiled",
-    "continue_runs",
     "end_pretraining",
-    "end_run",
-    "end_runs",
-    "epoch_keys",
-    "epochs_to_go",
     "evaluate_run",
-    "evaluate_runs",
+    "finish_run",
     "forget_programs",
-    "handed_on",
+    "in_memory",
     "init_params",
     "init_run",
     "is_over",
-    "judged",
     "make_mesh",
     "map_runs",
-    "outcome_of",
     "phase_config",
     "phase_hyperparameters",
     "phase_settings",
     "place",
     "places_for_runs",
-    "pretraining_is_over",
-    "ready_to_train",
     "run_epochs",
-    "share",
     "stack_runs",
     "state_template",
+    "train_epoch",
     "train_runs",
-    "training_set_statistics",
+    "whole_move",
     "widest_program",
-    "with_epochs",
 ]

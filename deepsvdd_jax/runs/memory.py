@@ -18,7 +18,7 @@ def widest_program(needed: int, pools: int, width: int, memory: int) -> int:
     """Returns how many runs a device, at least one, has the memory for.
 
     Args:
-      needed: bytes of a program on a device, as `compile_programs` returns them, which has
+      needed: bytes of a program on a device, as `Program.compile` returns them, which has
       width: runs on that device, and
       pools: bytes of what these share.
       memory: bytes of the device.

@@ -9,7 +9,6 @@ from jax.sharding import PartitionSpec as Spec
 
 from deepsvdd_jax import training
 from deepsvdd_jax.configs import ConfigError, RunConfig
-from deepsvdd_jax.runs.state import Shared
 
 
 def make_mesh(devices: list[jax.Device] | None = None, data: int = 1) -> Mesh:
@@ -47,13 +46,6 @@ def check_data_devices(config: RunConfig, data: int) -> None:
                 f"batches of {phase.batch_size} images cannot be split evenly over {data} devices; "
                 f"the batch size must be a multiple of {data}"
             )
-
-
-def share(mesh: Mesh, images: np.ndarray, test_images: np.ndarray) -> Shared:
-    """Puts the pools of images on every device of a mesh, once, as float32."""
-    everywhere = NamedSharding(mesh, Spec())
-    pools: Any = [np.asarray(pool, np.float32) for pool in (images, test_images)]
-    return jax.device_put(Shared(*pools), everywhere)
 
 
 def place(mesh: Mesh, per_run: Any) -> Any:

@@ -1,33 +1,227 @@
-"""A whole run as a pure function, many runs as one program, the mesh, and the chunks between which
-a program can be left and taken up again.
+"""The order of a run, written once, over a source of images: weights, statistics, center, radius,
+epochs, health, distances.
 
-A program works on a fixed number of runs. On an accelerator they are vmapped; on a CPU each device
-loops over its runs, because there a batched convolution gains nothing, a loop skips a stopped run
-and steps that a smaller class does not need, and the result does not depend on the neighbours.
+What begins with `source` is such an order; the rest are pure functions of one run.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from jax.sharding import Mesh
 
-from deepsvdd_jax import convolution, objectives, scoring, training
+from deepsvdd_jax import objectives, scoring, training
 from deepsvdd_jax.configs import PhaseConfig, RunConfig
 from deepsvdd_jax.networks import Network, Params, Statistics
-from deepsvdd_jax.objectives import Hyperparameters, Pass
+from deepsvdd_jax.objectives import Hyperparameters, Objective, Pass
+from deepsvdd_jax.runs.sources import Chunk, ImageSource
 from deepsvdd_jax.runs.state import (
     Outcome,
     Run,
-    Shared,
     autoencoder_config,
     phase_config,
     phase_hyperparameters,
 )
-from deepsvdd_jax.training import EpochInfo, EpochKeys, RunData, TrainState
+from deepsvdd_jax.training import EpochInfo, EpochUnderWay, RunData, TrainState
+
+
+class Phase(NamedTuple):
+    """What is static in a phase: its name, one of `PHASES`, its settings and the network."""
+
+    name: str
+    config: PhaseConfig
+    network: Network
+
+    @property
+    def objective(self) -> Objective:
+        """What the phase minimises."""
+        return objectives.objective(self.config.objective)
+
+    def settings(self, run: Run) -> Hyperparameters:
+        """Returns a run's traced settings of the phase."""
+        return phase_hyperparameters(run, self.name)
+
+
+def begin_run(source: ImageSource, config: RunConfig, network: Network) -> tuple[TrainState, Array]:
+    """Returns a run's first state and the test distances `[n_test]` of the untrained network."""
+    weights = source.each(init_params, source.run, static=(config, network))
+    untrained = begin_training(source, config, network, *weights)
+    distances = test_distances(source, Phase("training", config.training, network), untrained)
+    if config.pretraining is None:
+        return untrained, distances
+    return begin_training(source, autoencoder_config(config), network, *weights), distances
+
+
+def end_pretraining(
+    source: ImageSource, config: RunConfig, network: Network, state: TrainState
+) -> TrainState:
+    """Returns the first state of the training phase, its encoder taken from the autoencoder."""
+    new = begin_training(source, config, network, state.params, state.statistics)
+    carried: TrainState = source.each(carry_failure, state, new)
+    return carried
+
+
+def begin_training(
+    source: ImageSource,
+    config: RunConfig,
+    network: Network,
+    params: Params,
+    statistics: Statistics,
+) -> TrainState:
+    """Returns the first state of the training phase: statistics, then center, then radius.
+
+    The center is the mean representation of the training set (paper, section 3.3).
+    """
+    phase = Phase("training", config.training, network)
+    state: TrainState = source.each(init_state, params, statistics, static=(config, network))
+    if phase.objective.statistics_first:
+        nothing = source.each(_no_statistics, state)
+        found = _mean(source, phase, _add_statistics, state, nothing)
+        state = state._replace(statistics=found)
+    for number in range(len(phase.objective.first_passes)):
+        state = _with_pass(source, phase, number, state)
+    ready: TrainState = source.each(reset_optimizer, source.run, state, static=(phase.config,))
+    return ready
+
+
+def run_epochs(
+    source: ImageSource,
+    config: RunConfig,
+    network: Network,
+    phase_name: str,
+    capacity: int,
+    first_epoch: Array,
+    count: Array,
+    state: TrainState,
+) -> tuple[TrainState, Any]:
+    """Trains for some epochs of a phase; see `ImageSource.epochs`.
+
+    Both numbers are traced where a program is compiled, so that one executable serves every chunk.
+    """
+    phase = Phase(phase_name, phase_config(config, phase_name), network)
+
+    def train(epoch: Array, state: TrainState) -> tuple[TrainState, EpochInfo]:
+        return train_epoch(source, phase, epoch, state)
+
+    return source.epochs(train, state, first_epoch, count, capacity)
+
+
+def train_epoch(
+    source: ImageSource, phase: Phase, epoch: Array, state: TrainState
+) -> tuple[TrainState, EpochInfo]:
+    """Makes one pass over the images in random order, in an epoch counted from 0: steps, what the
+    objective does after an epoch, health."""
+    static, shared, run = (phase,), (epoch,), source.run
+    order, count = source.each(_order, run, state, static=static, shared=shared)
+    under_way = source.fold(
+        _take_steps,
+        source.each(training.begin_epoch, state, order),
+        run,
+        count,
+        order=order,
+        count=count,
+        batch_size=phase.config.batch_size,
+        static=static,
+        shared=shared,
+    )
+    new, info = source.each(_end_epoch, run, state, under_way, count, static=static)
+    after_epoch = phase.objective.after_epoch
+    if after_epoch is not None:
+        solve = len(phase.objective.first_passes)
+        due = after_epoch.is_due(epoch)
+        new = source.when(due, lambda state: _with_pass(source, phase, solve, state), new)
+    checked: tuple[TrainState, EpochInfo] = source.each(
+        check_health, new, info, static=(phase.config,)
+    )
+    return checked
+
+
+def evaluate_run(
+    source: ImageSource, config: RunConfig, network: Network, phase_name: str, state: TrainState
+) -> tuple[Array, Array]:
+    """Passes over both sets in evaluation mode; returns the distances of the run's images in the
+    order of its indices, padding included, and of the test images `[n_test]`."""
+    phase = Phase(phase_name, phase_config(config, phase_name), network)
+    return training_distances(source, phase, state), test_distances(source, phase, state)
+
+
+def finish_run(
+    source: ImageSource, config: RunConfig, network: Network, state: TrainState
+) -> Outcome:
+    """Scores both sets and takes the final radius from the whole training set.
+
+    The radius is the (1 - nu) order statistic of the training distances; in one-class mode it
+    serves as a threshold only.
+    """
+    distances = evaluate_run(source, config, network, "training", state)
+    outcome: Outcome = source.each(outcome_of, source.run, state, *distances, static=(network,))
+    return outcome
+
+
+# --- passes over a set --------------------------------------------------------------------------
+
+
+def _with_pass(source: ImageSource, phase: Phase, number: int, state: TrainState) -> TrainState:
+    """Makes one of the objective's passes over the training set and takes its result into the
+    state."""
+    wanted = phase.objective.passes[number]
+    if wanted.of == "mean":
+        nothing = source.each(_no_center, state)
+        found = _mean(source, phase, _add_embeddings, state, nothing, wanted.batches)
+    elif wanted.of == "embeddings":
+        found = source.rows(
+            _embeddings,
+            state,
+            of="training",
+            batch_size=phase.config.batch_size,
+            static=(phase.network,),
+        )
+    else:
+        found = training_distances(source, phase, state)
+    solved: TrainState = source.each(_put, source.run, state, found, static=(phase, number))
+    return solved
+
+
+def _mean(
+    source: ImageSource,
+    phase: Phase,
+    add: Callable[..., Any],
+    state: TrainState,
+    nothing: Any,
+    batches: int | None = None,
+) -> Any:
+    """Returns a mean over the training images, or over their first batches."""
+    static = (batches, phase.config.batch_size)
+    count = source.each(images_in, source.run.data, static=static)
+    return source.fold(
+        add,
+        nothing,
+        count,
+        state,
+        count=count,
+        batch_size=phase.config.batch_size,
+        static=(phase,),
+    )
+
+
+def training_distances(source: ImageSource, phase: Phase, state: TrainState) -> Array:
+    """Returns the squared distances `[n]` of all images that the run's indices name, padding
+    too."""
+    return _distances_of(source, phase, state, "training")
+
+
+def test_distances(source: ImageSource, phase: Phase, state: TrainState) -> Array:
+    """Returns the squared distances `[n_test]` of the test images, which all runs share."""
+    return _distances_of(source, phase, state, "test")
+
+
+def _distances_of(source: ImageSource, phase: Phase, state: TrainState, which: Any) -> Array:
+    batch_size = phase.config.batch_size
+    return source.rows(_distances, state, of=which, batch_size=batch_size, static=(phase,))
+
+
+# --- functions of one run -----------------------------------------------------------------------
 
 
 def init_params(config: RunConfig, network: Network, run: Run) -> tuple[Params, Statistics]:
@@ -58,62 +252,7 @@ def scale_leaves(params: Params, factors: Params) -> Params:
     return scaled
 
 
-def begin_run(
-    config: RunConfig, network: Network, shared: Shared, run: Run
-) -> tuple[TrainState, Array]:
-    """Returns a run's first state and the test distances `[n_test]` of the untrained network."""
-    params, statistics = init_params(config, network, run)
-    untrained = begin_training(config, network, shared, run, params, statistics)
-    distances = scoring.pool_distances(
-        untrained, shared.test_images, run.data, network, config.training.objective
-    )
-    if config.pretraining is None:
-        return untrained, distances
-    autoencoder = autoencoder_config(config)
-    return begin_training(autoencoder, network, shared, run, params, statistics), distances
-
-
-def end_pretraining(
-    config: RunConfig, network: Network, shared: Shared, run: Run, state: TrainState
-) -> TrainState:
-    """Returns the first state of the training phase, its encoder taken from the autoencoder."""
-    new = begin_training(config, network, shared, run, state.params, state.statistics)
-    return handed_on(state, new)
-
-
-def handed_on(pretrained: TrainState, new: TrainState) -> TrainState:
-    """Returns a new phase's first state; a run that failed before does not train."""
-    healthy = pretrained.failure == training.NOT_FAILED
-    return new._replace(active=new.active & healthy, failure=pretrained.failure)
-
-
-def begin_training(
-    config: RunConfig,
-    network: Network,
-    shared: Shared,
-    run: Run,
-    params: Params,
-    statistics: Statistics,
-) -> TrainState:
-    """Returns the first state of the training phase: statistics, then center, then radius.
-
-    The center is the mean representation of the training set (paper, section 3.3).
-    """
-    phase = config.training
-    objective = objectives.objective(phase.objective)
-    state = bare_state(config, network, params, statistics)
-    if objective.statistics_first:
-        found = training_set_statistics(
-            network, phase, shared.images, run.data, state.params, state.statistics
-        )
-        state = state._replace(statistics=found)
-    for wanted in objective.first_passes:
-        result = _found(wanted, network, phase, shared, run, state)
-        state = put(wanted, run.training, run, state, result)
-    return ready_to_train(phase, run, state)
-
-
-def bare_state(
+def init_state(
     config: RunConfig, network: Network, params: Params, statistics: Statistics
 ) -> TrainState:
     """Returns a state of the training phase that knows nothing of the training set yet."""
@@ -127,25 +266,7 @@ def bare_state(
     )
 
 
-def put(
-    wanted: Pass, settings: Hyperparameters, run: Run, state: TrainState, found: Array
-) -> TrainState:
-    """Takes the result of a pass over the training set into the state."""
-    return wanted.put(state, found, _valid(run.data), settings)
-
-
-def _found(
-    wanted: Pass, network: Network, phase: PhaseConfig, shared: Shared, run: Run, state: TrainState
-) -> Array:
-    """Makes a pass over a run's training set."""
-    if wanted.of == "mean":
-        return mean_embedding(network, phase, shared.images, run.data, state, wanted.batches)
-    if wanted.of == "embeddings":
-        return pool_embeddings(network, shared.images, run.data, state)
-    return _training_distances(network, phase, shared, run, state)
-
-
-def ready_to_train(phase: PhaseConfig, run: Run, state: TrainState) -> TrainState:
+def reset_optimizer(phase: PhaseConfig, run: Run, state: TrainState) -> TrainState:
     """Returns the state before the first step, at the center and radius that the run brings along,
     if any; a run without images never trains."""
     # The optimiser's state has the shape of center and radius where these are trained.
@@ -159,181 +280,19 @@ def ready_to_train(phase: PhaseConfig, run: Run, state: TrainState) -> TrainStat
     return state._replace(active=run.data.count > 0)
 
 
-def training_set_statistics(
-    network: Network,
-    phase: PhaseConfig,
-    images: Array,
-    data: RunData,
-    params: Params,
-    like: Statistics,
-) -> Statistics:
-    """Averages the batch statistics over a run's training set, weights fixed; their names and
-    shapes are those of `like`."""
-
-    def of_batch(places: Array, mask: Array) -> Statistics:
-        batch = training.take_batch(images, data, places, mask)
-        return training.apply_network(network, params, batch, None).statistics
-
-    return _mean_over_batches(of_batch, data, phase.batch_size, data.count, like)
+def carry_failure(pretrained: TrainState, new: TrainState) -> TrainState:
+    """Returns a new phase's first state; a run that failed before does not train."""
+    healthy = pretrained.failure == training.NOT_FAILED
+    return new._replace(active=new.active & healthy, failure=pretrained.failure)
 
 
-def mean_embedding(
-    network: Network,
-    phase: PhaseConfig,
-    images: Array,
-    data: RunData,
-    state: TrainState,
-    batches: int | None,
-) -> Array:
-    """Returns the mean embedding `[rep_dim]` of a run's images, or of its first batches."""
-
-    def of_batch(places: Array, mask: Array) -> Array:
-        batch = training.take_batch(images, data, places, mask)
-        embeddings = network.encode(state.params, state.statistics, batch.images)
-        total = jnp.sum(jnp.where(mask[:, None], embeddings, 0.0), axis=0)
-        return total / jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1)
-
-    count = images_in(batches, phase, data.count)
-    return _mean_over_batches(of_batch, data, phase.batch_size, count, state.center)
-
-
-def images_in(batches: int | None, phase: PhaseConfig, count: Array) -> Array:
-    """Returns how many images the first batches hold; None: all."""
-    return count if batches is None else jnp.minimum(count, batches * phase.batch_size)
-
-
-def _mean_over_batches(
-    of_batch: Callable[[Array, Array], Any],
-    data: RunData,
-    batch_size: int,
-    count: Array,
-    like: Any,
-) -> Any:
-    """Averages a function of batches, which returns what `like` looks like, over the first `count`
-    images, weighted by their number."""
-
-    def body(index: Array, total: Any) -> Any:
-        places = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-        mask = places < count
-        found = of_batch(jnp.minimum(places, data.indices.shape[0] - 1), mask)
-        weight = jnp.sum(mask, dtype=jnp.int32) / jnp.maximum(count, 1)
-        return jax.tree.map(lambda old, new: old + weight * new, total, found)
-
-    batches = (count + batch_size - 1) // batch_size
-    return jax.lax.fori_loop(0, batches, body, jax.tree.map(jnp.zeros_like, like))
-
-
-def _valid(data: RunData) -> Array:
-    return jnp.arange(data.indices.shape[0], dtype=jnp.int32) < data.count
-
-
-def _training_distances(
-    network: Network, phase: PhaseConfig, shared: Shared, run: Run, state: TrainState
-) -> Array:
-    return scoring.pool_distances(
-        state, shared.images, run.data, network, phase.objective, run.data.indices
-    )
-
-
-def run_epochs(
-    config: RunConfig,
-    network: Network,
-    phase_name: str,
-    capacity: int,
-    shared: Shared,
-    first_epoch: Array,
-    count: Array,
-    run: Run,
-    state: TrainState,
-) -> tuple[TrainState, Array]:
-    """Trains one run for some epochs; a run that has stopped keeps its state.
-
-    Args:
-      config: static.
-      network: static.
-      phase_name: static; which phase.
-      capacity: static; epochs that the history holds, at least `count`.
-      shared: pools of images.
-      first_epoch: int32, traced, so that one executable serves every chunk.
-      count: int32, traced, epochs to run.
-      run: key, data and settings.
-      state: after epoch `first_epoch - 1`.
-
-    Returns:
-      The state, and the history `[capacity, INFO_WIDTH]` of `training.packed_info`, 0 where nothing
-      was done.
-    """
-    phase, settings = phase_config(config, phase_name), phase_hyperparameters(run, phase_name)
-    objective = objectives.objective(phase.objective)
-
-    def train(epoch: Array, state: TrainState) -> tuple[TrainState, Array]:
-        keys = epoch_keys(network, phase, run, epoch)
-        new, info = training.train_epoch(
-            state, shared.images, run.data, network, phase, settings, keys
-        )
-        if objective.after_epoch is not None:
-            solve = objective.after_epoch.solve
-            new = jax.lax.cond(
-                objective.after_epoch.is_due(epoch),
-                lambda state: put(
-                    solve, settings, run, state, _found(solve, network, phase, shared, run, state)
-                ),
-                lambda state: state,
-                new,
-            )
-        new, info = judged(phase, new, info)
-        return new, training.packed_info(info)
-
-    def skip(epoch: Array, state: TrainState) -> tuple[TrainState, Array]:
-        return state, jnp.zeros(training.INFO_WIDTH, jnp.float32)
-
-    def body(index: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
-        state, history = carry
-        state, row = jax.lax.cond(state.active, train, skip, first_epoch + index, state)
-        return state, history.at[index].set(row)
-
-    return jax.lax.fori_loop(
-        0, count, body, (state, jnp.zeros((capacity, training.INFO_WIDTH), jnp.float32))
-    )
-
-
-def epoch_keys(network: Network, phase: PhaseConfig, run: Run, epoch: Array) -> EpochKeys:
-    """Returns the keys of an epoch, counted from 0, of a phase."""
-    # Keyed by objective, so that an autoencoder gets the same randomness as a pretraining and as a
-    # run of its own.
-    of_epoch = (objectives.objective(phase.objective).key_number, epoch)
-    dropout = _folded(run.key, *of_epoch, 1) if network.draws or phase.draws else None
-    return EpochKeys(_folded(run.key, *of_epoch, 0), dropout)
-
-
-def _folded(key: Array, *numbers: Array | int) -> Array:
-    """Folds numbers into a key one after the other. In a loop, since every place of a program where
-    something is drawn takes the compiler a tenth of a second."""
-    path = jnp.stack([jnp.asarray(number, jnp.uint32) for number in numbers])
-    return jax.lax.fori_loop(
-        0, len(numbers), lambda place, key: jax.random.fold_in(key, path[place]), key
-    )
-
-
-def pool_embeddings(network: Network, images: Array, data: RunData, state: TrainState) -> Array:
-    """Returns the embeddings `[n, rep_dim]` of a run's images, padding included."""
-
-    def encode(indices: Array) -> Array:
-        scaled = training.scaled_images(images, data, indices)
-        return network.encode(state.params, state.statistics, scaled)
-
-    size = data.indices.shape[0]
-    batches = -(-size // scoring.BATCH_SIZE)
-    padded = jnp.pad(data.indices, (0, batches * scoring.BATCH_SIZE - size))
-    embeddings = jax.lax.map(encode, padded.reshape(batches, -1))
-    return embeddings.reshape(-1, network.rep_dim)[:size]
-
-
-def judged(phase: PhaseConfig, state: TrainState, info: EpochInfo) -> tuple[TrainState, EpochInfo]:
+def check_health(
+    phase: PhaseConfig, state: TrainState, info: EpochInfo
+) -> tuple[TrainState, EpochInfo]:
     """Notes the radius that an epoch ended with; stops a run whose loss is low enough, not finite,
     or whose radius vanished. A soft boundary does not stop before it has a radius."""
     info = info._replace(radius=jnp.sqrt(jnp.maximum(state.squared_radius, 0.0)))
-    # The losses were taken before each step: only the weights tell of the last one.
+    # Losses are measured before each step; the parameter norm also covers the last one.
     finite = jnp.isfinite(info.loss) & jnp.isfinite(info.parameter_norm)
     failure = jnp.where(finite, training.NOT_FAILED, training.NON_FINITE)
     objective = objectives.objective(phase.objective)
@@ -345,22 +304,10 @@ def judged(phase: PhaseConfig, state: TrainState, info: EpochInfo) -> tuple[Trai
     return state._replace(active=active, failure=failure.astype(jnp.int32)), info
 
 
-def end_run(
-    config: RunConfig, network: Network, shared: Shared, run: Run, state: TrainState
-) -> Outcome:
-    """Scores both sets and takes the final radius from the whole training set.
-
-    The radius is the (1 - nu) order statistic of the training distances; in one-class mode it
-    serves as a threshold only.
-    """
-    distances = evaluate_run(config, network, "training", shared, run, state)
-    return outcome_of(network, run, state, *distances)
-
-
 def outcome_of(
     network: Network, run: Run, state: TrainState, train_distances: Array, test_distances: Array
 ) -> Outcome:
-    """Returns the outcome of a run with the distances of both its sets; see `end_run`."""
+    """Returns the outcome of a run with the distances of both its sets; see `finish_run`."""
     valid = _valid(run.data)
     # Known anomalies are trained on, but are not what the radius is about.
     normal = valid if run.data.labels is None else valid & (run.data.labels >= 0)
@@ -372,52 +319,157 @@ def outcome_of(
     over = (train_distances > state.squared_radius).astype(jnp.float32)
     outside = objectives.masked_mean(over, normal)
     state = objectives.put_exact_radius(state, train_distances, normal, run.training)
-    spread = scoring.noise_spread(state, network)
-    return Outcome(state, train_distances, test_distances, spread, outside)
+    ratio = scoring.collapse_ratio(state, network)
+    return Outcome(state, train_distances, test_distances, ratio, outside)
 
 
-def evaluate_run(
-    config: RunConfig,
-    network: Network,
-    phase_name: str,
-    shared: Shared,
+def _put(phase: Phase, number: int, run: Run, state: TrainState, found: Array) -> TrainState:
+    """Takes the result of a pass over the training set into the state."""
+    wanted: Pass = phase.objective.passes[number]
+    return wanted.put(state, found, _valid(run.data), phase.settings(run))
+
+
+def _valid(data: RunData) -> Array:
+    return jnp.arange(data.indices.shape[0], dtype=jnp.int32) < data.count
+
+
+def _no_statistics(state: TrainState) -> Statistics:
+    return jax.tree.map(jnp.zeros_like, state.statistics)
+
+
+def _no_center(state: TrainState) -> Array:
+    return jnp.zeros_like(state.center)
+
+
+def images_in(batches: int | None, batch_size: int, data: RunData) -> Array:
+    """Returns how many images the first batches hold; None: all."""
+    return data.count if batches is None else jnp.minimum(data.count, batches * batch_size)
+
+
+# --- functions of one run and a chunk of its images ---------------------------------------------
+
+
+def _add_statistics(
+    phase: Phase, chunk: Chunk, count: Array, state: TrainState, total: Statistics
+) -> Statistics:
+    """Adds a chunk's share of the mean batch statistics, weights fixed."""
+
+    def of_batch(places: Array, mask: Array) -> Statistics:
+        batch = training.take_batch(chunk.images, chunk.data, places, mask)
+        return training.apply_network(phase.network, state.params, batch, None).statistics
+
+    return _add_share(of_batch, phase, chunk, count, total)
+
+
+def _add_embeddings(
+    phase: Phase, chunk: Chunk, count: Array, state: TrainState, total: Array
+) -> Array:
+    """Adds a chunk's share of the mean embedding `[rep_dim]`."""
+
+    def of_batch(places: Array, mask: Array) -> Array:
+        batch = training.take_batch(chunk.images, chunk.data, places, mask)
+        embeddings = phase.network.encode(state.params, state.statistics, batch.images)
+        total = jnp.sum(jnp.where(mask[:, None], embeddings, 0.0), axis=0)
+        return total / jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1)
+
+    return _add_share(of_batch, phase, chunk, count, total)
+
+
+def _add_share(
+    of_batch: Callable[[Array, Array], Any], phase: Phase, chunk: Chunk, count: Array, total: Any
+) -> Any:
+    """Adds what a chunk's images have of the mean over all of them of a function of batches."""
+    mean = _mean_over_batches(of_batch, chunk.data, phase.config.batch_size, total)
+    share = chunk.data.count / jnp.maximum(count, 1)
+    return jax.tree.map(lambda old, new: old + share * new, total, mean)
+
+
+def _mean_over_batches(
+    of_batch: Callable[[Array, Array], Any], data: RunData, batch_size: int, like: Any
+) -> Any:
+    """Averages a function of batches, which returns what `like` looks like, over a run's images,
+    weighted by their number."""
+
+    def body(index: Array, total: Any) -> Any:
+        places = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+        mask = places < data.count
+        found = of_batch(jnp.minimum(places, data.indices.shape[0] - 1), mask)
+        weight = jnp.sum(mask, dtype=jnp.int32) / jnp.maximum(data.count, 1)
+        return jax.tree.map(lambda old, new: old + weight * new, total, found)
+
+    batches = (data.count + batch_size - 1) // batch_size
+    return jax.lax.fori_loop(0, batches, body, jax.tree.map(jnp.zeros_like, like))
+
+
+def _embeddings(network: Network, chunk: Chunk, state: TrainState) -> Array:
+    """Returns the embeddings `[n, rep_dim]` of a chunk, padding included."""
+
+    def encode(indices: Array) -> Array:
+        scaled = training.scaled_images(chunk.images, chunk.data, indices)
+        return network.encode(state.params, state.statistics, scaled)
+
+    size = chunk.data.indices.shape[0]
+    batches = -(-size // scoring.BATCH_SIZE)
+    padded = jnp.pad(chunk.data.indices, (0, batches * scoring.BATCH_SIZE - size))
+    embeddings = jax.lax.map(encode, padded.reshape(batches, -1))
+    return embeddings.reshape(-1, network.rep_dim)[:size]
+
+
+def _distances(phase: Phase, chunk: Chunk, state: TrainState) -> Array:
+    images, data, objective = chunk.images, chunk.data, phase.config.objective
+    return scoring.pool_distances(state, images, data, phase.network, objective, data.indices)
+
+
+def _order(phase: Phase, epoch: Array, run: Run, state: TrainState) -> tuple[Array, Array]:
+    """Returns an epoch's order of a run's images, see `training.order_of_epoch`, and how many of
+    them it takes: none once the run has stopped."""
+    key = epoch_key(phase, run, epoch, 0)
+    order, count = training.order_of_epoch(key, run.data, phase.config)
+    return order, jnp.where(state.active, count, 0)
+
+
+def _take_steps(
+    phase: Phase,
+    epoch: Array,
+    chunk: Chunk,
     run: Run,
-    state: TrainState,
-) -> tuple[Array, Array]:
-    """Passes over both sets in evaluation mode; returns the distances of the run's images in the
-    order of its indices, padding included, and of the test images `[n_test]`."""
-    phase = phase_config(config, phase_name)
-    train_distances = _training_distances(network, phase, shared, run, state)
-    test_distances = scoring.pool_distances(
-        state, shared.test_images, run.data, network, phase.objective
+    count: Array,
+    under_way: EpochUnderWay,
+) -> EpochUnderWay:
+    """Takes the steps of an epoch whose images a chunk holds."""
+    stochastic = phase.network.draws or phase.config.draws
+    return training.take_steps(
+        under_way,
+        chunk.images,
+        chunk.data,
+        chunk.order,
+        chunk.first // phase.config.batch_size,
+        count,
+        phase.network,
+        phase.config,
+        phase.settings(run),
+        epoch_key(phase, run, epoch, 1) if stochastic else None,
     )
-    return train_distances, test_distances
 
 
-def looped(function: Callable[[Any], Any], per_run: Any) -> Any:
-    """Returns `function` over a leading axis of runs, one after the other, as `jax.lax.map` does.
-
-    The compiler must not see that there is one run only. It would drop the loop, fuse its body with
-    what is around it, and the last bits of a run would depend on how many runs its device has. So
-    the number of runs is hidden from it, and the arrays always have two rows or more.
-    """
-    count = jax.tree.leaves(per_run)[0].shape[0]
-    if count == 1:
-        per_run = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), per_run)
-    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], per_run))
-    rows = max(count, 2)
-    results = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), shapes)
-
-    def body(index: Array, results: Any) -> Any:
-        one = function(jax.tree.map(lambda leaf: leaf[index], per_run))
-        return jax.tree.map(lambda whole, part: whole.at[index].set(part), results, one)
-
-    hidden = jax.lax.optimization_barrier(np.int32(count))
-    results = jax.lax.fori_loop(0, hidden, body, results)
-    return jax.tree.map(lambda leaf: leaf[:count], results)
+def _end_epoch(
+    phase: Phase, run: Run, before: TrainState, under_way: EpochUnderWay, count: Array
+) -> tuple[TrainState, EpochInfo]:
+    return training.end_epoch(before, under_way, count, phase.config, phase.settings(run))
 
 
-def platform(mesh: Mesh) -> str:
-    """Returns the platform that a program is lowered for: where its devices are, unless
-    `convolution.lowered_for` says otherwise."""
-    return convolution.platform(mesh.devices.flat[0].platform)
+def epoch_key(phase: Phase, run: Run, epoch: Array, use: int) -> Array:
+    """Returns the key of an epoch's order (use 0), or of the dropout and the changes of images in
+    its steps (use 1)."""
+    # Keyed by objective, so that an autoencoder gets the same randomness as a pretraining and as a
+    # run of its own.
+    return _folded(run.key, phase.objective.key_number, epoch, use)
+
+
+def _folded(key: Array, *numbers: Array | int) -> Array:
+    """Folds numbers into a key one after the other. In a loop, since every place of a program where
+    something is drawn takes the compiler a tenth of a second."""
+    path = jnp.stack([jnp.asarray(number, jnp.uint32) for number in numbers])
+    return jax.lax.fori_loop(
+        0, len(numbers), lambda place, key: jax.random.fold_in(key, path[place]), key
+    )

@@ -1,156 +1,159 @@
-"""Programs whose images are on the devices."""
+"""Images that lie on the devices: a move of every run is one compiled program."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax import Array
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as Spec
 
 from deepsvdd_jax import training
-from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.networks import Network
-from deepsvdd_jax.runs.compilation import compile_programs, compiled, config_of_ends
-from deepsvdd_jax.runs.mesh import share
-from deepsvdd_jax.runs.phases import begin_run, end_pretraining, end_run, evaluate_run, run_epochs
-from deepsvdd_jax.runs.state import (
-    MOST_EPOCHS_PER_CALL,
-    Outcome,
-    Progress,
-    Run,
-    Shared,
-    phase_config,
-)
+from deepsvdd_jax.runs.compilation import compiled
+from deepsvdd_jax.runs.phases import begin_run, end_pretraining, finish_run
+from deepsvdd_jax.runs.sources import Chunk
+from deepsvdd_jax.runs.state import Run
 from deepsvdd_jax.training import EpochInfo, TrainState
 
 
-def begin_runs(
-    config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run
-) -> Progress:
-    """Starts the runs of a program: weights, center, untrained scores."""
-    begin = compiled(begin_run, mesh, config_of_ends(config), network)
-    state, untrained = begin((shared,), (runs,))
-    phase = "training" if config.pretraining is None else "pretraining"
-    return Progress(phase, 0, state, untrained, {})
+class ResidentPools(NamedTuple):
+    """What all runs of a program see: float32 pools `[m, ...]` of training and test images, on
+    every device."""
+
+    images: Array
+    test_images: Array
+
+    def perform(
+        self,
+        move: Callable[..., Any],
+        mesh: Mesh,
+        runs: Run,
+        static: tuple[Any, ...],
+        shared: tuple[Any, ...],
+        per_run: tuple[Any, ...],
+    ) -> Any:
+        """Returns `move(source, *static, *shared, *per_run)` of all runs; see `phases`."""
+        return whole_move(move, mesh, *static)((self, shared), (runs, per_run))
 
 
-def state_template(
-    config: RunConfig, network: Network, shared: Shared, runs: Run, phase_name: str
-) -> TrainState:
-    """Returns the shapes and types of a program's stacked state in a phase, computing nothing."""
-
-    def one(shared: Shared, run: Run) -> TrainState:
-        state, _ = begin_run(config, network, shared, run)
-        if phase_name == "training" and config.pretraining is not None:
-            return end_pretraining(config, network, shared, run, state)
-        return state
-
-    pools = Shared(shared.images, shared.test_images)
-    template: TrainState = jax.eval_shape(jax.vmap(one, in_axes=(None, 0)), pools, runs)
-    return template
+def in_memory(
+    mesh: Mesh, images: npt.NDArray[np.generic], test_images: npt.NDArray[np.generic]
+) -> ResidentPools:
+    """Puts the pools of images on every device of a mesh, once, as float32."""
+    everywhere = NamedSharding(mesh, Spec())
+    pools: Any = [np.asarray(pool, np.float32) for pool in (images, test_images)]
+    return jax.device_put(ResidentPools(*pools), everywhere)
 
 
-def continue_runs(
-    config: RunConfig,
-    network: Network,
-    mesh: Mesh,
-    shared: Shared,
-    runs: Run,
-    progress: Progress,
-    epochs: int,
-) -> Progress:
-    """Trains all runs of a program for up to `epochs` epochs, within one phase.
-
-    Returns:
-      The progress; its phase is `training` and its epoch that phase's last when all is done. A
-      pretraining that has come to its end goes over into training with the next call.
-    """
-    if pretraining_is_over(config, progress):
-        switch = compiled(end_pretraining, mesh, config, network)
-        state = switch((shared,), (runs, progress.state))
-        progress = progress._replace(phase="training", epoch=0, state=state)
-    count = epochs_to_go(config, progress, epochs)
-    advance = compiled(run_epochs, mesh, config, network, progress.phase, MOST_EPOCHS_PER_CALL)
-    limits = (np.int32(progress.epoch), np.int32(count))
-    state, history = advance((shared, *limits), (runs, progress.state))
-    return with_epochs(progress, state, training.unpacked_info(np.asarray(history)[:, :count]))
+def whole_move(move: Callable[..., Any], mesh: Mesh, *static: Any) -> jax.stages.Wrapped:
+    """Returns a compiled `((pools, shared), (runs, per_run)) -> ...` that makes a move of
+    `phases` of all runs."""
+    hurried = _is_hardly_run(move, static)
+    return compiled(_move_of_one_run, mesh, move, static, hurried=hurried)
 
 
-def pretraining_is_over(config: RunConfig, progress: Progress) -> bool:
-    """Whether the training phase comes next."""
-    return progress.phase == "pretraining" and _phase_is_over(config, progress)
+def _move_of_one_run(
+    move: Callable[..., Any],
+    static: tuple[Any, ...],
+    pools: ResidentPools,
+    shared: tuple[Any, ...],
+    run: Run,
+    per_run: tuple[Any, ...],
+) -> Any:
+    return move(ResidentSource(pools, run), *static, *shared, *per_run)
 
 
-def epochs_to_go(config: RunConfig, progress: Progress, wanted: int) -> int:
-    """Returns how many epochs of the phase one call runs."""
-    left = phase_config(config, progress.phase).epochs - progress.epoch
-    return min(wanted, MOST_EPOCHS_PER_CALL, left)
+def _is_hardly_run(move: Callable[..., Any], static: tuple[Any, ...]) -> bool:
+    """Whether compiling a move well takes longer than it gains: what happens once in a run, and
+    with the rows of a table, of which it takes hundreds of thousands to notice. Images take longer
+    than their program's compilation."""
+    once = move in (begin_run, end_pretraining, finish_run)
+    return once and any(isinstance(part, Network) and len(part.image_shape) == 1 for part in static)
 
 
-def with_epochs(progress: Progress, state: TrainState, info: EpochInfo) -> Progress:
-    """Returns the progress after more epochs of a phase, whose numpy history is
-    `[runs, epochs, ...]`."""
-    count = info.ran.shape[1]
-    if progress.phase in progress.history:
-        info = jax.tree.map(
-            lambda old, new: np.concatenate([old, new], axis=1),
-            progress.history[progress.phase],
-            info,
-        )
-    return progress._replace(
-        epoch=progress.epoch + count,
-        state=state,
-        history={**progress.history, progress.phase: info},
-    )
+class ResidentSource(NamedTuple):
+    """The images of one run, within a compiled program; see `ImageSource`."""
 
+    pools: ResidentPools
+    run: Run
 
-def evaluate_runs(
-    config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run, progress: Progress
-) -> tuple[Array, Array]:
-    """Returns the distances of `evaluate_run` for every run of a program under way."""
-    evaluate = compiled(evaluate_run, mesh, config, network, progress.phase)
-    distances: tuple[Array, Array] = evaluate((shared,), (runs, progress.state))
-    return distances
+    def each(
+        self,
+        function: Callable[..., Any],
+        *arrays: Any,
+        static: tuple[Any, ...] = (),
+        shared: tuple[Any, ...] = (),
+    ) -> Any:
+        """Calls the function."""
+        return function(*static, *shared, *arrays)
 
+    def fold(
+        self,
+        step: Callable[..., Any],
+        carry: Any,
+        *arrays: Any,
+        count: Array,
+        batch_size: int,
+        order: Array | None = None,
+        static: tuple[Any, ...] = (),
+        shared: tuple[Any, ...] = (),
+    ) -> Any:
+        """Makes the one step whose chunk is the pool."""
+        data = self.run.data._replace(count=count)
+        size = data.indices.shape[0]
+        places = jnp.arange(size, dtype=jnp.int32) if order is None else order
+        chunk = Chunk(self.pools.images, data, places, 0)
+        return step(*static, *shared, chunk, *arrays, carry)
 
-def is_over(config: RunConfig, progress: Progress) -> bool:
-    """Whether no run of a program has an epoch left."""
-    return progress.phase == "training" and _phase_is_over(config, progress)
+    def rows(
+        self,
+        function: Callable[..., Any],
+        *arrays: Any,
+        of: Literal["training", "test"],
+        batch_size: int,
+        static: tuple[Any, ...] = (),
+    ) -> Array:
+        """Calls the function with the pool."""
+        images, data = self.pools.images, self.run.data
+        if of == "test":
+            images = self.pools.test_images
+            data = data._replace(indices=jnp.arange(images.shape[0], dtype=jnp.int32))
+        found: Array = function(*static, Chunk(images, data, data.indices, 0), *arrays)
+        return found
 
+    def when(
+        self, due: Any, change: Callable[[TrainState], TrainState], state: TrainState
+    ) -> TrainState:
+        """Decides within the program."""
+        changed: TrainState = jax.lax.cond(due, change, lambda state: state, state)
+        return changed
 
-def _phase_is_over(config: RunConfig, progress: Progress) -> bool:
-    if progress.epoch >= phase_config(config, progress.phase).epochs:
-        return True
-    return not bool(np.any(np.asarray(progress.state.active)))
+    def epochs(
+        self,
+        train: Callable[[Any, TrainState], tuple[TrainState, EpochInfo]],
+        state: TrainState,
+        first: Any,
+        count: Any,
+        capacity: int,
+    ) -> tuple[TrainState, Array]:
+        """Loops within the program; the history is `[capacity, INFO_WIDTH]`."""
 
+        def go_on(epoch: Array, state: TrainState) -> tuple[TrainState, Array]:
+            state, info = train(epoch, state)
+            return state, training.packed_info(info)
 
-def end_runs(
-    config: RunConfig, network: Network, mesh: Mesh, shared: Shared, runs: Run, progress: Progress
-) -> Outcome:
-    """Scores the runs of a program that is over."""
-    end = compiled(end_run, mesh, config_of_ends(config), network)
-    return end((shared,), (runs, progress.state))
+        def skip(epoch: Array, state: TrainState) -> tuple[TrainState, Array]:
+            return state, jnp.zeros(training.INFO_WIDTH, jnp.float32)
 
+        def body(index: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
+            state, history = carry
+            state, row = jax.lax.cond(state.active, go_on, skip, first + index, state)
+            return state, history.at[index].set(row)
 
-class Engine(NamedTuple):
-    """How the runs of a program meet their images: on the devices (`IN_MEMORY`), or streamed.
-
-    Attributes:
-      share: `(mesh, images, test_images) -> shared`, as `share`.
-      compile: as `compile_programs`; may be left out.
-      begin: as `begin_runs`.
-      advance: as `continue_runs`.
-      evaluate: as `evaluate_runs`.
-      end: as `end_runs`.
-    """
-
-    share: Callable[..., Any]
-    compile: Callable[..., int]
-    begin: Callable[..., Progress]
-    advance: Callable[..., Progress]
-    evaluate: Callable[..., tuple[Array, Array]]
-    end: Callable[..., Outcome]
-
-
-IN_MEMORY = Engine(share, compile_programs, begin_runs, continue_runs, evaluate_runs, end_runs)
+        history = jnp.zeros((capacity, training.INFO_WIDTH), jnp.float32)
+        done: tuple[TrainState, Array] = jax.lax.fori_loop(0, count, body, (state, history))
+        return done

@@ -39,13 +39,6 @@ class Run(NamedTuple):
     weights: Params
 
 
-class Shared(NamedTuple):
-    """What all runs of a program see: float32 pools `[m, ...]` of training and test images."""
-
-    images: Array
-    test_images: Array
-
-
 class Outcome(NamedTuple):
     """What is left of a run when it has ended; distances are d, not d - R^2.
 
@@ -53,15 +46,26 @@ class Outcome(NamedTuple):
       state: the final state; its squared radius comes from the whole training set.
       train_distances: `[n]`, of the run's images in the order of its indices, padding included.
       test_distances: `[n_test]`.
-      spread: see `scoring.noise_spread`.
-      outside: share of the run's images with d > R^2 at the radius that training ended with.
+      collapse_ratio: see `scoring.collapse_ratio`; near 0 the network has collapsed.
+      fraction_outside: share of the run's images with d > R^2, R being the radius that training
+        ended with.
     """
 
     state: TrainState
     train_distances: Array
     test_distances: Array
-    spread: Array
-    outside: Array
+    collapse_ratio: Array
+    fraction_outside: Array
+
+    @property
+    def spread(self) -> Array:
+        """The former name of `collapse_ratio`."""
+        return self.collapse_ratio
+
+    @property
+    def outside(self) -> Array:
+        """The former name of `fraction_outside`."""
+        return self.fraction_outside
 
 
 class Progress(NamedTuple):

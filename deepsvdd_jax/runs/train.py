@@ -18,17 +18,18 @@ from deepsvdd_jax.networks import Network, Params, build_network
 from deepsvdd_jax.networks.process import check_process
 from deepsvdd_jax.runs.mesh import check_data_devices, make_mesh, place
 from deepsvdd_jax.runs.phases import begin_training, init_params
-from deepsvdd_jax.runs.resident import IN_MEMORY, Engine, is_over
+from deepsvdd_jax.runs.program import Program, is_over
+from deepsvdd_jax.runs.resident import ResidentPools, ResidentSource, in_memory
 from deepsvdd_jax.runs.state import (
     MOST_EPOCHS_PER_CALL,
     Outcome,
     Progress,
     Run,
-    Shared,
     check_radius,
     stack,
     whole_run,
 )
+from deepsvdd_jax.runs.streamed import Engine
 from deepsvdd_jax.training import RunData, TrainState
 
 # A chunk that takes longer is not lengthened.
@@ -52,8 +53,8 @@ def init_run(key: Array, config: RunConfig, images: Array) -> TrainState:
 @functools.partial(jax.jit, static_argnames=("config", "network"))
 def _init_run(run: Run, images: Array, config: RunConfig, network: Network) -> TrainState:
     params, statistics = init_params(config, network, run)
-    shared = Shared(images, images[:0])
-    return begin_training(config, network, shared, run, params, statistics)
+    source = ResidentSource(ResidentPools(images, images[:0]), run)
+    return begin_training(source, config, network, params, statistics)
 
 
 def train_runs(
@@ -65,8 +66,9 @@ def train_runs(
     data: list[RunData] | None = None,
     weights: list[Params] | None = None,
     mesh: Mesh | None = None,
-    engine: Engine = IN_MEMORY,
+    engine: Engine = in_memory,
     epochs_per_call: int = MOST_EPOCHS_PER_CALL,
+    start: Callable[[Program], Progress | None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_compiled: Callable[[int, int], None] | None = None,
 ) -> tuple[Outcome, Progress]:
@@ -84,6 +86,7 @@ def train_runs(
         `run` unless it is None.
       engine: where the images are; see `streaming.engine` for sets that do not fit a device.
       epochs_per_call: epochs of a chunk, `MOST_EPOCHS_PER_CALL` at most.
+      start: returns the progress that the program goes on from, or None to start anew.
       on_progress: called after every chunk; the first ones are shorter.
       on_compiled: called about once a second while programs are compiled, with how many are done
         and of how many.
@@ -111,23 +114,24 @@ def train_runs(
     )
     check_radius(config)
     check_data_devices(config, mesh.shape[training.DATA_AXIS])
-    config = _of_program(config)
-    parts = (config, network, mesh, engine.share(mesh, pool, test_pool), place(mesh, runs))
-    engine.compile(*parts, on_compiled)
-    progress = engine.begin(*parts)
+    config = canonical_config(config)
+    program = Program(config, network, mesh, engine(mesh, pool, test_pool), place(mesh, runs))
+    program.compile(on_compiled)
+    taken_up = None if start is None else start(program)
+    progress = program.init() if taken_up is None else taken_up
     # The first report comes after an epoch, later ones about as often as they are looked at.
     wanted = epochs_per_call if on_progress is None else 1
     while not is_over(config, progress):
         started = time.perf_counter()
-        progress = engine.advance(*parts, progress, wanted)
+        progress = program.advance(progress, wanted)
         if on_progress is not None:
             on_progress(progress)
         if time.perf_counter() - started < _SECONDS_PER_REPORT:
             wanted = min(2 * wanted, epochs_per_call)
-    return engine.end(*parts, progress), progress
+    return program.finish(progress), progress
 
 
-def _of_program(config: RunConfig) -> RunConfig:
+def canonical_config(config: RunConfig) -> RunConfig:
     """Returns a configuration with defaults for all that no program looks at, because it travels as
     an array or concerns the host: one compiled program then serves all values of these."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from deepsvdd_jax.faces import attach
 
 if TYPE_CHECKING:
-    from deepsvdd_jax.scoring.collapse import noise_spread, uniform_noise
+    from deepsvdd_jax.scoring.collapse import collapse_ratio, uniform_noise
     from deepsvdd_jax.scoring.distances import (
         BATCH_SIZE,
         anomaly_scores,
@@ -18,7 +18,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "collapse": (
-            "noise_spread",
+            "collapse_ratio",
             "uniform_noise",
         ),
         "distances": (
@@ -35,7 +35,7 @@ __all__ = [
     "BATCH_SIZE",
     "anomaly_scores",
     "batch_distances",
-    "noise_spread",
+    "collapse_ratio",
     "pool_distances",
     "score_offset",
     "uniform_noise",

@@ -9,12 +9,13 @@ from deepsvdd_jax.networks import Network
 from deepsvdd_jax.training import TrainState
 
 
-def noise_spread(state: TrainState, network: Network, count: int = 64) -> Array:
-    """Returns the root mean squared distance between representations of uniform noise images and
+def collapse_ratio(state: TrainState, network: Network, count: int = 64) -> Array:
+    """Returns the root mean squared distance between embeddings of uniform noise images and
     their mean, relative to ||c||. Near 0 every input is mapped to one point: a collapse."""
-    codes = network.encode(state.params, state.statistics, uniform_noise(count, network))
-    spread = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(codes - codes.mean(0)[None]), 1)))
-    return spread / jnp.maximum(jnp.linalg.norm(state.center), 1e-30)
+    embeddings = network.encode(state.params, state.statistics, uniform_noise(count, network))
+    deviations = embeddings - embeddings.mean(0)[None]
+    distance = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(deviations), 1)))
+    return distance / jnp.maximum(jnp.linalg.norm(state.center), 1e-30)
 
 
 def uniform_noise(count: int, network: Network) -> Array:

@@ -41,7 +41,7 @@ def evaluate_network(
 def pool_distances(
     state: TrainState,
     images: Array,
-    run: RunData,
+    data: RunData,
     network: Network,
     objective: BaseObjectiveConfig,
     indices: Array | None = None,
@@ -51,7 +51,7 @@ def pool_distances(
     Args:
       state: of the run.
       images: float32 `[m, ...]`, the pool.
-      run: whose scaling is applied.
+      data: whose scaling is applied.
       network: static.
       objective: static.
       indices: int32 `[n]`, which of them; None scores all.
@@ -67,7 +67,7 @@ def pool_distances(
     padded = jnp.pad(indices, (0, batches * BATCH_SIZE - count)).reshape(batches, BATCH_SIZE)
 
     def score(batch: Array) -> Array:
-        scaled = training.scaled_images(images, run, batch)
+        scaled = training.scaled_images(images, data, batch)
         return batch_distances(state, scaled, network, objective)
 
     return jax.lax.map(score, padded).reshape(-1)[:count]

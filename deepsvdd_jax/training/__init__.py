@@ -19,12 +19,10 @@ from deepsvdd_jax.training.data import (
     take_batch,
 )
 from deepsvdd_jax.training.epoch import (
-    EpochKeys,
     EpochUnderWay,
     begin_epoch,
     end_epoch,
     take_steps,
-    train_epoch,
 )
 from deepsvdd_jax.training.info import (
     DISTANCE_QUANTILES,
@@ -49,7 +47,6 @@ __all__ = [
     "DATA_AXIS",
     "DISTANCE_QUANTILES",
     "EpochInfo",
-    "EpochKeys",
     "EpochUnderWay",
     "FAILURES",
     "Hyperparameters",
@@ -81,7 +78,6 @@ __all__ = [
     "start_phase",
     "take_batch",
     "take_steps",
-    "train_epoch",
     "train_step",
     "unpacked_info",
 ]

@@ -55,15 +55,15 @@ def run_data(
     return RunData(*parts)
 
 
-def take_batch(images: Array, run: RunData, places: Array, mask: Array) -> Batch:
+def take_batch(images: Array, data: RunData, places: Array, mask: Array) -> Batch:
     """Gathers the images at `places` `[batch]` of a run and scales them."""
-    labels = jnp.zeros(mask.shape, jnp.int32) if run.labels is None else run.labels[places]
-    return Batch(scaled_images(images, run, run.indices[places]), mask, labels)
+    labels = jnp.zeros(mask.shape, jnp.int32) if data.labels is None else data.labels[places]
+    return Batch(scaled_images(images, data, data.indices[places]), mask, labels)
 
 
-def scaled_images(images: Array, run: RunData, indices: Array) -> Array:
+def scaled_images(images: Array, data: RunData, indices: Array) -> Array:
     """Gathers images of a pool as a run's network input, split over the devices of the run."""
-    return split_over_devices((images[indices] - run.shift[None]) * run.scale[None])
+    return split_over_devices((images[indices] - data.shift[None]) * data.scale[None])
 
 
 def split_over_devices(batch: Array) -> Array:

@@ -12,7 +12,6 @@ from deepsvdd_jax.objectives import Hyperparameters, TrainState
 from deepsvdd_jax.training.data import RunData, take_batch
 from deepsvdd_jax.training.info import EpochInfo, describe_epoch
 from deepsvdd_jax.training.optimizer import learning_rate_factor
-from deepsvdd_jax.training.order import order_of_epoch
 from deepsvdd_jax.training.perturbation import perturbed
 from deepsvdd_jax.training.step import train_step
 
@@ -33,42 +32,6 @@ class EpochUnderWay(NamedTuple):
     distances: Array
 
 
-class EpochKeys(NamedTuple):
-    """What an epoch draws with: its order, and dropout and changes of the images of its steps
-    (None: there are none)."""
-
-    order: Array
-    dropout: Array | None
-
-
-def train_epoch(
-    state: TrainState,
-    images: Array,
-    run: RunData,
-    network: Network,
-    phase: PhaseConfig,
-    hyperparameters: Hyperparameters,
-    keys: EpochKeys,
-) -> tuple[TrainState, EpochInfo]:
-    """One pass over a run's images in random order.
-
-    Args:
-      state: of the run.
-      images: float32 `[m, ...]`, the pool that all runs share.
-      run: which of them are this run's.
-      network: static.
-      phase: static.
-      hyperparameters: traced scalars.
-      keys: of this epoch.
-    """
-    order, count = order_of_epoch(keys.order, run, phase)
-    under_way = begin_epoch(state, order)
-    under_way = take_steps(
-        under_way, images, run, order, 0, count, network, phase, hyperparameters, keys.dropout
-    )
-    return end_epoch(state, under_way, count, phase, hyperparameters)
-
-
 def begin_epoch(state: TrainState, order: Array) -> EpochUnderWay:
     """Returns an epoch in that order before its first step."""
     return EpochUnderWay(
@@ -82,7 +45,7 @@ def begin_epoch(state: TrainState, order: Array) -> EpochUnderWay:
 def take_steps(
     under_way: EpochUnderWay,
     images: Array,
-    run: RunData,
+    data: RunData,
     order: Array,
     first: Array | int,
     count: Array,
@@ -96,7 +59,7 @@ def take_steps(
     Args:
       under_way: the epoch before these steps.
       images: float32 `[m, ...]`, a pool that holds at least their images.
-      run: which of them are this run's.
+      data: which of them are this run's.
       order: int32 `[steps * batch]`, places in the run's indices, of these steps.
       first: how many of the epoch's steps come before these.
       count: images that the whole epoch takes.
@@ -112,7 +75,7 @@ def take_steps(
         start = index * batch_size
         places = jax.lax.dynamic_slice(order, (start - first * batch_size,), (batch_size,))
         mask = start + jnp.arange(batch_size, dtype=jnp.int32) < count
-        batch = take_batch(images, run, places, mask)
+        batch = take_batch(images, data, places, mask)
         key_step = None if key is None else jax.random.fold_in(key, index)
         if phase.draws:
             assert key_step is not None

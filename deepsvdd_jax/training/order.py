@@ -63,16 +63,16 @@ def balanced_order(key: Array, anomalous: Array, count: Array) -> tuple[Array, A
     return order, jnp.where(both, 2 * others, count).astype(jnp.int32)
 
 
-def order_of_epoch(key: Array, run: RunData, phase: PhaseConfig) -> tuple[Array, Array]:
+def order_of_epoch(key: Array, data: RunData, phase: PhaseConfig) -> tuple[Array, Array]:
     """Returns an epoch's order of a run's images, int32 `[steps * batch]` places in its indices
     with the padding last, and how many of them the epoch takes."""
-    size, batch_size = run.indices.shape[0], phase.batch_size
-    if phase.objective.draws_balanced and run.labels is not None:
-        order, count = balanced_order(key, run.labels < 0, run.count)
+    size, batch_size = data.indices.shape[0], phase.batch_size
+    if phase.objective.draws_balanced and data.labels is not None:
+        order, count = balanced_order(key, data.labels < 0, data.count)
         size = order.shape[0]
     elif phase.whole_batches:
-        order, count = batch_order(key, size, run.count, batch_size)
+        order, count = batch_order(key, size, data.count, batch_size)
     else:
-        order, count = epoch_order(key, size, run.count), run.count
+        order, count = epoch_order(key, size, data.count), data.count
     steps = -(-size // batch_size)
     return jnp.pad(order, (0, steps * batch_size - order.shape[0])), count

@@ -124,15 +124,15 @@ def measure_speed(config: RunConfig, images: np.ndarray) -> Speed:
     endless = dataclasses.replace(config.training, epochs=REPEATS + 2, stop_below=None)
     config = dataclasses.replace(config, training=endless)
     stacked = runs.place(mesh, runs.stack_runs([_run(config, pool, seed) for seed in range(width)]))
-    parts = (config, network, mesh, runs.share(mesh, pool, pool), stacked)
-    progress = runs.begin_runs(*parts)
+    program = runs.Program(config, network, mesh, runs.in_memory(mesh, pool, pool), stacked)
+    progress = program.init()
 
     def train() -> None:
         nonlocal progress
-        progress = runs.continue_runs(*parts, progress, 1)
+        progress = program.advance(progress, 1)
 
     epoch = _least_seconds(train)
-    scored = _least_seconds(lambda: jax.block_until_ready(runs.evaluate_runs(*parts, progress)))
+    scored = _least_seconds(lambda: jax.block_until_ready(program.evaluate(progress)))
     steps = math.ceil(len(pool) / batch)
     # Both sets, which are the same images here, are filled up to whole batches.
     images_scored = 2 * scoring.BATCH_SIZE * math.ceil(len(pool) / scoring.BATCH_SIZE)

@@ -8,10 +8,9 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
-from deepsvdd_jax import runs
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.networks import Network, Params, build_network
-from deepsvdd_jax.runs import Run
+from deepsvdd_jax.runs import Program, Run
 
 
 def pays() -> bool:
@@ -33,26 +32,27 @@ class Ahead:
         self._work: concurrent.futures.Future[int] | None = None
         self._told = (0, 1)
 
-    def start(self, width: int, mesh: Mesh, network: Network, shared: Any, present: Run) -> None:
+    def start(self, width: int, mesh: Mesh, present: Program) -> None:
         """Starts compiling, with the first call only.
 
         Args:
           width: runs of a program to come.
           mesh: its devices.
-          network: of the runs that train at present.
-          shared: their pools of images, on the devices.
-          present: these runs themselves; the ones to come are on images of the same shapes.
+          present: the program that trains at present; the ones to come are on images of the same
+            shapes.
         """
         if self._work is not None:
             return
-        network = build_network(self._config.network, network.image_shape)
-        members = _shapes_of_runs(self._weights(network, present), width, mesh, present)
+        network = build_network(self._config.network, present.network.image_shape)
+        weights = self._weights(network, present.runs)
+        members = _shapes_of_runs(weights, width, mesh, present.runs)
         everywhere = NamedSharding(mesh, Spec())
-        pools = jax.tree.map(
-            lambda pool: jax.ShapeDtypeStruct(pool.shape, pool.dtype, sharding=everywhere), shared
+        images = jax.tree.map(
+            lambda pool: jax.ShapeDtypeStruct(pool.shape, pool.dtype, sharding=everywhere),
+            present.images,
         )
-        parts = (self._config, network, mesh, pools, members, self._tell)
-        self._work = self._pool.submit(runs.compile_programs, *parts)
+        program = Program(self._config, network, mesh, images, members)
+        self._work = self._pool.submit(program.compile, self._tell)
 
     def _weights(self, network: Network, present: Run) -> Params:
         """Returns the shapes of what replaces drawn weights, of one run."""

@@ -1,10 +1,11 @@
 """Trains the pending runs of a sweep, program by program, and hands each on when it has ended."""
 
+import dataclasses
 import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -20,7 +21,7 @@ from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.datasets import Dataset
 from deepsvdd_jax.networks import Network, build_network
-from deepsvdd_jax.runs import Engine, Progress, Run, resident, streamed
+from deepsvdd_jax.runs import Program, Progress, Run, streamed
 from deepsvdd_jax.runs.memory import device_memory
 
 # Runs of one program on a CPU, where each device loops over its share: enough for the devices to
@@ -73,22 +74,12 @@ class Callbacks(NamedTuple):
     compiled: Callable[[int, int], None] = lambda done, total: None
 
 
-class _Program(NamedTuple):
-    """Runs that train together, and all that does not change while they do."""
+class _Work(NamedTuple):
+    """A program, the jobs that its first runs are, and where their images come from."""
 
-    config: RunConfig
-    network: Network
-    engine: Engine
-    mesh: jax.sharding.Mesh
-    shared: Any
-    stacked: Run
+    program: Program
     jobs: list[Job]
     pool: ImagePool
-
-    @property
-    def parts(self) -> tuple[Any, ...]:
-        """What the moves of an engine are about."""
-        return self.config, self.network, self.mesh, self.shared, self.stacked
 
 
 def train_jobs(
@@ -128,8 +119,8 @@ def _train_pool(
     saved: Sequence[SavedProgram],
 ) -> None:
     width, mesh = choose_width(schedule)
-    engine = _engine(pool, schedule)
-    shared = engine.share(mesh, pool.images, pool.test_images)
+    engine = streamed.choose_engine(schedule.memory_budget, pool.images, pool.test_images)
+    images = engine(mesh, pool.images, pool.test_images)
     at_once = runs.places_for_runs(mesh)
     by_name = {job.name: job for job in pool.jobs}
     to_restore = [one for one in saved if by_name.keys() >= set(one.names)]
@@ -141,10 +132,9 @@ def _train_pool(
         full = math.ceil(max(width, len(part)) / at_once) * at_once
         try:
             stacked = pools.stack_jobs(config, pool, part, full, schedule.longest)
-            placed = runs.place(mesh, stacked)
-            program = _Program(config, network, engine, mesh, shared, placed, part, pool)
+            program = Program(config, network, mesh, images, runs.place(mesh, stacked))
             checkpoint = None if left is None else _restore(program, left)
-            _train_program(program, schedule, callbacks, checkpoint)
+            _train_program(_Work(program, part, pool), schedule, callbacks, checkpoint)
         except (jax.errors.JaxRuntimeError, _TooWide) as error:
             width = _narrower(error, full, at_once)
             if left is not None and len(part) <= width:
@@ -208,36 +198,27 @@ def choose_width(schedule: Schedule) -> tuple[int, jax.sharding.Mesh]:
     return math.ceil(wanted / at_once) * at_once, mesh
 
 
-def _engine(pool: ImagePool, schedule: Schedule) -> Engine:
-    return streamed.choose_engine(schedule.memory_budget, pool.images, pool.test_images)
-
-
-def _compile(program: _Program, schedule: Schedule, callbacks: Callbacks) -> None:
+def _compile(program: Program, schedule: Schedule, callbacks: Callbacks) -> None:
     """Compiles a program.
 
     Raises:
       _TooWide: it needs more memory than its device has, and was not asked for in this width.
     """
-    needed = program.engine.compile(*program.parts, callbacks.compiled)
+    needed = program.compile(callbacks.compiled)
     memory = device_memory()
     if memory is not None and needed and schedule.runs_per_program is None:
-        width = len(program.stacked.data.count) // runs.places_for_runs(program.mesh)
-        shared = sum(leaf.nbytes for leaf in jax.tree.leaves(program.shared))
-        fits = runs.widest_program(needed, shared, width, memory)
+        width = len(program.runs.data.count) // runs.places_for_runs(program.mesh)
+        images = sum(leaf.nbytes for leaf in jax.tree.leaves(program.images))
+        fits = runs.widest_program(needed, images, width, memory)
         if fits < width:
             raise _TooWide(fits)
-    if schedule.ahead is not None and program.engine is resident.IN_MEMORY:
-        schedule.ahead.start(
-            *choose_width(schedule), program.network, program.shared, program.stacked
-        )
+    if schedule.ahead is not None and program.is_resident:
+        schedule.ahead.start(*choose_width(schedule), program)
 
 
-def _restore(program: _Program, left: SavedProgram) -> ProgramCheckpoint | None:
+def _restore(program: Program, left: SavedProgram) -> ProgramCheckpoint | None:
     """Returns a saved program on the devices; None, with a line on stderr, if it does not fit."""
-    template = runs.state_template(
-        program.config, program.network, program.shared, program.stacked, left.phase
-    )
-    checkpoint = checkpoints.restore(left, template)
+    checkpoint = checkpoints.restore(left, program.state_template(left.phase))
     if checkpoint is None:
         return None
     progress = checkpoint.progress
@@ -250,25 +231,22 @@ def _restore(program: _Program, left: SavedProgram) -> ProgramCheckpoint | None:
 
 
 def _train_program(
-    program: _Program,
-    schedule: Schedule,
-    callbacks: Callbacks,
-    checkpoint: ProgramCheckpoint | None,
+    work: _Work, schedule: Schedule, callbacks: Callbacks, checkpoint: ProgramCheckpoint | None
 ) -> None:
-    config, jobs = program.config, program.jobs
-    parts = program.parts
+    program, jobs = work.program, work.jobs
+    config = program.config
     started = time.perf_counter()
     _compile(program, schedule, callbacks)
     if checkpoint is None:
         names = tuple(job.name for job in jobs)
-        checkpoint = ProgramCheckpoint(names, _init(program), {}, 0.0)
+        checkpoint = ProgramCheckpoint(names, _init(work), {}, 0.0)
     epochs_reported = checkpoint.progress.epoch
     callbacks.epochs(epochs_reported * len(jobs))
     epochs, warm, before_seconds = 1, False, checkpoint.seconds
     while not runs.is_over(config, checkpoint.progress):
         before = time.perf_counter()
         asked = _up_to_a_pass(epochs, checkpoint.progress.epoch, schedule.evaluate_every)
-        progress = program.engine.advance(*parts, checkpoint.progress, asked)
+        progress = program.advance(checkpoint.progress, asked)
         done = progress.epoch
         if warm:
             # The first call compiled; from the second on the time tells how many epochs to ask for.
@@ -280,54 +258,53 @@ def _train_program(
         epochs_reported = done
         checkpoint = checkpoint._replace(
             progress=progress,
-            evaluations=_with_pass(program, schedule, progress, checkpoint.evaluations),
+            evaluations=_with_pass(work, schedule, progress, checkpoint.evaluations),
             seconds=before_seconds + time.perf_counter() - started,
         )
         callbacks.chunk(checkpoint)
-    outcome = program.engine.end(*parts, checkpoint.progress)
+    outcome = program.finish(checkpoint.progress)
     outcome, untrained = jax.device_get((outcome, checkpoint.progress.untrained_distances))
     callbacks.epochs((config.training.epochs - epochs_reported) * len(jobs))
     seconds = (before_seconds + time.perf_counter() - started) / len(jobs)
     for number, job in enumerate(jobs):
         callbacks.finished(
             outcomes.finish(
-                config, job, program.pool, number, outcome, checkpoint, untrained[number], seconds
+                config, job, work.pool, number, outcome, checkpoint, untrained[number], seconds
             )
         )
     callbacks.over(checkpoint.names)
 
 
-def _init(program: _Program) -> runs.Progress:
+def _init(work: _Work) -> Progress:
     """Starts a program. A run that starts from an autoencoder has as its untrained network the one
     that the autoencoder started with."""
-    progress = program.engine.begin(*program.parts)
-    if all(job.start is None for job in program.jobs):
+    progress = work.program.init()
+    if all(job.start is None for job in work.jobs):
         return progress
-    drawn = program._replace(stacked=_untrained_runs(program))
-    untrained = program.engine.begin(*drawn.parts).untrained_distances
-    return progress._replace(untrained_distances=untrained)
+    drawn = dataclasses.replace(work.program, runs=_untrained_runs(work))
+    return progress._replace(untrained_distances=drawn.init().untrained_distances)
 
 
-def _untrained_runs(program: _Program) -> Run:
+def _untrained_runs(work: _Work) -> Run:
     """Returns the runs of a program with the weights that their autoencoders started with."""
-    config, mesh = program.config, program.mesh
-    width, longest = program.stacked.data.indices.shape
-    jobs = [job._replace(start=None) for job in program.jobs]
-    fresh = runs.place(mesh, pools.stack_jobs(config, program.pool, jobs, width, longest))
-    draw = runs.compiled(runs.init_params, mesh, config, program.network)
+    config, mesh = work.program.config, work.program.mesh
+    width, longest = work.program.runs.data.indices.shape
+    jobs = [job._replace(start=None) for job in work.jobs]
+    fresh = runs.place(mesh, pools.stack_jobs(config, work.pool, jobs, width, longest))
+    draw = runs.compiled(runs.init_params, mesh, config, work.program.network)
     params, statistics = draw((), (fresh,))
     return fresh._replace(weights={**params, "statistics": statistics})
 
 
 def _with_pass(
-    program: _Program, schedule: Schedule, progress: Progress, found: Evaluations
+    work: _Work, schedule: Schedule, progress: Progress, found: Evaluations
 ) -> Evaluations:
     """Adds the figures of a full pass over both sets where one is due."""
     every = schedule.evaluate_every
     if every is None or progress.epoch % every:
         return found
-    train, test = jax.device_get(program.engine.evaluate(*program.parts, progress))
-    measured = passes.measure(program.jobs, train, test, progress.state.squared_radius)
+    train, test = jax.device_get(work.program.evaluate(progress))
+    measured = passes.measure(work.jobs, train, test, progress.state.squared_radius)
     return passes.add(found, progress.epoch, measured)
 
 

@@ -64,12 +64,12 @@ def finish(
         test - offset, job.split.test_labels, train - offset, config.threshold_quantile
     )
     untrained = untrained[job.split.test_indices]
-    row["outside"] = float(outcome.outside[number])
+    row["outside"] = float(outcome.fraction_outside[number])
     row["auroc_untrained"] = metrics.auroc(untrained, job.split.test_labels)
     row["collapsed"] = metrics.is_collapsed(test) or (
         objective.has_center
         and (
-            bool(outcome.spread[number] < metrics.COLLAPSED_SPREAD)
+            bool(outcome.collapse_ratio[number] < metrics.COLLAPSED_SPREAD)
             or (
                 config.network.has_bias_terms
                 and metrics.is_collapsed_on_training(train, state.center)
