@@ -11,7 +11,7 @@ Of other labelled data `--normal_class` is trained on. With `--objective=deep-sa
 members of one ensemble. A part of the data is held out, so that the threshold keeps the false-alarm
 rate that was asked for. Where images come in near-duplicates (frames of one video, photos of one
 traffic sign), `--groups` holds out all of a kind together: `--groups='.*_'` for names as
-`00014/00003_00029.ppm`.
+`00014/00003_00029.ppm`. `--recalibrate` gives the saved model a threshold from new normal data.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ from deepsvdd_jax.scoring import calibration, metrics
 
 with lazily():
     from deepsvdd_jax import detectors
-    from deepsvdd_jax.cli.fitting import comparison, under_way
+    from deepsvdd_jax.cli.fitting import comparison, recalibration, under_way
 
 
 def define_flags() -> None:
@@ -60,6 +60,11 @@ def define_flags() -> None:
         "compare", True, "with labelled defects: train once more without them, to see what they do"
     )
     costs.define_flags()
+    flags.DEFINE_bool(
+        "recalibrate",
+        False,
+        "train nothing: take threshold and p-values of the saved --model from new normal samples",
+    )
     flags.DEFINE_string(
         "seeds",
         None,
@@ -96,6 +101,9 @@ def main() -> None:
     values = flags.FLAGS
     if values.model is None:
         raise ConfigError("--model is not given; it names the folder to write the model to")
+    if values.recalibrate:
+        recalibrate(values)
+        return
     # Before any work: a model that cannot be written would be lost.
     started = time.perf_counter()
     budget = costs.budget_of(values)
@@ -165,6 +173,31 @@ def bound(
         file=out,
     )
     return chosen
+
+
+def recalibrate(values: flags.FlagValues) -> None:
+    """Gives a saved model a calibration and a threshold from new normal samples.
+
+    Raises:
+      ConfigError, DataError, ModelError: no model, samples that do not suit it, or too few.
+    """
+    recalibration.check_flags(values)
+    saved = paths.to_read("model", values.model)
+    model = models.load_model(saved)
+    models.check_target(saved)
+    data_config = settings.data_config(values)
+    environment.use_platform(values.platform, values.compilation_cache)
+    known_settings = recalibration.as_the_model_reads(data_config, model)
+    data_config = dataclasses.replace(data_config, **known_settings)
+    data = samples.load(data_config, values.normal_class, values.skip_unreadable)
+    images, tests = recalibration.suited(data, model)
+    rate = recalibration.false_alarm_rate(model, values.false_alarm_rate, len(images))
+    new = recalibration.recalibrated(model, images, rate, data.places)
+    lines = [recalibration.describe(model, new)]
+    if len(tests):
+        lines.append(describe_test(new, data._replace(images=images, test_images=tests)))
+    models.save_model(saved, new)
+    print("\n".join(lines))
 
 
 def resume_or_bound(
