@@ -127,18 +127,30 @@ def test_finished_runs_and_their_pretraining_are_not_counted(command: Call) -> N
 
 def test_tables_are_the_published_ones(command: Call) -> None:
     mnist = planned("--table=mnist")
-    assert mnist.preset == "icml2018" and len(mnist.seeds) == 10 and len(mnist.methods) == 6
-    assert mnist.shallow.selection == "paper" and mnist.out == Path("results/mnist")
-    assert mnist.configs["deep_svdd"].training.epochs == 250
+    assert (
+        mnist.preset == "icml2018"
+        and len(mnist.settings.seeds) == 10
+        and len(mnist.settings.methods) == 6
+    )
+    assert mnist.settings.shallow.selection == "paper" and mnist.out == Path("results/mnist")
+    assert mnist.settings.configs["deep_svdd"].training.epochs == 250
     # A part without a one-class SVM has nothing to select.
-    assert planned("--table=mnist", "--methods=kde").shallow.selection == "none"
+    assert planned("--table=mnist", "--methods=kde").settings.shallow.selection == "none"
     itu = planned("--table=itu")
-    assert itu.methods == ("deep_svdd", "ocsvm", "isolation_forest") and itu.classes == (1,)
+    assert itu.settings.methods == (
+        "deep_svdd",
+        "ocsvm",
+        "isolation_forest",
+    ) and itu.settings.normal_classes == (1,)
     short = planned("--table=cifar10", "--shortened", "--epochs=3", "--milestones=2")
-    assert short.out == Path("results/cifar10-shortened") and short.classes == (0, 5, 8)
-    config = short.configs["deep_svdd"]
+    assert short.out == Path("results/cifar10-shortened") and short.settings.normal_classes == (
+        0,
+        5,
+        8,
+    )
+    config = short.settings.configs["deep_svdd"]
     assert config.training.epochs == 3 and config.pretraining is not None
-    assert config.pretraining.epochs == 10 and len(short.seeds) == 2
+    assert config.pretraining.epochs == 10 and len(short.settings.seeds) == 2
 
 
 def test_the_adversarial_table_is_planned_too(

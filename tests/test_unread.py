@@ -110,15 +110,15 @@ def values_of(name: str) -> list[str]:
 
 def planned(of: plans.Sweep, method: str) -> Any:
     """What a method's figures follow from."""
-    settings = of.configs.get(method)
+    settings = of.settings.configs.get(method)
     if settings is not None:
-        return settings, of.evaluate_every, of.save_models
-    shallow = dataclasses.replace(of.shallow, neighbors=None)
+        return settings, of.settings.evaluate_every, of.settings.save_models
+    shallow = dataclasses.replace(of.settings.shallow, neighbors=None)
     read = {
         "ocsvm": (shallow.selection, shallow.svm_nu, shallow.svm_gamma),
         "kde": shallow.kde_bandwidths,
         "isolation_forest": (),
-        "knn": of.shallow.neighbors,
+        "knn": of.settings.shallow.neighbors,
     }
     return read[method], shallow.recipe, shallow.pca, shallow.threshold_quantile
 

@@ -114,7 +114,9 @@ def run(experiment: Experiment, extra_settings: Mapping[str, Any]) -> None:
       extra_settings: of `config.json`, beside the sweep's own.
     """
     planned, classifier_config, attack_config, start, signs = experiment
-    settings = plans.describe(planned) | {
+    settings = {
+        **planned.settings.to_json(),
+        **environment.describe(),
         "classifier": dataclasses.asdict(classifier_config),
         "attack": dataclasses.asdict(attack_config) | {"start": start},
         **extra_settings,
@@ -123,7 +125,8 @@ def run(experiment: Experiment, extra_settings: Mapping[str, Any]) -> None:
         found = adversarials_in(planned.out, classifier_config, attack_config, signs, start)
         print(describe(found), file=sys.stderr)
         dataset = stop_problem(signs, found)
-        splits = plans.make_splits(dataset, planned.split, planned.classes, planned.seeds)
+        wanted = planned.settings
+        splits = plans.make_splits(dataset, wanted.split, wanted.normal_classes, wanted.seeds)
         complete = planned._replace(dataset=dataset, splits=splits)
         with environment.stop_signals(store.stop):
             sweep.run(complete, store)

@@ -250,7 +250,7 @@ def reproduce_labelled(values: flags.FlagValues, name: str) -> None:
         "known_anomalous_classes",
     )
     planned = {
-        cell: [label for label in base.classes if label != cell.known]
+        cell: [label for label in base.settings.normal_classes if label != cell.known]
         for cell in label_table.cells(ratios, known)
     }
     planned = {cell: labels for cell, labels in planned.items() if labels}
@@ -333,7 +333,7 @@ def describe_labelled(base: Sweep, planned: dict[Cell, list[int]], out: Path) ->
       out: the table's folder.
     """
     to_go = {
-        cell: len(labels) * len(base.seeds) - len(records.read_rows(out / cell.folder))
+        cell: len(labels) * len(base.settings.seeds) - len(records.read_rows(out / cell.folder))
         for cell, labels in planned.items()
     }
     runs = sum(to_go.values())

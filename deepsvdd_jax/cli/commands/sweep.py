@@ -87,7 +87,7 @@ def carry_out(sweep: Sweep, extra_settings: Mapping[str, Any]) -> None:
       sweep: what is wanted.
       extra_settings: of `config.json`, beside the sweep's own.
     """
-    settings = plans.describe(sweep) | dict(extra_settings)
+    settings = sweep.settings.to_json() | environment.describe() | dict(extra_settings)
     with (
         environment.stop_signals() as stop,
         open_store(sweep.out, settings, sweep.group, stop) as store,
@@ -130,8 +130,8 @@ def constant_columns(sweep: Sweep) -> list[str]:
     if sweep.dataset.x_train.ndim != 2:
         return []
     lines = []
-    for label in sweep.classes:
-        normals = sweep.dataset.x_train[sweep.splits[label, sweep.seeds[0]].train_indices]
+    for label in sweep.settings.normal_classes:
+        normals = sweep.dataset.x_train[sweep.splits[label, sweep.settings.seeds[0]].train_indices]
         line = preprocessing.describe_constant(normals, sweep.dataset.feature_names)
         if line is not None:
             lines.append(f"class {label}: {line}")
@@ -144,7 +144,7 @@ def _write_tables(sweep: Sweep, store: SweepStore) -> None:
     store.checkpoints.delete_finished(rows)
     store.write_table()
     summary = summaries.write_summary(sweep.out, rows)
-    print(tables.summary_table(summary, sweep.preset, sweep.split.protocol))
+    print(tables.summary_table(summary, sweep.preset, sweep.settings.split.protocol))
     for text in tables.itu_tables(rows, sweep.dataset.name, sweep.preset):
         print(text)
     for line in tables.outside_lines(rows):

@@ -86,7 +86,7 @@ def phases_to_go(
     """
     everything = [
         (RunName(method, *problem), title, phase)
-        for method, config in sweep.configs.items()
+        for method, config in sweep.settings.configs.items()
         for problem in sweep.splits
         for title, phase in _phases(method, config)
     ]
@@ -178,7 +178,7 @@ def describe(sweep: Sweep, rows: Mapping[RunName, files.Row], costs: list[PhaseC
         seconds = sum(cost.runs * cost.seconds for cost in costs)
         deep_runs = sum(
             RunName(method, *problem) not in rows
-            for method in sweep.configs
+            for method in sweep.settings.configs
             for problem in sweep.splits
         )
         device = jax.devices()[0]

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from absl import flags
 
-from deepsvdd_jax import configs, datasets
-from deepsvdd_jax.cli import environment, paths, settings, unread
+from deepsvdd_jax import datasets
+from deepsvdd_jax.cli import paths, settings, unread
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.sweeps import locks, methods, shallow_settings, workers
-from deepsvdd_jax.cli.sweeps.methods.base import ShallowConfig
 from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.sweep_settings import SweepSettings
 from deepsvdd_jax.cli.sweeps.workers import SINGLE, WorkerGroup
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
@@ -22,30 +22,24 @@ with lazily():
     from deepsvdd_jax import networks, runs, training
     from deepsvdd_jax.runs import initialization, memory
 
-# Methods whose settings `config.json` names even where they are not asked for.
-_ALWAYS_LISTED = ("deep_svdd", "dcae", "soft_boundary")
-
 
 class Sweep(NamedTuple):
-    """All that was asked for, checked, and the processes that share it."""
+    """All that was asked for, checked.
 
+    Attributes:
+      settings: what `config.json` will say.
+      preset: the recipe's name.
+      dataset: raw images.
+      splits: the one-class problem of every class and seed.
+      out: the folder.
+      group: the processes that share it.
+    """
+
+    settings: SweepSettings
     preset: str
-    data: DataConfig
-    split: SplitConfig
     dataset: Dataset
     splits: dict[tuple[int, int], OneClassSplit]
-    classes: tuple[int, ...]
-    seeds: tuple[int, ...]
-    methods: tuple[str, ...]
-    configs: dict[str, RunConfig]
-    shallow: ShallowConfig
-    runs_per_program: int | None
-    data_devices: int
-    memory_budget: int | None
-    evaluate_every: int | None
-    save_models: bool
     out: Path
-    outliers: tuple[str, int] | None
     group: WorkerGroup = SINGLE
 
 
@@ -115,25 +109,24 @@ def plan_on(
         dataset, splits = _with_outliers(dataset, splits, outliers, values.outliers)
     _check_batches(run_configs, splits)
     _check_devices(run_configs, values.data_devices)
-    return Sweep(
-        base.preset,
-        data,
-        split,
-        dataset,
-        splits,
-        classes,
-        seeds,
-        chosen,
-        run_configs,
-        shallow_config,
-        values.runs_per_program,
-        values.data_devices,
-        None if values.memory_budget is None else memory.parse_bytes(values.memory_budget),
-        values.evaluate_every,
-        values.save_models,
-        out_folder(values, dataset.name),
-        None if outliers is None else (Path(values.outliers).name, len(outliers)),
+    budget = values.memory_budget
+    sweep_settings = SweepSettings(
+        data=data,
+        split=split,
+        normal_classes=classes,
+        seeds=seeds,
+        methods=chosen,
+        configs=run_configs,
+        shallow=shallow_config,
+        outliers=None if outliers is None else (Path(values.outliers).name, len(outliers)),
+        runs_per_program=values.runs_per_program,
+        data_devices=values.data_devices,
+        memory_budget=None if budget is None else memory.parse_bytes(budget),
+        evaluate_every=values.evaluate_every,
+        save_models=values.save_models,
     )
+    out = out_folder(values, dataset.name)
+    return Sweep(sweep_settings, base.preset, dataset, splits, out)
 
 
 def out_folder(values: flags.FlagValues, dataset: str) -> Path:
@@ -257,48 +250,21 @@ def _check_devices(run_configs: dict[str, RunConfig], data_devices: int) -> None
 def owners(sweep: Sweep) -> dict[RunName, int]:
     """Returns the runs that are wanted, and which process trains each of them."""
     owner = workers.owners(sweep.group.size, list(sweep.splits))
-    deep_runs = [RunName(method, *problem) for method in sweep.configs for problem in owner]
+    deep_runs = [
+        RunName(method, *problem) for method in sweep.settings.configs for problem in owner
+    ]
     wanted = deep_runs + wanted_runs(sweep)
     return {name: owner[name.normal_class, name.seed] for name in wanted}
 
 
-def describe(sweep: Sweep) -> dict[str, Any]:
-    """Returns the content of `config.json`: every setting, versions, device."""
-    data = configs.to_dict(sweep.data)
-    data_dir = data.pop("data_dir")
-    baselines = dataclasses.asdict(sweep.shallow)
-    neighbors = baselines.pop("neighbors")
-    return {
-        "data": data,
-        "data_dir": data_dir,
-        "split": configs.to_dict(sweep.split),
-        "normal_classes": list(sweep.classes),
-        "seeds": list(sweep.seeds),
-        "methods": list(sweep.methods),
-        **{name: _as_dict(sweep.configs.get(name)) for name in (*_ALWAYS_LISTED, *sweep.configs)},
-        "shallow": baselines,
-        "knn": neighbors,
-        "outliers": None if sweep.outliers is None else list(sweep.outliers),
-        "runs_per_program": sweep.runs_per_program,
-        "data_devices": sweep.data_devices,
-        "memory_budget": sweep.memory_budget,
-        "evaluate_every": sweep.evaluate_every,
-        "save_models": sweep.save_models,
-        **environment.describe(),
-    }
-
-
-def _as_dict(config: RunConfig | None) -> dict[str, Any] | None:
-    return None if config is None else configs.to_dict(config)
-
-
 def wanted_runs(sweep: Sweep) -> list[RunName]:
     """Returns the runs of the baselines; what does not depend on a seed runs for the first only."""
-    drawn = _draws(sweep.split)
+    asked = sweep.settings
+    drawn = _draws(asked.split)
     return [
-        RunName(method, label, seed)
-        for method, known in methods.shallow().items()
-        if method in sweep.methods
-        for label in sweep.classes
-        for seed in (sweep.seeds if drawn or known.is_random(sweep.shallow) else sweep.seeds[:1])
+        RunName(name, label, seed)
+        for name, method in methods.shallow().items()
+        if name in asked.methods
+        for label in asked.normal_classes
+        for seed in (asked.seeds if drawn or method.is_random(asked.shallow) else asked.seeds[:1])
     ]

@@ -52,7 +52,7 @@ def score_missing(
     with environment.progress_bar("baselines", len(missing), "run") as bar:
         parallel = Parallel(n_jobs=threads, prefer="threads", return_as="generator_unordered")
         for name, row, scores in parallel(calls):
-            values = records.identity(sweep.dataset.name, sweep.split.protocol, name) | row
+            values = records.identity(sweep.dataset.name, sweep.settings.split.protocol, name) | row
             store.write_run(name, values, scores, None)
             bar.update()
             if scores is not None and metrics.have_no_spread(scores["scores"]):
@@ -66,14 +66,14 @@ def score_missing(
 
 def describe_costs(sweep: Sweep, missing: list[RunName]) -> list[str]:
     """Returns a line for each method of the missing runs: what one of them will cost."""
-    split = sweep.splits[sweep.classes[0], sweep.seeds[0]]
+    split = sweep.splits[sweep.settings.normal_classes[0], sweep.settings.seeds[0]]
     features = int(np.prod(sweep.dataset.x_train.shape[1:]))
     counts = collections.Counter(name.method for name in missing)
     lines = []
     for method, count in counts.items():
         known = methods.shallow()[method]
         cost = known.describe_cost(
-            known.config(sweep.shallow),
+            known.config(sweep.settings.shallow),
             len(split.train_indices),
             len(split.test_indices),
             features,
@@ -85,20 +85,20 @@ def describe_costs(sweep: Sweep, missing: list[RunName]) -> list[str]:
 def _score(
     sweep: Sweep, name: RunName
 ) -> tuple[RunName, dict[str, Any], dict[str, npt.NDArray[Any]] | None]:
-    split = sweep.splits[name.normal_class, name.seed]
+    config, split = sweep.settings.shallow, sweep.splits[name.normal_class, name.seed]
     started = time.perf_counter()
     method = methods.shallow()[name.method]
     train, test = method_features(sweep, method, split)
-    seed = name.seed + (_ITU_RANDOM_STATE if sweep.shallow.recipe == "itu" else 0)
+    seed = name.seed + (_ITU_RANDOM_STATE if config.recipe == "itu" else 0)
     try:
-        result = method.score(method.config(sweep.shallow), train, test, seed, split.test_labels)
+        result = method.score(method.config(config), train, test, seed, split.test_labels)
     except ValueError as error:
         return name, {"failure": " ".join(str(error).split())}, None
     row: dict[str, Any] = figures.evaluate_scores(
         result.test_scores,
         split.test_labels,
         result.train_scores,
-        sweep.shallow.threshold_quantile,
+        config.threshold_quantile,
         result.test_indices,
     )
     row |= {
@@ -124,10 +124,10 @@ def method_features(
     95 % of the variance kept; pixels in [0, 1] otherwise. Tables are standardised. Nearest
     neighbors get what the networks get, principal components only with `--pca=always`.
     """
-    images = sweep.dataset.x_train[split.train_indices]
+    config, images = sweep.settings.shallow, sweep.dataset.x_train[split.train_indices]
     test = sweep.dataset.x_test[split.test_indices]
-    steps = method.preprocessing(sweep.shallow)
-    is_published = sweep.shallow.recipe == "published" and steps is None
+    steps = method.preprocessing(config)
+    is_published = config.recipe == "published" and steps is None
     normalized = is_published and sweep.dataset.name in method.normalized_on
     if steps is None:
         steps = PreprocessingConfig(
@@ -139,7 +139,7 @@ def method_features(
     train, tested = (
         detectors_features.to_features(preprocessing.apply(fitted, part)) for part in (images, test)
     )
-    wants_pca = sweep.shallow.pca == "always" or (sweep.shallow.pca == "auto" and normalized)
+    wants_pca = config.pca == "always" or (config.pca == "auto" and normalized)
     if wants_pca:
         return detectors_features.pca_features(train, tested)
     return train, tested

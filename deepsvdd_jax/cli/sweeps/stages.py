@@ -58,7 +58,7 @@ def train_deep(
 ) -> None:
     """Trains those of some deep runs that are missing."""
     problems = dict.fromkeys((name.normal_class, name.seed) for name in own)
-    methods = dict.fromkeys((AUTOENCODER, *sweep.configs))
+    methods = dict.fromkeys((AUTOENCODER, *sweep.settings.configs))
     saved = store.checkpoints.saved(
         RunName(method, *problem) for method in methods for problem in problems
     )
@@ -84,13 +84,13 @@ def _train_stage(
         if name in stage.missing or name in under_way
     ]
     schedule = deep.Schedule(
-        sweep.runs_per_program,
-        sweep.evaluate_every,
+        sweep.settings.runs_per_program,
+        sweep.settings.evaluate_every,
         # Of all processes alike: they then run the same compiled program.
         math.ceil(len(sweep.splits) / sweep.group.size),
         max(pools.image_count(split) for split in sweep.splits.values()),
-        sweep.data_devices,
-        sweep.memory_budget,
+        sweep.settings.data_devices,
+        sweep.settings.memory_budget,
         ahead.Ahead(*stage.following) if stage.following and ahead.pays() else None,
     )
     with environment.progress_bar(
@@ -118,8 +118,10 @@ def _stages(
 ) -> Iterator[Stage]:
     """Yields what is to be trained in turn: the autoencoders first, which the methods share, then
     each method."""
-    autoencoder = _autoencoder_of(sweep.configs)
-    methods = {method: config for method, config in sweep.configs.items() if method != AUTOENCODER}
+    autoencoder = _autoencoder_of(sweep.settings.configs)
+    methods = {
+        method: config for method, config in sweep.settings.configs.items() if method != AUTOENCODER
+    }
     if autoencoder is not None:
         stage = _autoencoder_stage(sweep, problems, store, under_way, autoencoder)
         yield stage._replace(following=_following(methods, None))
@@ -166,9 +168,9 @@ def _autoencoder_stage(
 ) -> Stage:
     """Returns the stage of the autoencoders that are DCAE rows to come, or starts of other runs."""
     wanted = _splits_of(sweep, problems, AUTOENCODER)
-    asked = AUTOENCODER in sweep.methods
+    asked = AUTOENCODER in sweep.settings.methods
     missing = {name for name in wanted if asked and name not in store.rows}
-    starting = [method for method, config in sweep.configs.items() if config.pretraining]
+    starting = [method for method, config in sweep.settings.configs.items() if config.pretraining]
     for name in wanted.keys() - missing:
         followers = [name._replace(method=method) for method in starting]
         needed = any(run not in store.rows or run in under_way for run in followers)
@@ -221,8 +223,10 @@ def _writer(
     def write(finished: outcomes.Finished) -> None:
         store.check_there()
         name = finished.job.name
-        values = records.identity(sweep.dataset.name, sweep.split.protocol, name) | finished.row
-        if finished.scores is not None and sweep.save_models:
+        values = (
+            records.identity(sweep.dataset.name, sweep.settings.split.protocol, name) | finished.row
+        )
+        if finished.scores is not None and sweep.settings.save_models:
             from deepsvdd_jax.cli.sweeps.models import save_run
 
             model = store.model_folder(name)

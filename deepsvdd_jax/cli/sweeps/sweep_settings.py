@@ -1,0 +1,74 @@
+"""The settings of a sweep: one object, whose JSON is its `config.json`."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from deepsvdd_jax import configs
+from deepsvdd_jax.cli.sweeps.methods.base import ShallowConfig
+from deepsvdd_jax.configs import DataConfig, RunConfig, SplitConfig
+
+# Methods that `config.json` names even where they are not asked for.
+_ALWAYS_LISTED = ("deep_svdd", "dcae", "soft_boundary")
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepSettings:
+    """What is trained, on what, and how.
+
+    Attributes:
+      data: which data set, and where it came from.
+      split: what is normal.
+      normal_classes: each of them in turn.
+      seeds: of every class.
+      methods: in the order in which they were asked for.
+      configs: of the runs of each deep method.
+      shallow: of the others.
+      outliers: name and number of the known anomalies from elsewhere; None without.
+      runs_per_program: None chooses.
+      data_devices: over how many devices the batches of a run are split.
+      memory_budget: bytes of images on a device, above which they are streamed; None chooses.
+      evaluate_every: epochs between two full passes over both sets; None makes none.
+      save_models: whether the models of all runs are kept.
+    """
+
+    data: DataConfig
+    split: SplitConfig
+    normal_classes: tuple[int, ...]
+    seeds: tuple[int, ...]
+    methods: tuple[str, ...]
+    configs: Mapping[str, RunConfig]
+    shallow: ShallowConfig
+    outliers: tuple[str, int] | None = None
+    runs_per_program: int | None = None
+    data_devices: int = 1
+    memory_budget: int | None = None
+    evaluate_every: int | None = None
+    save_models: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of `config.json`, but for versions and devices."""
+        data = configs.to_dict(self.data)
+        data_dir = data.pop("data_dir")
+        shallow = dataclasses.asdict(self.shallow)
+        neighbors = shallow.pop("neighbors")
+        deep = dict.fromkeys(_ALWAYS_LISTED) | {
+            name: configs.to_dict(config) for name, config in self.configs.items()
+        }
+        return {
+            "data": data,
+            "data_dir": data_dir,
+            "split": configs.to_dict(self.split),
+            "normal_classes": list(self.normal_classes),
+            "seeds": list(self.seeds),
+            "methods": list(self.methods),
+            **deep,
+            "shallow": shallow,
+            "knn": neighbors,
+            "outliers": None if self.outliers is None else list(self.outliers),
+            "runs_per_program": self.runs_per_program,
+            "data_devices": self.data_devices,
+            "memory_budget": self.memory_budget,
+            "evaluate_every": self.evaluate_every,
+            "save_models": self.save_models,
+        }
