@@ -21,7 +21,7 @@ from deepsvdd_jax.cli.adversarial import attack
 from deepsvdd_jax.cli.adversarial.arrays import load_adversarials
 from deepsvdd_jax.cli.commands import publish
 from deepsvdd_jax.cli.files import ResultsError, Row, write_json
-from deepsvdd_jax.cli.reporting import score_report, sweep_report
+from deepsvdd_jax.cli.reporting import finished, score_report
 from deepsvdd_jax.cli.sweeps import checkpoints, config_file, records, summaries
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
@@ -427,7 +427,7 @@ def _in_sweep(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Pat
 
 
 def _read_settings(folder: Path) -> object:
-    sweep = sweep_report.read_sweep(folder, None, None)
+    sweep = finished.read_sweep(folder, None, None)
     return sweep.methods, sweep.split
 
 

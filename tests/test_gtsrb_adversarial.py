@@ -14,7 +14,7 @@ import pytest
 from deepsvdd_jax import datasets
 from deepsvdd_jax.cli.adversarial import arrays, attack, configs, stop_signs
 from deepsvdd_jax.cli.commands import gtsrb_adversarial, report
-from deepsvdd_jax.cli.reporting import sweep_report
+from deepsvdd_jax.cli.reporting import finished
 from deepsvdd_jax.datasets import Dataset
 
 Call = Callable[..., int]
@@ -92,7 +92,7 @@ def test_the_report_shows_the_adversarials(
     monkeypatch.setattr(gtsrb_adversarial, "make_adversarials", lambda *given: made)
     with calling(gtsrb_adversarial) as call:
         assert call("--methods=isolation_forest", "--seeds=1", f"--out={out}") == 0
-    sweep = sweep_report.read_sweep(out, None, None)
+    sweep = finished.read_sweep(out, None, None)
     assert sweep.data is not None and sweep.title(STOP) == "14: sign 14"
     np.testing.assert_array_equal(sweep.data.x_test[-3:], images)
     with calling(report) as call:

@@ -20,8 +20,8 @@ from absl import flags
 
 from deepsvdd_jax.cli import environment, files, paths
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.reporting import sweep_report, tables
-from deepsvdd_jax.cli.reporting.sweep_report import Sweep
+from deepsvdd_jax.cli.reporting import finished, tables
+from deepsvdd_jax.cli.reporting.finished import FinishedSweep
 from deepsvdd_jax.cli.sweeps import plans
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError
@@ -65,7 +65,7 @@ def main() -> None:
     folder = paths.to_read("out", values.out)
     to = paths.folder_of_study(values.to, folder, "embeddings", ("embeddings.csv",))
     environment.use_platform(values.platform, values.compilation_cache)
-    sweep = sweep_report.read_sweep(folder, values.data_dir, None)
+    sweep = finished.read_sweep(folder, values.data_dir, None)
     if sweep.data is None:
         raise ConfigError(f"data_dir: {sweep.no_data}")
     names = [name for name in sorted(sweep.rows) if _model_folder(sweep, name).exists()]
@@ -81,11 +81,11 @@ def main() -> None:
     files.write_table(to / "embeddings.csv", lines)
 
 
-def _model_folder(sweep: Sweep, name: RunName) -> Path:
+def _model_folder(sweep: FinishedSweep, name: RunName) -> Path:
     return sweep.folder / "models" / name.stem
 
 
-def _compared(sweep: Sweep, names: list[RunName]) -> Iterator[tuple[RunName, Figures]]:
+def _compared(sweep: FinishedSweep, names: list[RunName]) -> Iterator[tuple[RunName, Figures]]:
     labels = tuple(sorted({name.normal_class for name in names}))
     seeds = tuple(sorted({name.seed for name in names}))
     assert sweep.data is not None
@@ -97,7 +97,7 @@ def _compared(sweep: Sweep, names: list[RunName]) -> Iterator[tuple[RunName, Fig
 
 
 def compare_run(
-    sweep: Sweep, name: RunName, split: OneClassSplit, of_inputs: dict[bytes, float]
+    sweep: FinishedSweep, name: RunName, split: OneClassSplit, of_inputs: dict[bytes, float]
 ) -> Figures:
     """Returns the figures of a run (touches files).
 

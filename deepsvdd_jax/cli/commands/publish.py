@@ -29,7 +29,8 @@ from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.viz import plots
 
 with lazily():
-    from deepsvdd_jax.cli.reporting import sweep_report
+    from deepsvdd_jax.cli.reporting import finished
+    from deepsvdd_jax.cli.reporting.sections import merit
 
 # What tells a published folder from any other.
 MARKS = (locks.HARDWARE, "summary.csv")
@@ -84,12 +85,12 @@ def main() -> None:
 def markdown(kept: Published) -> str:
     """Returns the table of all methods, ours and published."""
     sweep = _as_sweep(kept)
-    return tables.markdown_table(kept.summary, sweep_report.preset_of(sweep), sweep.split.protocol)
+    return tables.markdown_table(kept.summary, sweep.preset, sweep.split.protocol)
 
 
-def _as_sweep(kept: Published) -> sweep_report.Sweep:
+def _as_sweep(kept: Published) -> finished.FinishedSweep:
     """Returns the table as a sweep, of which only settings and rows are there."""
-    return sweep_report.Sweep(Path(), kept.settings, kept.rows, None, "")
+    return finished.FinishedSweep(Path(), kept.settings, kept.rows, None, "")
 
 
 def kept_of(folder: Path) -> Published:
@@ -113,7 +114,7 @@ def _write(kept: Published, to: Path) -> None:
     summaries.write_summary_rows(to, kept.summary)
     files.write_text(to / "table.md", markdown(kept) + "\n")
     sweep = _as_sweep(kept)
-    bars = sweep_report.bar_figure(sweep, sweep_report.preset_of(sweep), kept.summary, plots.WIDE)
+    bars = merit.bar_figure(sweep, kept.summary, plots.WIDE)
     files.write_bytes(to / "classes.png", plots.png_bytes(bars))
     # Only a sweep's own folder has the scores for another.
     files.remove(to / "seeds.png")

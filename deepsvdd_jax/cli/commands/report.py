@@ -24,12 +24,12 @@ from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.viz import pages
 
 with lazily():
-    from deepsvdd_jax.cli.reporting import called, score_report, sweep_report
+    from deepsvdd_jax.cli.reporting import called, finished, score_report, sweep_report
     from deepsvdd_jax.io import models
 
 if TYPE_CHECKING:
     from deepsvdd_jax.cli.reporting.called import NamedModel
-    from deepsvdd_jax.cli.reporting.sweep_report import Page
+    from deepsvdd_jax.cli.reporting.pictures import Page
 
 
 _PAGE = "report.html"
@@ -80,7 +80,7 @@ def main() -> None:
     else:
         environment.use_platform(values.platform, values.compilation_cache)
         classes = _classes(values.normal_classes)
-        page = sweep_report.build_page(sweep_report.read_sweep(folder, values.data_dir, classes))
+        page = sweep_report.build_page(finished.read_sweep(folder, values.data_dir, classes))
     print(write_page(folder, page))
 
 

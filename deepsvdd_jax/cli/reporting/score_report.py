@@ -13,7 +13,7 @@ import numpy.typing as npt
 from deepsvdd_jax.cli.reporting import called
 from deepsvdd_jax.cli.reporting.called import NamedModel, Threshold
 from deepsvdd_jax.cli.reporting.kinds import NORMAL, Kinds, kinds_of
-from deepsvdd_jax.cli.reporting.sweep_report import Page
+from deepsvdd_jax.cli.reporting.pictures import Page
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.datasets.formats.images import is_image_name, read_image
 from deepsvdd_jax.scoring import metrics, tradeoff

@@ -1,0 +1,146 @@
+"""A sweep that is to be shown: settings, rows and, where they can be had, its images."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsvdd_jax import configs, datasets
+from deepsvdd_jax.cli.adversarial import stop_signs
+from deepsvdd_jax.cli.files import Row
+from deepsvdd_jax.cli.reporting.pictures import comma
+from deepsvdd_jax.cli.sweeps import config_file, methods, records
+from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.configs import ConfigError, DataConfig, SplitConfig
+from deepsvdd_jax.datasets import DataError, Dataset
+
+Array = npt.NDArray[Any]
+
+
+class FinishedSweep(NamedTuple):
+    """What is known of a sweep whose runs have ended, some of them at least.
+
+    Attributes:
+      folder: of the sweep.
+      settings: of its `config.json`.
+      rows: of the finished runs that are shown.
+      data: the raw images and each class's test indices; None where they cannot be had.
+      no_data: then the reason.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    rows: dict[RunName, Row]
+    data: Dataset | None
+    no_data: str
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods with runs, in the order of the sweep."""
+        there = {name.method for name in self.rows}
+        asked = [name for name in self.settings.get("methods", ()) if name in there]
+        return asked + sorted(there - set(asked))
+
+    @property
+    def classes(self) -> list[int]:
+        """The normal classes with runs."""
+        return sorted({name.normal_class for name in self.rows})
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds with runs."""
+        return sorted({name.seed for name in self.rows})
+
+    @property
+    def split(self) -> SplitConfig:
+        """How the classes were split."""
+        return configs.from_dict(SplitConfig, self.settings["split"], "config.json: split")
+
+    @property
+    def preset(self) -> str:
+        """The recipe that the published figures go by."""
+        configured = [self.settings.get(name) for name in methods.deep()]
+        found = [config.get("preset") for config in configured if isinstance(config, Mapping)]
+        shallow = self.settings.get("shallow")
+        if not found and isinstance(shallow, Mapping) and shallow.get("recipe") == "itu":
+            return "itu"
+        return str(found[0]) if found else "auto"
+
+    @property
+    def dataset_name(self) -> str:
+        """The data set's name."""
+        return next(iter(self.rows.values()))["dataset"]
+
+    def finished(self, method: str, label: int) -> list[RunName]:
+        """Returns a class's runs that were scored, by seed."""
+        wanted = (method, label)
+        return sorted(
+            name for name, row in self.rows.items() if name[:2] == wanted and row["auroc"]
+        )
+
+    def test_indices(self, data: Dataset, label: int) -> Array:
+        """Returns which test images a class was scored on."""
+        return datasets.one_class_split(data, label, **_split_arguments(self)).test_indices
+
+    def title(self, label: int) -> str:
+        """Returns a panel's title."""
+        names = self.data.class_names if self.data is not None else ()
+        name = names[label] if label < len(names) else str(label)
+        return f"class {label}" if name == str(label) else f"{label}: {name}"
+
+
+def read_sweep(
+    folder: Path, data_dir: str | None, classes: tuple[int, ...] | None
+) -> FinishedSweep:
+    """Reads a sweep's folder (touches files); images that cannot be read are no error.
+
+    Args:
+      folder: of the sweep.
+      data_dir: where the data are now; None takes the sweep's own.
+      classes: restricts the page; None takes all.
+
+    Raises:
+      ResultsError, ConfigError: no sweep, a damaged one, or a class without runs.
+    """
+    settings, rows = config_file.read_folder(folder)
+    config_file.check_described(folder, settings)
+    if classes is not None:
+        there = sorted({name.normal_class for name in rows})
+        unknown = [label for label in classes if label not in there]
+        if unknown:
+            raise ConfigError(
+                f"normal_classes holds {unknown[0]}; {folder} has runs of {comma(there)}"
+            )
+        rows = {name: row for name, row in rows.items() if name.normal_class in classes}
+    sweep = FinishedSweep(folder, settings, rows, None, "")
+    return _with_data(sweep, data_dir)
+
+
+def _with_data(sweep: FinishedSweep, data_dir: str | None) -> FinishedSweep:
+    where = data_dir if data_dir is not None else sweep.settings.get("data_dir")
+    values = {**sweep.settings["data"], "data_dir": where, "prepare": False}
+    config = configs.from_dict(DataConfig, values, "config.json: data")
+    try:
+        data = stop_signs.with_adversarials(datasets.load(config), sweep.folder)
+        for label in sweep.classes:
+            _check_labels(sweep, data, label, where)
+    except DataError as error:
+        return sweep._replace(no_data=str(error))
+    return sweep._replace(data=data)
+
+
+def _check_labels(sweep: FinishedSweep, data: Dataset, label: int, where: str | None) -> None:
+    """Refuses data whose test set is not the one that was scored."""
+    found = datasets.one_class_split(data, label, **_split_arguments(sweep))
+    for method in sweep.methods:
+        for name in sweep.finished(method, label)[:1]:
+            stored = records.read_scores(sweep.folder, name)["labels"]
+            if not np.array_equal(stored, found.test_labels):
+                raise DataError(f"the data in {where} are not those that the sweep has scored")
+
+
+def _split_arguments(sweep: FinishedSweep) -> dict[str, Any]:
+    split = sweep.split
+    return {"protocol": split.protocol, "anomalous_classes": split.anomalous_classes}

@@ -1,0 +1,1 @@
+"""Sections of the page of a sweep, a group of them a file."""
