@@ -669,3 +669,35 @@ def test_the_page_names_the_model_that_scored(
     assert "no scores of parts.model" in message and message.count("\n") == 1
     assert reporting(f"--out={tmp_path}", f"--model={tmp_path}") == 2
     assert "model is for --scores" in capsys.readouterr().err
+
+
+def test_maps_stand_beside_their_images(
+    calling: Calling, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, maps = tmp_path / "images", tmp_path / "maps"
+    for folder in (images, maps):
+        (folder / "deep").mkdir(parents=True)
+    Image.new("L", (10, 20), 200).save(images / "deep" / "high.bmp")
+    Image.new("RGB", (30, 20), (9, 90, 200)).save(images / "broad.png")
+    Image.new("L", (10, 10), 200).save(images / "none.png")
+    Image.new("RGB", (5, 10), (255, 0, 0)).save(maps / "deep" / "high.png")
+    Image.new("RGB", (30, 20), (255, 0, 0)).save(maps / "broad.png.png")
+    Image.new("RGB", (30, 20), (0, 255, 0)).save(maps / "broad.png")
+    write_scores(
+        tmp_path / "s.csv",
+        [("deep/high.bmp", 3.0, "", 1), ("broad.png", 2.0, "", 1), ("none.png", 1.0, "", 0)],
+    )
+    arguments = (f"--scores={tmp_path / 's.csv'}", f"--data_dir={images}", f"--maps={maps}")
+    with calling(report) as call:
+        assert call(*arguments, f"--out={tmp_path / 'out'}") == 2
+        assert "no folder that score --maps wrote" in capsys.readouterr().err
+        (maps / "maps.json").write_text("{}")
+        assert call(*arguments, f"--out={tmp_path / 'out'}") == 0
+        assert call(f"--maps={maps}", f"--out={tmp_path / 'out'}") == 2
+        assert "maps is for --scores" in capsys.readouterr().err
+    page = (tmp_path / "out" / "report.html").read_text()
+    found = re.findall(r'<img class="photo" src="data:image/\w+;base64,([^"]+)"', page)
+    shown = [np.array(Image.open(io.BytesIO(base64.b64decode(text)))) for text in found]
+    assert [image.shape[:2] for image in shown] == [(20, 20), (40, 30), (10, 10)]
+    assert (shown[0][:, 10:] == [255, 0, 0]).all() and (shown[0][:, :10] == 200).all()
+    assert (shown[1][20:] == [255, 0, 0]).all()

@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("model", "data_dir", "out", "cost_missed", "cost_false_alarm", "defect_rate"),
         *("false_alarm_rate", "threshold", "platform"),
     ),
-    "report": ("out", "scores", "data_dir", "normal_classes", "top", "follow_names"),
+    "report": ("out", "scores", "data_dir", "maps", "normal_classes", "top", "follow_names"),
     "export": ("model", "out", "script", "platforms"),
     "sweep": (
         *("dataset", "data_dir", "normal_classes", "seeds", "methods", "preset", "objective"),

@@ -6,7 +6,8 @@
 Writes `report.html` into `--out` and its pictures as PNG files into `report/` beside it. The page
 needs no network. That of scores has a small script, and says all without it: it sorts the table,
 shows an image whole, and moves the threshold. Where the names have folders of normal samples
-(`good`, `normal`, `ok`), it counts false alarms and missed defects.
+(`good`, `normal`, `ok`), it counts false alarms and missed defects. `--maps=DIR`, a folder that
+`score --maps` wrote, shows each map beside its image.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from absl import flags
 
 from deepsvdd_jax.cli import environment, files, paths, settings
 from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.cli.maps.folder import DESCRIPTION
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.viz import pages
 
@@ -48,6 +50,9 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "model", None, "with --scores: the saved model that scored; names it and its threshold"
     )
+    flags.DEFINE_string(
+        "maps", None, "with --scores: the folder that score --maps wrote; shown beside the images"
+    )
     flags.DEFINE_bool(
         "follow_names",
         False,
@@ -65,6 +70,8 @@ def main() -> None:
         raise ConfigError("out is not given; it is a sweep's folder, or with --scores a new one")
     if values.model is not None and values.scores is None:
         raise ConfigError("model is for --scores: a sweep's page names its own models")
+    if values.maps is not None and values.scores is None:
+        raise ConfigError("maps is for --scores: a sweep's page has none")
     check_matplotlib()
     folder = paths.folder_to_write("out", values.out)
     check_pages(folder)
@@ -73,7 +80,8 @@ def main() -> None:
     if values.scores is not None:
         rows = score_report.read_scores(paths.to_read("scores", values.scores))
         root = Path() if values.data_dir is None else paths.to_read("data_dir", values.data_dir)
-        images = score_report.Images(root, values.follow_names, values.max_megapixels)
+        maps = None if values.maps is None else _map_folder(values.maps)
+        images = score_report.Images(root, values.follow_names, values.max_megapixels, maps)
         page = score_report.build_page(
             rows, images, values.top, _named_model(values.model), values.scores
         )
@@ -82,6 +90,15 @@ def main() -> None:
         classes = _classes(values.normal_classes)
         page = sweep_report.build_page(finished.read_sweep(folder, values.data_dir, classes))
     print(write_page(folder, page))
+
+
+def _map_folder(text: str) -> Path:
+    maps = paths.to_read("maps", text)
+    if not (maps / DESCRIPTION).is_file():
+        raise ConfigError(
+            f"--maps={text} holds no {DESCRIPTION}: no folder that score --maps wrote"
+        )
+    return maps
 
 
 def _named_model(path: str | None) -> NamedModel | None:

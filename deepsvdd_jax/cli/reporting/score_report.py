@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from posixpath import splitext
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.datasets.formats.images import is_image_name, read_image
 from deepsvdd_jax.scoring import metrics, tradeoff
 from deepsvdd_jax.viz import pages, plots
+from deepsvdd_jax.viz.overlays import eight_bits
 from deepsvdd_jax.viz.page_script import SCRIPT
 from deepsvdd_jax.viz.pages import Card, Html, Picture, Section, Stop
 
@@ -88,11 +90,13 @@ class Images(NamedTuple):
       follow_names: show images outside of that folder too, where names lead there by `..`, from the
         root, or over links.
       megapixels: images of more million pixels are not read, None for the usual bound.
+      maps: folder that `score --maps` wrote, whose overlays stand beside the images.
     """
 
     root: Path = Path()
     follow_names: bool = False
     megapixels: int | None = None
+    maps: Path | None = None
 
 
 class Scored(NamedTuple):
@@ -275,8 +279,7 @@ def _cards(scored: Scored, places: Sequence[int], anchor: str) -> list[Html]:
     names = [scored.rows[place].name for place in places]
     outside = [not images.follow_names and leads_outside(root, name) for name in names]
     pictures = [
-        None if out else _picture(root, name, images.megapixels)
-        for name, out in zip(names, outside, strict=True)
+        None if out else _picture(images, name) for name, out in zip(names, outside, strict=True)
     ]
     cards = [
         Card(
@@ -344,28 +347,53 @@ def leads_outside(root: Path, name: str) -> bool:
         return False
 
 
-def _picture(root: Path, name: str, megapixels: int | None) -> Picture | None:
-    """Returns a picture of an image file (touches files), None where it cannot be read."""
+def _picture(images: Images, name: str) -> Picture | None:
+    """Returns a picture of an image file, beside it of its map where there is one (touches files);
+    None where the image cannot be read."""
+    image = _small_image(images.root / name, images.megapixels)
+    if image is None:
+        return None
+    if images.maps is not None:
+        # With its ending where two images of a folder differ in nothing else.
+        overlays = (f"{stem}.png" for stem in (name, splitext(name)[0]))
+        inside = (images.maps / path for path in overlays if not leads_outside(images.maps, path))
+        overlay = next(
+            (found for path in inside if (found := _small_image(path)) is not None), None
+        )
+        if overlay is not None:
+            return Picture(
+                _encoded(_beside(image, overlay)), f"Image {name} and its map", kind="photo"
+            )
+    return Picture(_encoded(image), f"Image {name}", kind="photo")
+
+
+def _small_image(path: Path, megapixels: int | None = None) -> npt.NDArray[np.uint8] | None:
+    """Returns an image of a card's size (touches files); None where it cannot be read."""
     from deepsvdd_jax.datasets.formats.pixels import resize_image
 
     try:
         # Reading from a pipe or a device might never end.
-        path = root / name
         image = read_image(path, megapixels=megapixels) if path.is_file() else None
     except (DataError, OSError, ValueError):
         # ValueError: a name with a null character.
         return None
     if image is None:
         return None
-    if image.dtype != np.uint8:
-        low, high = float(image.min()), float(image.max())
-        stretched = (image.astype(np.float64) - low) / max(high - low, 1e-300)
-        image = np.round(255 * stretched).astype(np.uint8)
+    image = eight_bits(image)
     height, width = image.shape[:2]
     shrink = max(height, width) / _IMAGE_SIDE
     if shrink > 1:
         image = resize_image(image, (max(1, round(height / shrink)), max(1, round(width / shrink))))
-    return Picture(_encoded(image), f"Image {name}", kind="photo")
+    return image
+
+
+def _beside(image: npt.NDArray[np.uint8], overlay: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Returns an image and its map as one, side by side, a broad one above its map."""
+    from deepsvdd_jax.datasets.formats.pixels import resize_image
+
+    height, width = image.shape[:2]
+    pair = [np.broadcast_to(image, (height, width, 3)), resize_image(overlay, (height, width))]
+    return np.concatenate(pair, axis=0 if width > height else 1)
 
 
 def _encoded(image: npt.NDArray[np.uint8]) -> bytes:
