@@ -22,10 +22,17 @@ from deepsvdd_jax.io.trees import flatten, unflatten
 
 FORMAT_VERSION = 2
 _JSON = "model.json"
+CARD_NAME = "MODEL.md"
+CARD_MARK = (
+    "<!-- Written with the model, and again when it changes; without this line it stays. -->"
+)
+"""First line of the text for readers beside a model; a save removes that of the model before."""
 
 # The files of a model, those of a training under way, and what a save that was killed leaves.
 _FILES = r"arrays-[0-9a-f]{12}\.npz|under-way-[0-9a-f]{12}(-\d)?\.(bin|json)"
-_OURS = re.compile(rf"{_FILES}|\.({_FILES}|model\.json)(-[0-9a-f]{{8}})?-\d+-\d+")
+_OURS = re.compile(
+    rf"{_FILES}|MODEL\.md|\.({_FILES}|model\.json|MODEL\.md)(-[0-9a-f]{{8}})?-\d+-\d+"
+)
 
 
 class Model(NamedTuple):
@@ -97,6 +104,8 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
     arrays = _array_bytes(model)
     name = _arrays_name(arrays)
     try:
+        if may_write_card(folder):
+            (folder / CARD_NAME).unlink(missing_ok=True)
         atomic.write_bytes(folder / name, arrays)
         atomic.write_bytes(folder / _JSON, _describe(model, arrays).encode("utf-8"))
         for old in folder.glob(_arrays_name(None)):
@@ -104,6 +113,15 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
                 old.unlink()
     except OSError as error:
         raise ModelError(f"cannot write model {folder}: {error.strerror or error}") from None
+
+
+def may_write_card(folder: Path) -> bool:
+    """Returns whether a model's card is ours to write, or to remove (touches files): there is none,
+    or one that starts with `CARD_MARK`."""
+    path = folder / CARD_NAME
+    if not os.path.lexists(path):
+        return True
+    return path.is_file() and path.read_bytes().startswith(CARD_MARK.encode())
 
 
 def check_target(path: str | os.PathLike[str]) -> None:

@@ -39,6 +39,7 @@ from deepsvdd_jax.scoring import calibration, metrics
 with lazily():
     from deepsvdd_jax import detectors
     from deepsvdd_jax.cli.fitting import comparison, recalibration, under_way
+    from deepsvdd_jax.detectors import model_card
 
 
 def define_flags() -> None:
@@ -142,6 +143,7 @@ def main() -> None:
     if len(planned.samples.test_images):
         lines.append(describe_test(model, planned.samples))
     models.save_model(target, model)
+    model_card.write_card(target, model)
     kept.clear()
     print("\n".join(lines))
 
@@ -197,6 +199,7 @@ def recalibrate(values: flags.FlagValues) -> None:
     if len(tests):
         lines.append(describe_test(new, data._replace(images=images, test_images=tests)))
     models.save_model(saved, new)
+    model_card.write_card(saved, new)
     print("\n".join(lines))
 
 

@@ -43,6 +43,7 @@ from deepsvdd_jax.viz.tradeoffs import Mark
 
 with lazily():
     from deepsvdd_jax import detectors
+    from deepsvdd_jax.detectors import model_card
 
 TABLE_NAME, PICTURE_NAME = "thresholds.csv", "thresholds.png"
 COLUMNS = ("threshold", "false_alarms", "normals", "defects_found", "defects")
@@ -105,7 +106,9 @@ def main() -> None:
         write(out, table, marks_of(model, labelled, chosen))
     if chosen is not None:
         evidence = describe_choice(values, labelled, chosen)
-        models.save_model(saved, with_choice(model, chosen, evidence))
+        moved = with_choice(model, chosen, evidence)
+        models.save_model(saved, moved)
+        model_card.write_card(saved, moved)
         print(
             f"{values.model}: threshold {chosen:.6g}, was {model.threshold:.6g}; {evidence['rule']}"
         )
