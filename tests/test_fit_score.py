@@ -377,7 +377,7 @@ def test_names_of_files_harm_neither_the_table_nor_the_report(
         score_report.read_scores(out), score_report.Images(folder), 64
     ).html
     assert page.count('<img class="photo"') == len(names) + 1
-    assert "<script" not in page and "<img src=x" not in page
+    assert page.count("<script") == 1 and "<img src=x" not in page
     for name in names:
         assert html.escape(name) in page
     page.encode("utf-8")
