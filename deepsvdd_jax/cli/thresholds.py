@@ -1,6 +1,7 @@
 """Which threshold a command that scores uses: the model's own, or one that was asked for."""
 
 import math
+import sys
 
 import numpy as np
 import numpy.typing as npt
@@ -51,9 +52,44 @@ def chosen_threshold(
     return calibration.conformal_threshold(model.calibration_scores, false_alarm_rate)
 
 
+def with_threshold(
+    model: Model, false_alarm_rate: float | None = None, threshold: float | None = None
+) -> Model:
+    """Returns the model with the threshold of `chosen_threshold`, whose arguments and errors these
+    are; a cross-calibrated one alarms by p-values again where a rate is given."""
+    chosen = chosen_threshold(model, false_alarm_rate, threshold)
+    if false_alarm_rate is None and threshold is None:
+        return model
+    summary = {**model.summary, "alarm_rate": false_alarm_rate}
+    return model._replace(threshold=chosen, summary=summary)
+
+
+def tell_of_cross_calibration(model: Model) -> None:
+    """Prints a line where a command goes by a threshold though the model was calibrated by
+    p-values of its members, as small sets are."""
+    if len(model.calibration_folds):
+        print(
+            "this model is cross-calibrated: what is said here of alarms and p-values goes by its "
+            "mean score, for which nothing is proved; score goes by its members",
+            file=sys.stderr,
+        )
+
+
+def rule(model: Model) -> str:
+    """Returns in words which samples are anomalous."""
+    rate = model.summary.get("alarm_rate")
+    if len(model.calibration_folds) and rate is not None:
+        return f"cross-conformal p-value at most {rate:g}"
+    return f"score above {model.threshold:.6g}"
+
+
 def p_value_cells(calibration_scores: npt.ArrayLike, scores: npt.ArrayLike) -> list[str]:
     """Returns conformal p-values as cells of a table, empty ones without calibration scores."""
     held_out, values = np.asarray(calibration_scores), np.asarray(scores)
-    if not len(held_out):
-        return [""] * len(values)
-    return [f"{value:.6g}" for value in calibration.conformal_p_values(held_out, values)]
+    p_values = calibration.conformal_p_values(held_out, values) if len(held_out) else None
+    return cells_of(p_values, len(values))
+
+
+def cells_of(p_values: npt.NDArray[np.float64] | None, count: int) -> list[str]:
+    """Returns p-values as cells of a table; `count` empty ones where there are none."""
+    return [""] * count if p_values is None else [f"{value:.6g}" for value in p_values]

@@ -285,3 +285,8 @@ def check_threshold(values: flags.FlagValues) -> None:
     for name, rule in rules.items():
         if values[name].value != values[name].default and values.threshold != rule:
             raise ConfigError(f"--{name} has no effect here: it is of --threshold={rule}")
+    fraction = values["calibration_fraction"]
+    if values.calibration == "cross" and fraction.value != fraction.default:
+        raise ConfigError(
+            "--calibration_fraction has no effect here: it is of --calibration=held-out"
+        )

@@ -162,6 +162,9 @@ class DetectorConfig:
         closer to the center than new ones: `conformal` alone knows about that.
       contamination: share of the samples that is anomalous, for the rule of that name.
       alarm_rate: bound of the false-alarm rate, for the rule `conformal`.
+      calibration: `held-out` takes p-values and threshold from a share of the normals that no
+        member is trained on; `cross`, for small sets, deals the normals into as many folds as there
+        are members, each of which is trained on all but one.
     """
 
     run: RunConfig = RunConfig()
@@ -170,6 +173,7 @@ class DetectorConfig:
     threshold_rule: Literal["quantile", "contamination", "radius", "conformal"] = "quantile"
     contamination: float = 0.1
     alarm_rate: float = 0.01
+    calibration: Literal["held-out", "cross"] = "held-out"
 
     def __post_init__(self) -> None:
         check_literals(self)
@@ -178,7 +182,12 @@ class DetectorConfig:
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds are {self.seeds}; they must be distinct and not negative")
         check_range("calibration_fraction", self.calibration_fraction, 0.0, 1.0, right_open=True)
-        if self.threshold_rule == "conformal" and not self.calibration_fraction:
+        if self.calibration == "cross":
+            if self.threshold_rule != "conformal":
+                raise ConfigError("calibration cross needs threshold_rule conformal")
+            if len(self.seeds) < 2:
+                raise ConfigError("calibration cross needs at least 2 seeds, one a fold")
+        elif self.threshold_rule == "conformal" and not self.calibration_fraction:
             raise ConfigError("threshold_rule conformal needs a calibration_fraction above 0")
         if not 0.0 < self.contamination <= 0.5:
             raise ConfigError(f"contamination is {self.contamination}; it must lie in (0, 0.5]")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         score_images,
         states_of,
     )
+    from deepsvdd_jax.detectors.judgement import Judgement, judge
     from deepsvdd_jax.detectors.measurement import Speed, measure, steps_of_epoch
     from deepsvdd_jax.detectors.untrained import untrained_model
 
@@ -51,6 +52,7 @@ __getattr__, __dir__ = attach(
             "score_images",
             "states_of",
         ),
+        "judgement": ("Judgement", "judge"),
         "measurement": ("Speed", "measure", "steps_of_epoch"),
         "untrained": ("untrained_model",),
     },
@@ -62,6 +64,7 @@ __all__ = [
     "ConstantFeatureWarning",
     "History",
     "Images",
+    "Judgement",
     "Scores",
     "Speed",
     "TrainingError",
@@ -70,6 +73,7 @@ __all__ = [
     "fit_detector",
     "held_out_count",
     "held_out_mask",
+    "judge",
     "make_model",
     "measure",
     "member_distances",

@@ -27,7 +27,7 @@ from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.networks.process import check_process
 from deepsvdd_jax.preprocessing import Preprocessing, Scaling, Whitening
 from deepsvdd_jax.runs import initialization, memory, streamed
-from deepsvdd_jax.scoring import calibration, metrics
+from deepsvdd_jax.scoring import calibration, cross_calibration, metrics
 from deepsvdd_jax.training import TrainState
 
 Images = npt.NDArray[Any]
@@ -37,6 +37,9 @@ History = dict[str, dict[str, npt.NDArray[Any]]]
 member had stopped and the other values mean nothing."""
 
 DEFAULT_ALARM_RATE = 0.01
+
+# Of cross-calibration: the share of the samples that scales all others.
+SCALING_SHARE = 0.2
 
 # Of one call that scores: steps of a device, and bytes of its images.
 _MOST_BATCHES_PER_CALL = 32
@@ -88,6 +91,8 @@ class Prepared(NamedTuple):
       inputs: `[n + known, ...]`, network input, the known anomalies last.
       labels: int32 `[n + known]`.
       known: how many known anomalies there are.
+      folds: int `[n]`, of cross-calibration the member that is not trained on each normal sample,
+        -1 where all members are; None otherwise.
     """
 
     train: Images
@@ -96,6 +101,7 @@ class Prepared(NamedTuple):
     inputs: Images
     labels: npt.NDArray[np.int32]
     known: int
+    folds: npt.NDArray[np.int64] | None = None
 
 
 # --- fitting ------------------------------------------------------------------------------------
@@ -149,12 +155,13 @@ def fit_detector(
         _reporting(config.run, on_progress, checkpoint),
         on_compiled,
         start=checkpoint and checkpoint.resume,
+        folds=parts.folds,
     )
     _check_outcome(config, outcome)
     shape = parts.train.shape[1:]
     model = make_model(config.run, parts.fitted, outcome.state, shape, feature_names)
     history = {phase: info._asdict() for phase, info in progress.history.items()}
-    model = _with_threshold(config, model, parts.train, parts.held_out, progress)
+    model = _with_threshold(config, model, parts, progress)
     if parts.known:
         model = model._replace(summary={**model.summary, "known_anomalies": parts.known})
     _warn_of_collapse(config, model, outcome.collapse_ratio)
@@ -175,19 +182,23 @@ def prepare(
     checked = _checked_labels(config.run, labels, len(values))
     known, normal = checked < 0, checked >= 0
     aside = np.zeros(len(values), bool)
-    aside[normal] = held_out_mask(
-        config, np.arange(normal.sum()) if groups is None else np.asarray(groups)[normal]
-    )
+    of_normals = np.arange(normal.sum()) if groups is None else np.asarray(groups)[normal]
+    folds = cross_folds(config, of_normals) if config.calibration == "cross" else None
+    aside[normal] = held_out_mask(config, of_normals)
     train = values[normal & ~aside]
     runs.check_radius(config.run)
     training.check_images(config.run.training, values.shape[1:])
-    runs.check_image_count(config.run, len(train))
+    least = len(train) if folds is None else len(train) - int(np.bincount(folds + 1)[1:].max())
+    runs.check_image_count(config.run, least)
     memory.check_memory(config.run, values.shape[1:], len(config.seeds))
-    fitted = preprocessing.fit(config.run.preprocessing, train)
+    # A scaling that had seen a fold would have seen what it calibrates.
+    fitted = preprocessing.fit(
+        config.run.preprocessing, train if folds is None else train[folds < 0]
+    )
     inputs = preprocessing.apply(fitted, np.concatenate([train, values[known]]))
     _check_finite(inputs, "once they are scaled")
     trained_labels = np.concatenate([checked[normal & ~aside], checked[known]])
-    return Prepared(train, values[aside], fitted, inputs, trained_labels, int(known.sum()))
+    return Prepared(train, values[aside], fitted, inputs, trained_labels, int(known.sum()), folds)
 
 
 def held_out_count(calibration_fraction: float, count: int) -> int:
@@ -246,6 +257,8 @@ def held_out_mask(config: DetectorConfig, groups: npt.ArrayLike) -> npt.NDArray[
       ConfigError: too few samples are left to train on, or held out for the false-alarm rate.
     """
     count = len(np.asarray(groups))
+    if config.calibration == "cross":
+        return np.zeros(count, bool)
     wanted = held_out_count(config.calibration_fraction, count)
     random = np.random.RandomState(config.seeds[0] % 2**32)
     held_out = _held_out(random, wanted, groups)
@@ -259,6 +272,27 @@ def held_out_mask(config: DetectorConfig, groups: npt.ArrayLike) -> npt.NDArray[
         # Before the training, not after it.
         calibration.conformal_threshold(np.zeros(held_out.sum()), config.alarm_rate)
     return held_out
+
+
+def cross_folds(config: DetectorConfig, groups: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Returns the fold of every sample that is no known anomaly, which is the member that is not
+    trained on it, `[n]`; -1 of the share, about a fifth, that the preprocessing is fitted to: all
+    members are trained on it, and it calibrates none.
+
+    Raises:
+      ConfigError: fewer samples, or groups of them, than folds, or too few for the false-alarm
+        rate.
+    """
+    count = len(np.asarray(groups))
+    random = np.random.RandomState(config.seeds[0] % 2**32)
+    base = _held_out(random, held_out_count(SCALING_SHARE, count), groups)
+    folds = np.full(count, -1, np.int64)
+    folds[~base] = cross_calibration.deal_folds(
+        random, np.asarray(groups)[~base], len(config.seeds)
+    )
+    # Before the training, not after it.
+    calibration.conformal_threshold(np.zeros((~base).sum()), config.alarm_rate)
+    return folds
 
 
 def _held_out(
@@ -282,6 +316,7 @@ def train_members(
     count: int | None = None,
     epochs_per_call: int | None = None,
     start: Callable[..., runs.Progress | None] | None = None,
+    folds: npt.NDArray[np.int64] | None = None,
 ) -> tuple[runs.Outcome, runs.Progress]:
     """Trains all members in one program.
 
@@ -295,16 +330,22 @@ def train_members(
         program is the same.
       epochs_per_call: of a chunk; None chooses.
       start: see `Checkpoint.resume`.
+      folds: see `Prepared`; member k is trained on all images but those of fold k.
     """
     padding = _padded_count(len(images), is_table=images.ndim == 2) - len(images)
     pool = np.pad(images, ((0, padding), *((0, 0),) * (images.ndim - 1)))
     ones = (1,) * (images.ndim - 1)
     scaling = np.zeros(ones), np.ones(ones)
-    indices = np.arange(len(images))
-    data = training.run_data(indices, len(pool), *scaling, count, labels)
     seeds = _filled(config.seeds, is_table=images.ndim == 2)
     keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in seeds], np.uint32))
-    weights = [initialization.initial_weights(config.run, images, seed) for seed in seeds]
+    members = [_trained_on(len(images), folds, config.seeds.index(seed)) for seed in seeds]
+    data = [training.run_data(own, len(pool), *scaling, count, labels[own]) for own in members]
+    weights = [
+        initialization.initial_weights(
+            config.run, images[own] if folds is not None else images, seed
+        )
+        for own, seed in zip(members, seeds, strict=True)
+    ]
     width = columns.program_width(config.run, images.shape[1:])
     if width is not None:
         pool = columns.pad(pool, width)
@@ -316,7 +357,7 @@ def train_members(
         keys,
         config.run,
         pool,
-        data=[data] * len(seeds),
+        data=data,
         weights=weights,
         engine=streamed.choose_engine(None, pool),
         start=None if start is None else lambda program: start(*_parts(program)),
@@ -333,6 +374,16 @@ def train_members(
         params = columns.cut(config.run.network, outcome.state.params, images.shape[1])
         outcome = outcome._replace(state=outcome.state._replace(params=params))
     return outcome, progress
+
+
+def _trained_on(
+    count: int, folds: npt.NDArray[np.int64] | None, member: int
+) -> npt.NDArray[np.integer]:
+    """Returns which of the inputs, the normal ones first, a member is trained on."""
+    everything = np.arange(count)
+    if folds is None:
+        return everything
+    return np.concatenate([np.flatnonzero(folds != member), everything[len(folds) :]])
 
 
 def _filled(seeds: tuple[int, ...], *, is_table: bool) -> tuple[int, ...]:
@@ -467,20 +518,27 @@ def make_model(
 
 
 def _with_threshold(
-    config: DetectorConfig, model: Model, train: Images, held_out: Images, progress: runs.Progress
+    config: DetectorConfig, model: Model, parts: Prepared, progress: runs.Progress
 ) -> Model:
     """Returns the model with what is learned from scores: radius, means, calibration, threshold."""
     nu = config.run.training.objective.nu
+    train, folds = parts.train, parts.folds
     distances = member_distances(model, train)
+    own = [one if folds is None else one[folds != member] for member, one in enumerate(distances)]
     # Here and later one and the same program measures distances: at the radius d - R^2 is 0.
-    squared_radius = [calibration.radius_threshold(one, nu) for one in distances]
+    squared_radius = [calibration.radius_threshold(one, nu) for one in own]
     model = model._replace(
         squared_radius=np.array(squared_radius, np.float32),
-        train_means=distances.mean(axis=1, dtype=np.float64),
+        train_means=distances.mean(axis=1, dtype=np.float64)
+        if folds is None
+        else np.array([one.mean(dtype=np.float64) for one in own]),
     )
     train_scores = combine_distances(model, distances)
-    held_out_scores = combine_distances(model, member_distances(model, held_out))
-    model = model._replace(calibration_scores=np.sort(held_out_scores))
+    if folds is None:
+        held_out_scores = combine_distances(model, member_distances(model, parts.held_out))
+        model = model._replace(calibration_scores=np.sort(held_out_scores))
+    else:
+        model = _cross_calibrated(model, distances, folds)
     if not (np.isfinite(train_scores).all() and np.isfinite(model.calibration_scores).all()):
         raise TrainingError("scores are not finite; lower the learning rate")
     if metrics.have_no_spread(distances):
@@ -498,11 +556,24 @@ def _with_threshold(
             "objective": config.run.training.objective.kind,
             "seeds": list(config.seeds),
             "train_samples": len(train),
-            "calibration_samples": len(held_out),
+            "calibration_samples": len(model.calibration_scores),
             "epochs": [int(epochs) for epochs in ran],
             "threshold_rule": rule,
             "train_alarms": int(np.sum(train_scores > threshold)),
+            # What `judge` compares p-values with.
+            **({} if folds is None else {"alarm_rate": config.alarm_rate}),
         },
+    )
+
+
+def _cross_calibrated(model: Model, distances: Scores, folds: npt.NDArray[np.int64]) -> Model:
+    """Returns the model with the score of every sample of a fold by the member that has not seen
+    it, ascending, and that member."""
+    places = np.flatnonzero(folds >= 0)
+    scores = member_scores(model, distances)[folds[places], places]
+    order = np.argsort(scores, kind="stable")
+    return model._replace(
+        calibration_scores=scores[order], calibration_folds=folds[places][order].astype(np.int32)
     )
 
 
@@ -520,6 +591,8 @@ def _threshold(
         return threshold, f"outside the sphere, where a share of {nu:g} of the training may be"
     if config.threshold_rule == "conformal":
         threshold = calibration.conformal_threshold(calibration_scores, config.alarm_rate)
+        if config.calibration == "cross":
+            return threshold, f"a cross-conformal p-value of {config.alarm_rate:g} at most"
         return threshold, f"a normal is above with probability {config.alarm_rate:g} at most"
     threshold = metrics.training_threshold(train_scores, quantile)
     return threshold, f"quantile {quantile:g} of the training scores"
@@ -571,6 +644,19 @@ def member_units(model: Model) -> npt.NDArray[np.float64]:
     """Returns what the distances of each member are divided by in an ensemble, `[members]`."""
     # A member whose distances are all 0 has no unit; it adds nothing.
     return np.where(model.train_means > 0, model.train_means, 1.0)
+
+
+def member_scores(model: Model, distances: Scores) -> Scores:
+    """Returns the distances `[members, n]` in units of each member's mean over its training
+    images, float32."""
+    with np.errstate(over="ignore"):
+        return _in_units(model, distances).astype(np.float32)
+
+
+def _in_units(model: Model, distances: Scores) -> npt.NDArray[np.float64]:
+    # A member whose distances are all 0 has no unit; it adds nothing.
+    units = np.where(model.train_means > 0, model.train_means, 1.0)
+    return np.asarray(distances / units[:, None], np.float64)
 
 
 def member_distances(model: Model, images: npt.ArrayLike) -> Scores:

@@ -57,7 +57,7 @@ def measure(
     begin = compilation = 0.0
     for phase, run in _phases(config.run):
         alone = dataclasses.replace(config, run=run)
-        step, begun, compiled = _measure_phase(alone, parts.inputs, parts.labels)
+        step, begun, compiled = _measure_phase(alone, parts)
         steps[phase] = step
         begin, compilation = max(begin, begun), compilation + compiled
     return Speed(steps, begin, compilation)
@@ -70,12 +70,10 @@ def _phases(run: RunConfig) -> list[tuple[str, RunConfig]]:
     return [("pretraining", run), ("training", dataclasses.replace(run, pretraining=None))]
 
 
-def _measure_phase(
-    config: DetectorConfig, inputs: npt.NDArray[np.floating], labels: npt.NDArray[np.int32]
-) -> tuple[float, float, float]:
+def _measure_phase(config: DetectorConfig, parts: deep_svdd.Prepared) -> tuple[float, float, float]:
     """Returns seconds of a step, of the passes before and the first epoch, and of compilation."""
     phase = config.run.pretraining or config.run.training
-    few = min(len(inputs), STEPS * phase.batch_size)
+    few = min(max(1, len(parts.inputs) // 2), STEPS * phase.batch_size)
     times = [time.perf_counter()]
     compiled = times[0]
 
@@ -89,7 +87,9 @@ def _measure_phase(
             raise _Measured
 
     with contextlib.suppress(_Measured):
-        deep_svdd.train_members(config, inputs, labels, note, note_compiled, few, 1)
+        deep_svdd.train_members(
+            config, parts.inputs, parts.labels, note, note_compiled, few, 1, folds=parts.folds
+        )
     taken = np.diff(times[1:])
     steps = -(-few // phase.batch_size)
     first = times[1] - compiled

@@ -58,6 +58,8 @@ class Model(NamedTuple):
       threshold: score above which an image is called anomalous.
       summary: readable facts about the training, JSON values only; `threshold_rule` says where
         the threshold comes from.
+      calibration_folds: `[n]`, where every normal was held out of one member alone, which member
+        each calibration score is of; empty otherwise.
     """
 
     config: RunConfig
@@ -75,6 +77,7 @@ class Model(NamedTuple):
     calibration_scores: npt.NDArray[np.floating]
     threshold: float
     summary: dict[str, Any]
+    calibration_folds: npt.NDArray[np.integer] = np.zeros(0, np.int32)
 
 
 _TREES = ("params", "statistics")
@@ -166,6 +169,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     try:
         fields: dict[str, Any] = {name: arrays[name] for name in _PLAIN_ARRAYS}
         fields |= {name: unflatten(arrays, name) for name in _TREES}
+        fields |= {name: arrays[name] for name in ("calibration_folds",) if name in arrays}
         return Model(
             config=configs.from_dict(RunConfig, described["config"], f"{folder / _JSON}"),
             image_shape=tuple(int(side) for side in described["image_shape"]),
@@ -182,6 +186,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 
 def _array_bytes(model: Model) -> bytes:
     arrays = {name: np.asarray(getattr(model, name)) for name in _PLAIN_ARRAYS}
+    if len(model.calibration_folds):
+        arrays["calibration_folds"] = model.calibration_folds
     for name in _TREES:
         arrays.update(flatten(getattr(model, name), name))
     return npz.npz_bytes(arrays)

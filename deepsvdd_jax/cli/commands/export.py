@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from deepsvdd_jax.cli import environment, files, paths
+from deepsvdd_jax.cli import environment, files, paths, thresholds
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.configs import EXPORT_PLATFORMS, ConfigError
 from deepsvdd_jax.io import models
@@ -54,6 +54,7 @@ def main() -> None:
     out = paths.file_to_write("out", name, "exported scorer", is_export, [folder])
     environment.use_platform(values.platform, values.compilation_cache)
     model = models.load_model(folder)
+    thresholds.tell_of_cross_calibration(model)
     script = script_beside(out, folder) if values.script and len(model.image_shape) == 3 else None
     try:
         if values.format == "onnx":

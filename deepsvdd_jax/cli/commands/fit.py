@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from absl import flags
 
-from deepsvdd_jax.cli import environment, paths, settings, unread
+from deepsvdd_jax.cli import environment, paths, settings, thresholds, unread
 from deepsvdd_jax.cli.fitting import costs, known, samples, tasks
 from deepsvdd_jax.cli.fitting.samples import Samples
 from deepsvdd_jax.cli.fitting.tasks import Plan, Task
@@ -34,7 +34,7 @@ from deepsvdd_jax.cli.sweeps import plans
 from deepsvdd_jax.configs import ConfigError, DataConfig, DetectorConfig
 from deepsvdd_jax.io import models
 from deepsvdd_jax.io.models import Model
-from deepsvdd_jax.scoring import calibration, metrics
+from deepsvdd_jax.scoring import calibration, cross_calibration, metrics
 
 with lazily():
     from deepsvdd_jax import detectors
@@ -74,6 +74,13 @@ def define_flags() -> None:
     )
     flags.DEFINE_float(
         "calibration_fraction", 0.2, "share that is held out for threshold and p-values"
+    )
+    flags.DEFINE_enum(
+        "calibration",
+        "held-out",
+        ["held-out", "cross"],
+        "held-out: threshold and p-values from a share that no member is trained on; cross, for "
+        "small sets: from all but a fifth, each held out of one member",
     )
     flags.DEFINE_string(
         "groups",
@@ -293,6 +300,8 @@ def compare(
         rows += comparison.nothing_trained(planned.tasks[-1].config, tried)
         evidence["comparison"] = comparison.as_json(rows, tried)
         lines.append(comparison.describe(rows, tried))
+    elif planned.shares:
+        lines.append("no comparison: there are no normals, or no defects, that were not trained on")
     return lines, model._replace(summary={**model.summary, "labels": evidence})
 
 
@@ -351,6 +360,7 @@ def detector_config(values: flags.FlagValues, data: Samples) -> DetectorConfig:
         calibration_fraction=values.calibration_fraction,
         threshold_rule=values.threshold,
         contamination=values.contamination,
+        calibration=values.calibration,
     )
     plans.check_network(config.run, shape)
     if not conformal:
@@ -358,21 +368,26 @@ def detector_config(values: flags.FlagValues, data: Samples) -> DetectorConfig:
         return config
     rate = values.false_alarm_rate
     if rate is None:
-        rate = _default_rate(values.calibration_fraction, len(data.images))
+        rate = _default_rate(values, len(data.images))
     return dataclasses.replace(config, alarm_rate=rate)
 
 
-def _default_rate(calibration_fraction: float, count: int) -> float:
+def _default_rate(values: flags.FlagValues, count: int) -> float:
     """Returns the rate of the threshold, and says so where the data carry none as low as usual."""
-    rate = detectors.default_alarm_rate(calibration_fraction, count)
+    if values.calibration == "cross":
+        held_out = count - detectors.held_out_count(detectors.deep_svdd.SCALING_SHARE, count)
+        advice = "give more samples"
+    else:
+        held_out = detectors.held_out_count(values.calibration_fraction, count)
+        advice = "give more samples, a higher --calibration_fraction, --calibration=cross"
     usual = detectors.deep_svdd.DEFAULT_ALARM_RATE
+    rate = max(usual, 1.0 / (held_out + 1))
     if rate > usual:
-        held_out = detectors.held_out_count(calibration_fraction, count)
         needed = round(1 / usual) - 1
         print(
             f"{held_out} held-out samples carry a false-alarm rate of {rate:.3g} at the lowest, so "
-            f"that it is {rate:.3g} and not {usual:g}, which takes {needed}: give more samples, a "
-            "higher --calibration_fraction, or a --false_alarm_rate of your own",
+            f"that it is {rate:.3g} and not {usual:g}, which takes {needed}: {advice}, or a "
+            "--false_alarm_rate of your own",
             file=sys.stderr,
         )
     return rate
@@ -410,6 +425,12 @@ def _summary(
 def describe(model: Model) -> str:
     """Returns lines on a fitted model."""
     summary = model.summary
+    if len(model.calibration_folds):
+        return (
+            f"{len(model.center)} members trained on {summary['train_samples']} samples, "
+            f"{summary['calibration_samples']} of which are held out of one member each\n"
+            f"anomalous: {thresholds.rule(model)}; {_bound(model)}"
+        )
     return (
         f"{len(model.center)} members trained on {summary['train_samples']} samples, "
         f"{summary['calibration_samples']} held out\n"
@@ -417,21 +438,31 @@ def describe(model: Model) -> str:
     )
 
 
+def _bound(model: Model) -> str:
+    """Returns what is proved of the false alarms of a cross-calibrated model."""
+    rate, count = model.summary["alarm_rate"], len(model.calibration_scores)
+    most = 2 * rate + cross_calibration.bound_excess(count, len(model.center))
+    return (
+        f"a normal raises an alarm with probability {min(most, 1):.2g} at most, which is proved; "
+        f"what is seen is {rate:g} or less"
+    )
+
+
 def describe_test(model: Model, data: Samples) -> str:
     """Returns lines on the test part: alarms among its normals, and how well anomalies are told."""
-    scores = detectors.score_images(model, data.test_images)
+    judged = detectors.judge(model, data.test_images)
     normal = data.test_labels == 0
     if not normal.any():
-        found = int((scores > model.threshold).sum())
-        return f"test part: {found} of {len(scores)} anomalies raise an alarm"
-    alarms = int((scores[normal] > model.threshold).sum())
+        found = int(judged.anomalous.sum())
+        return f"test part: {found} of {len(normal)} anomalies raise an alarm"
+    alarms = int(judged.anomalous[normal].sum())
     lines = [f"test part: {alarms} of {normal.sum()} normals raise an alarm"]
     if not normal.all():
-        found = int((scores[~normal] > model.threshold).sum())
-        auroc = metrics.evaluate(scores, data.test_labels, model.threshold).auroc
+        found = int(judged.anomalous[~normal].sum())
+        auroc = metrics.evaluate(judged.scores, data.test_labels, model.threshold).auroc
         lines[0] += f", {found} of {(~normal).sum()} anomalies do; AUROC {100 * auroc:.2f}"
     rate = model.summary["alarm_rate"]
-    if rate is not None:
+    if rate is not None and not len(model.calibration_folds):
         low, high = calibration.alarm_interval(
             model.summary["calibration_samples"], int(normal.sum()), rate
         )

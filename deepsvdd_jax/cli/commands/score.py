@@ -91,16 +91,17 @@ def main() -> None:
     model = models.load_model(saved)
     wish = maps.wish(values, model, out, [saved, data])
     if wish is not None:
+        thresholds.tell_of_cross_calibration(model)
         print(score_with_maps(wish, model, data, table_columns(values, model), out))
         return
-    threshold = thresholds.chosen_threshold(model, values.false_alarm_rate, values.threshold)
-    model = model._replace(threshold=threshold)
+    model = thresholds.with_threshold(model, values.false_alarm_rate, values.threshold)
     reading = Reading(values.skip_unreadable, values.max_megapixels)
     source = open_source(data, model, reading, table_columns(values, model))
     scored, alarms = write_scores(out, model, source)
     skipped = source.total - scored
     print(
-        f"{values.out}: {scored} samples, {alarms} anomalous (score above {model.threshold:.6g})"
+        f"{values.out}: {scored} samples, {alarms} anomalous "
+        f"({thresholds.rule(model)})"
         + (f", {skipped} unreadable files left out" if skipped else "")
     )
 
@@ -276,10 +277,10 @@ def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
             # Batches may be all of a kind: whether scores are equal is asked of the whole.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", detectors.CollapseWarning)
-                scores = detectors.score_images(model, samples)
+                judged = detectors.judge(model, samples)
+            scores, anomalous = judged.scores, judged.anomalous
             spread.add(samples, scores)
-            anomalous = scores > model.threshold
-            p_values = thresholds.p_value_cells(model.calibration_scores, scores)
+            p_values = thresholds.cells_of(judged.p_values, len(scores))
             cells = (names, scores.tolist(), p_values, anomalous.astype(int))
             writer.writerows(zip(*cells, strict=True))
             scored, alarms = scored + len(scores), alarms + int(anomalous.sum())

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax import datasets
-from deepsvdd_jax.cli import environment, files, paths, settings
+from deepsvdd_jax.cli import environment, files, paths, settings, thresholds
 from deepsvdd_jax.cli.commands import score
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.configs import ConfigError
@@ -97,6 +97,7 @@ def main() -> None:
         out = paths.folder_to_write("out", values.out, (TABLE_NAME,), [saved, data])
     environment.use_platform(values.platform, values.compilation_cache)
     model = models.load_model(saved)
+    thresholds.tell_of_cross_calibration(model)
     labelled = score_labelled(data, model, values)
     normal = labelled.is_normal
     table = tradeoff.trade_off(labelled.scores[normal], labelled.scores[~normal])

@@ -119,6 +119,7 @@ def main() -> None:
         raise DataError(f"{values.model}: trained on a table; watch takes models of images")
     if not root.is_dir():
         raise DataError(f"{root}: not a folder")
+    thresholds.tell_of_cross_calibration(model)
     threshold = thresholds.chosen_threshold(model, values.false_alarm_rate, values.threshold)
     watched = Watch(model, threshold, root, rate)
     with (

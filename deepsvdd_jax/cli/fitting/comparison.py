@@ -64,18 +64,11 @@ def trial(samples: Samples, aside: npt.NDArray[np.bool_]) -> Trial | None:
 
 def row_of_model(name: str, model: Model, tried: Trial) -> Row:
     """Returns the figures of a model; without a threshold (it is infinite) its AUROC alone."""
-    normals, defects = (
-        detectors.score_images(model, images) for images in (tried.normals, tried.defects)
-    )
-    auroc = _auroc(normals, defects)
+    normals, defects = (detectors.judge(model, images) for images in (tried.normals, tried.defects))
+    auroc = _auroc(normals.scores, defects.scores)
     if not np.isfinite(model.threshold):
         return Row(name, auroc)
-    return Row(
-        name,
-        auroc,
-        int((normals > model.threshold).sum()),
-        int((defects > model.threshold).sum()),
-    )
+    return Row(name, auroc, int(normals.anomalous.sum()), int(defects.anomalous.sum()))
 
 
 def nothing_trained(config: DetectorConfig, tried: Trial) -> list[Row]:

@@ -17,7 +17,7 @@ from deepsvdd_jax.scoring import calibration
 _OF_TRAINING = (
     *("preset", "config", "seeds", "calibration_fraction", "groups", "threshold", "contamination"),
     *("known_kinds", "known_fraction", "known_per_kind", "outliers", "outlier_count", "compare"),
-    *("estimate_only", "time_budget", "image_size", "channels", "pixel_range"),
+    *("calibration", "estimate_only", "time_budget", "image_size", "channels", "pixel_range"),
 )
 
 
@@ -129,6 +129,7 @@ def recalibrated(model: Model, images: Images, rate: float, places: str) -> Mode
     }
     return model._replace(
         calibration_scores=scores,
+        calibration_folds=np.zeros(0, np.int32),
         threshold=threshold,
         summary={
             **kept,
