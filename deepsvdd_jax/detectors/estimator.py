@@ -7,7 +7,12 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    OutlierMixin,
+    TransformerMixin,
+)
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
@@ -24,7 +29,7 @@ from deepsvdd_jax.configs import (
     RunConfig,
     as_kind,
 )
-from deepsvdd_jax.detectors import deep_svdd
+from deepsvdd_jax.detectors import deep_svdd, frames
 from deepsvdd_jax.scoring import calibration
 
 Floats = npt.NDArray[np.float64]
@@ -40,14 +45,14 @@ PREPROCESSING: dict[str, PreprocessingConfig] = {
 }
 
 
-class DeepSVDD(OutlierMixin, BaseEstimator):
+class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, BaseEstimator):
     """Deep support vector data description (Ruff et al. 2018): a network that maps normal samples
     close to one point; what lands far from it is anomalous.
 
     Train it on normal samples; a few anomalous ones among them do little harm. `X` is a table `[n,
     features]` (columns in any unit and with any offset: they are scaled in float64) or images `[n,
     height, width]` or `[n, height, width, channels]`: floats as they are, integers as grey levels
-    of 0 .. 255. numpy, JAX or anything that numpy takes.
+    of 0 .. 255. numpy, JAX, DataFrames of pandas or polars, or anything that numpy takes.
 
     Parameters
     ----------
@@ -215,6 +220,35 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
             raise ValueError("p_values need held-out samples: set calibration_fraction above 0")
         return calibration.conformal_p_values(self.reference_scores_, self._anomaly_scores(X))
 
+    def transform(self, X: Any) -> Floats:
+        """Returns the squared distances to each member's center, `[n, n_seeds]`, of which
+        `score_samples` is the negated mean in units of their training means (for one member the
+        negated distance, or R^2 - d for a soft boundary).
+
+        As of every transformer of scikit-learn, `set_output(transform="pandas")` or `"polars"`
+        makes it a DataFrame, with the index of `X`.
+        """
+        check_is_fitted(self)
+        images = self._validated(X, reset=False)
+        return deep_svdd.member_distances(self.model_, images).T.astype(np.float64)
+
+    def score_frame(self, X: Any) -> Any:
+        """Returns a DataFrame with a row for each of `X`: of pandas, with the same index, or of
+        polars.
+
+        Its columns are those of a file of scores: `score`, higher = more anomalous; `p_value`,
+        where samples were held out; `anomalous`, what `predict` calls -1.
+
+        Raises:
+          TypeError: `X` is no DataFrame.
+        """
+        scores = self._anomaly_scores(X)
+        columns: dict[str, npt.NDArray[Any]] = {"score": scores}
+        if len(self.model_.calibration_scores):
+            columns["p_value"] = calibration.conformal_p_values(self.reference_scores_, scores)
+        columns["anomalous"] = -scores - self.offset_ < 0
+        return frames.frame_like(X, columns)
+
     def predict_proba(self, X: Any) -> Floats:
         """Returns `[n, 2]`: p and 1 - p, normal first.
 
@@ -228,6 +262,10 @@ class DeepSVDD(OutlierMixin, BaseEstimator):
         scores = self._anomaly_scores(X)
         normal = calibration.conformal_p_values(self.reference_scores_, scores)
         return np.stack([normal, 1.0 - normal], axis=1)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.center_)
 
     def _labels(self, y: Any) -> npt.NDArray[Any] | None:
         """Returns the labels that the objective learns from; None where it ignores them."""
