@@ -127,6 +127,29 @@ def test_images_of_more_than_eight_bits_have_the_scores_of_score(
     assert len(found) == 3
 
 
+def test_masks_are_not_scored_and_told_once(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(model, tmp_path / "camera")
+    for name in ("a.png", "a_mask.png", "masked.png"):
+        put(settings.root, name, pixels(1))
+    put(settings.root / "ground_truth" / "dent", "b.png", pixels(2))
+    with open_log(tmp_path / "scores.csv") as log:
+        seen = watch.resume(settings, log.rows)
+        for _ in range(3):
+            seen = watch.look(settings, log, seen)
+        assert sorted(row.name for row in log.rows) == ["a.png", "masked.png"]
+        # Its image may come later.
+        put(settings.root, "c-mask.png", pixels(3))
+        for _ in range(3):
+            seen = watch.look(settings, log, seen)
+        assert len(log.rows) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "a_mask.png and 1 more: masks by their names, not scored",
+        "c-mask.png: masks by their names, not scored",
+    ]
+
+
 def test_a_folder_that_vanishes_is_waited_for(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

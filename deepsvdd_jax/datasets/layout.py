@@ -167,6 +167,12 @@ def images_to_score(layout: Layout) -> tuple[tuple[str, ...], tuple[LeftOut, ...
     return sort_paths(everything), rest
 
 
+def is_mask_name(path: str) -> bool:
+    """Returns whether a path alone says that it is a mask: in a folder of masks, or named
+    `x_mask.png`, whose image may be elsewhere or not there yet."""
+    return _mask_depth(path) is not None or _MASK_ENDING.search(splitext(path)[0]) is not None
+
+
 def sort_paths(paths: Iterable[str]) -> tuple[str, ...]:
     """Sorts paths folder by folder: `a/z` comes before `a.b`."""
     return tuple(sorted(paths, key=lambda path: path.split("/")))

@@ -5,7 +5,8 @@
 A file is scored once, when nobody writes to it any more. Rows are appended whole:
 `name,score,p_value,anomalous,drift`, in the order of arrival. A command that was stopped or killed
 goes on with the same command: nothing is lost, nothing is scored twice. A file that cannot be read
-is named, and tried again when it changes.
+is named, and tried again when it changes. Masks (in `masks/`, `mask/` or `ground_truth/`, or named
+`x_mask.png`) are not scored, which a line says.
 
 `drift` is the evidence that the images are no longer those that the model was calibrated on. It
 starts at 1; of streams that do not change at most `--drift_false_alarm_rate` ever reach the inverse
@@ -15,7 +16,7 @@ of that rate, however long they are. Reaching it prints a line, once.
 import functools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,9 @@ from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.score_log import LoggedRow, ScoreLog, is_log, open_log, written_name
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.datasets.dataset import printable
 from deepsvdd_jax.datasets.formats.images import read_image
+from deepsvdd_jax.datasets.layout import is_mask_name
 from deepsvdd_jax.io import models
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.scoring import calibration, drift
@@ -198,7 +201,8 @@ def look(watched: Watch, log: ScoreLog, seen: Seen, stop: StopSignal | None = No
     done = seen.done | {
         name: None for name in now if name not in seen.done and written_name(name) in seen.done
     }
-    ready = arrivals.settled(seen.stamps, now, done)
+    _tell_masks(now.keys() - seen.stamps.keys())
+    ready = [name for name in arrivals.settled(seen.stamps, now, done) if not is_mask_name(name)]
     seen = seen._replace(stamps=now, done=_current(done, now))
     for start in range(0, len(ready), _IMAGES_AT_ONCE):
         if stop is not None:
@@ -209,6 +213,13 @@ def look(watched: Watch, log: ScoreLog, seen: Seen, stop: StopSignal | None = No
         except files.WriteError as error:
             return _with_problem(seen, f"{error}; nothing is lost, it is tried again")
     return _with_problem(seen, "")
+
+
+def _tell_masks(names: Iterable[str]) -> None:
+    masks = sorted(name for name in names if is_mask_name(name))
+    if masks:
+        more = f" and {len(masks) - 1} more" if len(masks) > 1 else ""
+        print(f"{printable(masks[0])}{more}: masks by their names, not scored", file=sys.stderr)
 
 
 def _with_problem(seen: Seen, problem: str) -> Seen:
