@@ -405,7 +405,7 @@ def test_help_explains_every_flag(command: Call, capsys: pytest.CaptureFixture[s
     assert command("--help") == 0
     printed = capsys.readouterr().out
     flags = ["dataset", "normal_classes", "selection", "platform", "evaluate_every", "config"]
-    for name in [*flags, *(name for name, *_ in settings._SETTINGS)]:
+    for name in [*flags, *(setting.flag for setting in settings.run_settings())]:
         assert re.search(rf"^ +--(\[no\])?{name}:", printed, flags=re.MULTILINE), name
 
 

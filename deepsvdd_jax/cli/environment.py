@@ -22,7 +22,7 @@ from absl import app, flags
 from tqdm import tqdm
 
 from deepsvdd_jax import __version__
-from deepsvdd_jax.cli import paths
+from deepsvdd_jax.cli import help, paths
 from deepsvdd_jax.cli.files import ResultsError, WriteError
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.configs import ConfigError
@@ -75,6 +75,7 @@ class Interrupted(RuntimeError):
     """A signal asked the command to stop, and all that was done is saved: exit code 1."""
 
 
+@help.topic("Device")
 def define_flags() -> None:
     """Defines the flags that every command has."""
     flags.DEFINE_enum("platform", "auto", ["auto", "cpu", "gpu", "tpu"], "where to compute")
@@ -246,12 +247,17 @@ def explain_version() -> str:
 
 def explain_flags(program: str) -> str:
     """Returns what a command does and what each of its flags means."""
-    for module, defined in flags.FLAGS.flags_by_module_dict().items():
-        if module.startswith("deepsvdd_jax.cli") or module == program:
-            for flag in defined:
-                flags.FLAGS.register_key_flag_for_module(program, flag)
+    ours = {
+        flag.name
+        for module, defined in flags.FLAGS.flags_by_module_dict().items()
+        if module.startswith("deepsvdd_jax.cli") or module == program
+        for flag in defined
+    }
+    command = program.split()[-1].removesuffix(".py").rpartition("/")[2]
+    first = [name for name in help.COMMANDS.get(command, ()) if name in ours]
+    rest = [name for name in flags.FLAGS if name in ours]
     about = sys.modules["__main__"].__doc__ or ""
-    return f"{about}\n{flags.FLAGS.module_help(program)}"
+    return "\n".join([about.rstrip(), "", *help.first_flags(first), *help.all_flags(rest)])
 
 
 def _out_of_memory(error: BaseException) -> str:

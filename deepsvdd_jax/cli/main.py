@@ -6,52 +6,11 @@
 import ast
 import importlib
 import sys
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
-from absl import flags
-
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import environment, help
+from deepsvdd_jax.cli.help import COMMANDS
 from deepsvdd_jax.configs import ConfigError
-
-# Every command, in the order in which they are shown, and which of its flags matter first.
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "fit": (
-        *("dataset", "data_dir", "model", "image_size", "false_alarm_rate", "objective"),
-        *("seeds", "epochs", "time_budget", "platform"),
-    ),
-    "score": (
-        *("model", "data_dir", "out", "false_alarm_rate", "threshold"),
-        *("maps", "normals", "tile", "platform"),
-    ),
-    "watch": (
-        *("model", "data_dir", "out", "false_alarm_rate", "threshold"),
-        *("poll_seconds", "drift_false_alarm_rate", "platform"),
-    ),
-    "threshold": (
-        *("model", "data_dir", "out", "cost_missed", "cost_false_alarm", "defect_rate"),
-        *("false_alarm_rate", "threshold", "platform"),
-    ),
-    "report": ("out", "scores", "data_dir", "maps", "normal_classes", "top", "follow_names"),
-    "export": ("model", "out", "script", "platforms"),
-    "sweep": (
-        *("dataset", "data_dir", "normal_classes", "seeds", "methods", "preset", "objective"),
-        *("epochs", "out", "platform"),
-    ),
-    "reproduce": ("table", "data_dir", "methods", "seeds", "shortened", "estimate_only", "out"),
-    "publish": ("out", "to", "markdown"),
-    "compare": ("out", "to"),
-    "gtsrb_adversarial": (
-        *("data_dir", "methods", "seeds", "adversarials", "steps", "start", "out", "platform"),
-    ),
-    "ensembles": ("out", "to", "methods"),
-    "embeddings": ("out", "data_dir", "to"),
-    "stopping": ("out", "choose_on", "method", "to"),
-    "false_alarms": ("dataset", "data_dir", "normal_classes", "false_alarm_rate", "seeds"),
-}
-
-_WIDTH = 100
 
 
 def main() -> None:
@@ -109,18 +68,4 @@ def short_help(name: str, about: str | None) -> str:
     text = (about or "").replace("python -m experiments.", "experiments.")
     text = text.replace("experiments.", "deepsvdd ").rstrip()
     every = f"All flags: deepsvdd {name} --helpfull"
-    return "\n".join([text, "", *_flag_lines(COMMANDS[name]), "", every])
-
-
-def _flag_lines(names: tuple[str, ...]) -> Iterator[str]:
-    known = [flags.FLAGS[name] for name in names if name in flags.FLAGS]
-    width = max(len(flag.name) for flag in known) + 4
-    for flag in known:
-        default = "" if flag.default in (None, False, "") else f" (default {flag.default})"
-        start = f"  --{flag.name}".ljust(width)
-        yield from textwrap.wrap(
-            f"{flag.help}{default}",
-            _WIDTH,
-            initial_indent=f"{start}  ",
-            subsequent_indent=" " * (width + 2),
-        )
+    return "\n".join([text, "", *help.first_flags(COMMANDS[name]), "", every])

@@ -6,13 +6,13 @@ import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax import configs, datasets, recipes
-from deepsvdd_jax.cli import paths, unread
+from deepsvdd_jax.cli import help, paths, unread
 from deepsvdd_jax.configs import (
     MOST_SEEDS,
     BaseObjectiveConfig,
@@ -24,116 +24,101 @@ from deepsvdd_jax.configs import (
 from deepsvdd_jax.configs.checks import check_range
 from deepsvdd_jax.datasets import Dataset
 
-# Flag, where its setting lives in a `RunConfig`, and what it does. The type follows from there.
-_SETTINGS: tuple[tuple[str, str, str], ...] = (
-    ("objective", "training.objective.kind", "what is minimised"),
-    ("nu", "training.objective.nu", "share of training images outside the sphere, in (0, 1]"),
-    ("radius_rule", "training.objective.radius_rule", "soft boundary: how the radius is set"),
-    ("warm_up_epochs", "training.objective.warm_up_epochs", "soft boundary: epochs of warm-up"),
+# Parts of a `RunConfig` whose fields have flags of their own, the title of these in `--help`, what
+# their names and texts begin with, and the fields that have none.
+_PARTS: tuple[tuple[str, str, str, str, frozenset[str]], ...] = (
+    ("training.objective", "Objective", "", "", frozenset()),
+    ("training.optimizer", "Training", "", "", frozenset()),
+    ("training", "Training", "", "", frozenset({"objective", "optimizer"})),
+    ("pretraining.optimizer", "Autoencoder", "pretrain_", "autoencoder: ", frozenset()),
     (
-        "radius_every",
-        "training.objective.radius_every",
-        "block-coordinate: epochs between two solutions for the radius",
+        "pretraining",
+        "Autoencoder",
+        "pretrain_",
+        "autoencoder: ",
+        # Its error is a flag of the objective, its epochs switch it on, the others are no recipe's.
+        frozenset(
+            {
+                *("objective", "optimizer", "epochs", "weight_decay_factor", "stop_below"),
+                *("augment", "synthetic_anomalies"),
+            }
+        ),
     ),
+    # What `--network` alone decides.
     (
-        "radius_rate",
-        "training.objective.radius_rate",
-        "soft boundary by gradient: factor of the learning rate of R^2",
+        "network",
+        "Network",
+        "",
+        "",
+        frozenset({"name", "stages", "hidden_style", "fully_convolutional", "decoder_layout"}),
     ),
-    ("center_init", "training.objective.center_init", "where the center starts"),
-    ("center_batches", "training.objective.center_batches", "batches whose mean is the center"),
-    ("center_floor", "training.objective.center_floor", "least absolute center component"),
-    ("center_rule", "training.objective.center_rule", "what becomes of the center in training"),
-    ("augment", "training.augment", "random changes of training images: shift,flip,jitter,noise"),
+    ("preprocessing", "Preprocessing", "", "", frozenset()),
     (
-        "synthetic_anomalies",
-        "training.synthetic_anomalies",
-        "make every other normal image of a batch an anomaly: confetti, cutpaste, lines or mix",
+        "",
+        "Recipe",
+        "",
+        "",
+        frozenset({"preset", "preprocessing", "network", "pretraining", "training"}),
     ),
-    (
-        "map_share",
-        "training.objective.map_share",
-        "fcdd: share of the map, its highest values, whose mean is the score",
-    ),
-    ("eta", "training.objective.eta", "deep-sad: weight of a labelled example"),
-    ("focus", "training.objective.focus", "bce: exponent of the focal loss; 0 is none"),
-    (
-        "balanced_batches",
-        "training.objective.balanced_batches",
-        "objectives with labels: batches half known anomalies, half all others",
-    ),
-    (
-        "statistics_first",
-        "training.objective.statistics_first",
-        "set the batch statistics from the training set before the center",
-    ),
-    (
-        "reconstruction_penalty",
-        "training.objective.reconstruction_penalty",
-        "weight of the reconstruction error in the hypersphere loss; 0 is none",
-    ),
-    ("optimizer", "training.optimizer.name", "solver"),
-    ("learning_rate", "training.optimizer.learning_rate", "learning rate"),
-    ("milestones", "training.optimizer.milestones", "epochs at which the learning rate drops"),
-    ("drop_factor", "training.optimizer.drop_factor", "what it is multiplied by at each"),
-    (
-        "decay_after_epoch",
-        "training.optimizer.decay_after_epoch",
-        "epoch e0 after which the learning rate is multiplied by e0 / epoch",
-    ),
-    ("momentum", "training.optimizer.momentum", "of momentum and nesterov"),
-    ("rho", "training.optimizer.rho", "of rmsprop and adadelta"),
-    ("epochs", "training.epochs", "epochs of training"),
-    ("batch_size", "training.batch_size", "images a step"),
-    ("weight_decay", "training.weight_decay", "lambda"),
-    ("weight_decay_factor", "training.weight_decay_factor", "factor of lambda sum ||W||^2"),
-    ("whole_batches", "training.whole_batches", "leave out a partial batch, shuffle batches only"),
-    ("stop_below", "training.stop_below", "stop a run once an epoch's mean loss is below this"),
-    ("pretrain_optimizer", "pretraining.optimizer.name", "autoencoder: solver"),
-    ("pretrain_learning_rate", "pretraining.optimizer.learning_rate", "autoencoder: rate"),
-    ("pretrain_milestones", "pretraining.optimizer.milestones", "autoencoder: milestones"),
-    ("pretrain_drop_factor", "pretraining.optimizer.drop_factor", "autoencoder: drop factor"),
-    ("pretrain_momentum", "pretraining.optimizer.momentum", "autoencoder: momentum"),
-    ("pretrain_rho", "pretraining.optimizer.rho", "autoencoder: of rmsprop and adadelta"),
-    (
-        "pretrain_decay_after_epoch",
-        "pretraining.optimizer.decay_after_epoch",
-        "autoencoder: epoch after which its learning rate decays",
-    ),
-    ("pretrain_batch_size", "pretraining.batch_size", "autoencoder: images a step"),
-    ("pretrain_weight_decay", "pretraining.weight_decay", "autoencoder: lambda"),
-    (
-        "pretrain_whole_batches",
-        "pretraining.whole_batches",
-        "autoencoder: leave out a partial batch, shuffle batches only",
-    ),
-    (
-        "reconstruction_error",
-        "training.objective.reconstruction_error",
-        "error of a pixel: of the autoencoder and of the penalty",
-    ),
-    ("rep_dim", "network.rep_dim", "width of the representation"),
-    ("kernel_size", "network.kernel_size", "side of the convolution kernels"),
-    ("padding", "network.padding", "padding of the convolutions"),
-    ("hidden", "network.hidden", "widths of the dense layers before the representation"),
-    ("activation", "network.activation", "activation function"),
-    ("leaky_slope", "network.leaky_slope", "negative slope of the leaky ReLU"),
-    ("batch_norm", "network.batch_norm", "batch normalisation"),
-    ("affine", "network.affine", "trainable scale and offset of the batch normalisation"),
-    ("bias", "network.bias", "bias terms (the sphere can collapse)"),
-    ("initializer", "network.initializer", "how weights are drawn"),
-    ("decoder", "network.decoder", "which of the authors' decoders"),
-    ("dropout", "network.dropout", "rate of dropout"),
-    ("dropout_on", "network.dropout_on", "which layers dropout follows"),
-    ("contrast", "preprocessing.contrast", "global contrast normalisation"),
-    ("zca", "preprocessing.zca", "ZCA whitening"),
-    ("zca_epsilon", "preprocessing.zca_epsilon", "added to its eigenvalues"),
-    ("min_max", "preprocessing.min_max", "scale to [0, 1] by the training normals"),
-    ("standardize", "preprocessing.standardize", "standardise the features of a table"),
-    ("first_layer", "first_layer", "how the first convolution starts"),
-    ("initial_model", "initial_model", "folder of a saved model to start from"),
-    ("threshold_quantile", "threshold_quantile", "training quantile that is the threshold"),
 )
+
+
+class Setting(NamedTuple):
+    """A setting of a run that has a flag.
+
+    Attributes:
+      flag: its name.
+      path: of the setting in a `RunConfig`; the flag's type follows from there.
+      text: what it does, from the docstring of its dataclass.
+      topic: of the flag in `--help`.
+    """
+
+    flag: str
+    path: str
+    text: str
+    topic: str
+
+
+def run_settings() -> tuple[Setting, ...]:
+    """Returns the settings of a run that have flags, those of every registered objective too."""
+    return tuple(
+        Setting(*_flag_of(part, field, prefix), beginning + text, topic)
+        for part, topic, prefix, beginning, without in _PARTS
+        for field, text in _fields_of(part).items()
+        if field not in without
+    )
+
+
+def _flag_of(part: str, field: str, prefix: str) -> tuple[str, str]:
+    """Returns the flag of a field and the field's place; what names a part has the part's name."""
+    own = part.rpartition(".")[2] if field in ("kind", "name") else field
+    return f"{prefix}{own}", f"{part}.{field}" if part else field
+
+
+def _fields_of(part: str) -> dict[str, str]:
+    """Returns the fields of a part of a `RunConfig`, and what each of them does."""
+    if part.endswith(".objective"):
+        return _fields_of_objectives()
+    kind = _hint_at(RunConfig, part) if part else RunConfig
+    texts = help.documented(kind)
+    return {field.name: texts[field.name] for field in dataclasses.fields(kind)}
+
+
+def _fields_of_objectives() -> dict[str, str]:
+    """Returns the fields of all objectives; what only one kind has, begins with its name."""
+    kinds: dict[str, list[str]] = {}
+    texts: dict[str, str] = {}
+    for kind in configs.objective_kinds():
+        config = configs.objective_class(kind)
+        for field in dataclasses.fields(config):
+            if _can_be_a_flag(typing.get_type_hints(config)[field.name]):
+                kinds.setdefault(field.name, []).append(kind)
+                known = help.documented(config).get(field.name, f"{field.name} of the objective")
+                texts.setdefault(field.name, known)
+    return {
+        name: text if len(kinds[name]) > 1 else f"{kinds[name][0]}: {text}"
+        for name, text in texts.items()
+    }
 
 
 def require(values: flags.FlagValues, *names: str) -> None:
@@ -145,6 +130,15 @@ def require(values: flags.FlagValues, *names: str) -> None:
 
 def define_run_flags() -> None:
     """Defines a flag for the preset, the network and every single setting; None = the preset's."""
+    _define_recipe_flags()
+    for setting in run_settings():
+        with help.topic(setting.topic):
+            text = f"{setting.text.rstrip('.')} (default: the preset's)"
+            _define(setting.flag, _hint_at(RunConfig, setting.path), text)
+
+
+@help.topic("Recipe")
+def _define_recipe_flags() -> None:
     flags.DEFINE_enum("preset", "auto", recipes.PRESETS, "recipe to start from")
     flags.DEFINE_string(
         "config",
@@ -154,10 +148,9 @@ def define_run_flags() -> None:
     )
     flags.DEFINE_enum("network", None, list(recipes.NETWORKS), "network, instead of the preset's")
     flags.DEFINE_integer("pretrain_epochs", None, "epochs of the autoencoder; 0 = no pretraining")
-    for name, path, text in _SETTINGS:
-        _define(name, _hint_at(RunConfig, path), f"{text} (default: the preset's)")
 
 
+@help.topic("Data")
 def define_data_flags(default: str = "digits") -> None:
     """Defines the flags that say which data to read."""
     flags.DEFINE_enum("dataset", default, list(datasets.LOADERS), "data set")
@@ -181,6 +174,7 @@ def define_data_flags(default: str = "digits") -> None:
     flags.DEFINE_bool("prepare", False, "let TensorFlow Datasets download and prepare the data")
 
 
+@help.topic("Data")
 def define_pixel_flags() -> None:
     """Defines the flag that bounds the images of a folder."""
     flags.DEFINE_integer(
@@ -199,6 +193,7 @@ def define_unreadable_flag() -> None:
     )
 
 
+@help.topic("Data")
 def define_column_flags() -> None:
     """Defines the flags that say what the columns of a csv file are."""
     flags.DEFINE_string(
@@ -208,6 +203,7 @@ def define_column_flags() -> None:
     flags.DEFINE_string("id_column", None, "column of a csv file that names its rows")
 
 
+@help.topic("What is normal")
 def define_split_flags() -> None:
     """Defines the flags that say what is normal."""
     flags.DEFINE_enum("protocol", "one-vs-rest", ["one-vs-rest", "rest-vs-one"], "protocol")
@@ -335,7 +331,7 @@ def run_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int, .
     if values.network is not None:
         config = _with_network(config, values.network)
     config = _with_pretraining(config, values.pretrain_epochs)
-    for name, path, _ in _SETTINGS:
+    for name, path, *_ in run_settings():
         value = values[name].value
         if value is None:
             continue
@@ -356,7 +352,7 @@ def run_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int, .
 def given(values: flags.FlagValues) -> list[tuple[str, str]]:
     """Returns the flags of a run that were given, each with the place of its setting."""
     others = (("network", "network"), ("pretrain_epochs", "pretraining"))
-    places = [(name, path) for name, path, _ in _SETTINGS]
+    places = [(name, path) for name, path, *_ in run_settings()]
     return [(name, path) for name, path in (*others, *places) if values[name].value is not None]
 
 
@@ -364,7 +360,7 @@ def given_in(values: flags.FlagValues, part: str) -> list[str]:
     """Returns the flags that were given and whose setting lies in a part of a `RunConfig`."""
     return [
         name
-        for name, path, _ in _SETTINGS
+        for name, path, *_ in run_settings()
         if path.startswith(part)
         and values[name].value is not None
         and name != "reconstruction_error"
@@ -457,6 +453,14 @@ def _integers(name: str, parts: list[str] | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in parts)
     except ValueError:
         raise ConfigError(f"{name} is {','.join(parts)!r}; give whole numbers, as 1,2") from None
+
+
+def _can_be_a_flag(hint: Any) -> bool:
+    """Whether a field of an objective, which may be a user's own, has a type that flags have."""
+    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    options = [option for option in typing.get_args(hint) if option is not type(None)]
+    (hint,) = options if is_union and len(options) == 1 else (hint,)
+    return hint in (float, int, bool, str) or typing.get_origin(hint) in (Literal, tuple)
 
 
 def _hint_at(kind: type, path: str) -> Any:

@@ -115,7 +115,7 @@ class PreprocessingConfig:
       contrast: global contrast normalisation of each image by its standard deviation, L1 or L2
         norm after its mean is taken off.
       zca: whiten with the training normals' covariance.
-      zca_epsilon: added to its eigenvalues.
+      zca_epsilon: added to that covariance's eigenvalues.
       min_max: scale to [0, 1] with the training normals' minimum and maximum.
       standardize: per feature zero mean and unit deviation of the training normals (tables).
     """

@@ -26,7 +26,7 @@ class NetworkConfig:
       rep_dim: width D of the representation.
       kernel_size: side of every convolution kernel.
       padding: `same` or `valid`.
-      activation: of the stages (and of hidden layers that have one).
+      activation: activation function of the stages (and of hidden layers that have one).
       leaky_slope: negative slope of the leaky ReLU.
       batch_norm: normalise after each convolution.
       affine: trainable scale and offset of the batch normalisation (an offset is a bias).

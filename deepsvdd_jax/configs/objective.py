@@ -20,7 +20,7 @@ class BaseObjectiveConfig:
     """What every objective has; an objective of its own adds a `kind` and its settings.
 
     Attributes:
-      kind: the objective's name, on the command line and in JSON.
+      kind: what is minimised, by its name on the command line and in JSON.
       nu: upper bound of the share of training points outside the sphere (soft-boundary); of every
         objective the share of training scores above the radius that is set after training.
       center_init: `mean` of the training representations or a `constant` 0.5.

@@ -29,14 +29,14 @@ class OptimizerConfig:
     """A solver and the schedule of its learning rate.
 
     Attributes:
-      name: one of `OPTIMIZERS`. `amsgrad` takes the maximum of the second moments after their bias
+      name: the solver. `amsgrad` takes the maximum of the second moments after their bias
         correction (optax), `amsgrad_torch` before it (torch's `Adam(amsgrad=True)`).
-      learning_rate: of the first epoch.
+      learning_rate: learning rate of the first epoch.
       milestones: epochs (counted from 0) from which the rate is multiplied by `drop_factor`,
         once more at each.
-      drop_factor: see `milestones`.
+      drop_factor: what the rate is multiplied by at each of `milestones`.
       decay_after_epoch: from this epoch e0 on the rate is multiplied by e0 / e; None never.
-      momentum: of `momentum` and `nesterov`.
+      momentum: momentum of the solvers `momentum` and `nesterov`.
       rho: decay of the squared gradients: 0.9 for rmsprop, 0.95 for adadelta when None.
     """
 

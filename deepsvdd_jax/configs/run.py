@@ -39,7 +39,8 @@ class PhaseConfig:
       whole_batches: leave out the images of the last partial batch and shuffle only the order of
         fixed batches (Theano code); False shuffles images and trains on a partial last batch.
       stop_below: stop a run once an epoch's mean loss is below this; None never.
-      augment: random changes of training images, any of `AUGMENTATIONS`; None makes none.
+      augment: random changes of training images, any of `shift`, `flip`, `jitter` and `noise`;
+        None makes none.
       synthetic_anomalies: every other image of a batch that is no known anomaly is made one:
         `confetti`, `cutpaste`, `lines` or a `mix` of them; None makes none.
     """

@@ -5,11 +5,13 @@ from typing import Literal
 
 from absl import flags
 
+from deepsvdd_jax.cli import help
 from deepsvdd_jax.cli.sweeps import methods
 from deepsvdd_jax.cli.sweeps.methods.base import NeighborsConfig, ShallowConfig
 from deepsvdd_jax.configs import ConfigError, RunConfig
 
 
+@help.topic("Methods without training")
 def define_flags() -> None:
     """Defines the baselines' flags."""
     flags.DEFINE_enum(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
+from deepsvdd_jax.cli import help
 from deepsvdd_jax.cli.environment import Failure
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.sweeps.records import RunName
@@ -48,6 +49,7 @@ class WorkerGroup(NamedTuple):
 SINGLE = WorkerGroup()
 
 
+@help.topic("Several processes")
 def define_flags() -> None:
     """Defines the flags of sweeps that several processes share."""
     flags.DEFINE_bool(
