@@ -265,8 +265,8 @@ def test_what_one_method_reads_is_taken(
     plan: Callable[..., plans.Sweep], arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     found = plan(*arguments, f"--out={tmp_path / 'out'}")
-    if "dcae" in found.configs:
-        objective = found.configs["dcae"].training.objective
+    if "dcae" in found.settings.configs:
+        objective = found.settings.configs["dcae"].training.objective
         assert objective.reconstruction_error == "cross-entropy"
 
 
