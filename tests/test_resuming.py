@@ -198,24 +198,24 @@ def test_too_little_device_memory_halves_the_program(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    train = deep._train_program
+    init = runs.Program.init
     widths = []
 
-    def train_narrow(program: deep._Program, *rest: object) -> None:
-        width = len(program.stacked.key)
+    def init_narrow(program: runs.Program) -> Any:
+        width = len(program.runs.key)
         widths.append(width)
         if width > 2:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        train(program, *rest)  # type: ignore[arg-type]
+        return init(program)
 
-    monkeypatch.setattr(deep, "_train_program", train_narrow)
+    monkeypatch.setattr(runs.Program, "init", init_narrow)
     out = tmp_path / "out"
     assert command(out, "--runs_per_program=4") == 0
     assert "out of device memory with 4 runs in a program; 2 from here on" in (
         capsys.readouterr().err
     )
-    # The autoencoders, then the runs that start from them.
-    assert widths == [4, 2, 2] * 2
+    # The autoencoders, then the runs that start from them, whose untrained networks are scored too.
+    assert widths == [4, 2, 2, 4, 2, 2, 2, 2]
     ours = content(out)
     del ours["config.json"]
     assert ours == {name: value for name, value in whole.items() if name != "config.json"}

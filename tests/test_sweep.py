@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from deepsvdd_jax import datasets, detectors
 from deepsvdd_jax.cli import settings
 from deepsvdd_jax.cli.commands import sweep
-from deepsvdd_jax.cli.sweeps import records
+from deepsvdd_jax.cli.sweeps import passes, records
 from deepsvdd_jax.configs import DataConfig
 from deepsvdd_jax.detectors import baselines, kde
 from deepsvdd_jax.io import models
@@ -211,9 +211,9 @@ def test_other_settings_in_the_same_folder_are_refused_and_named(
 
 def test_full_passes_note_single_images_and_those_held_out(command: Call, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    passes = ("--evaluate_every=1", "--validation_fraction=0.25", "--save_models")
+    with_passes = ("--evaluate_every=1", "--validation_fraction=0.25", "--save_models")
     small = ("--normal_classes=3", "--seeds=4,", "--epochs=2", "--milestones=1")
-    assert command(*small, *passes, f"--out={out}") == 0
+    assert command(*small, *with_passes, f"--out={out}") == 0
     name = records.RunName("deep_svdd", 3, 4)
     stored = records.read_scores(out, name)
     dataset = datasets.load(DataConfig("digits"))
