@@ -1,6 +1,7 @@
 """The command score with maps and in tiles: folders of maps, marked pixels, masks, refusals."""
 
 import csv
+import errno
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,6 +16,7 @@ from PIL import Image
 from deepsvdd_jax import detectors
 from deepsvdd_jax.cli.commands import score
 from deepsvdd_jax.cli.maps import flow
+from deepsvdd_jax.cli.maps import folder as map_folder
 from deepsvdd_jax.configs import (
     DetectorConfig,
     FCDDConfig,
@@ -253,6 +255,23 @@ def test_maps_are_measured_against_masks(
 def small(path: Path) -> npt.NDArray[np.float64]:
     image = Image.open(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.array(image, np.float64) / 255
+
+
+def test_a_folder_that_cannot_be_replaced_is_filled(
+    call: Call, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (parts / "maps").mkdir()
+    plain = map_folder.os.replace
+
+    def mounted(source: Path, target: Path) -> None:
+        if Path(target).name == "maps":
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        plain(source, target)
+
+    monkeypatch.setattr(map_folder.os, "replace", mounted)
+    assert call("one-class", f"--maps={parts / 'maps'}") == 0
+    assert len(list((parts / "maps").rglob("*.npy"))) == 6
+    assert not [path for path in parts.iterdir() if path.name.startswith(".")]
 
 
 # --- tiles ----------------------------------------------------------------------------------------

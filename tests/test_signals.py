@@ -145,6 +145,21 @@ def test_drafts_of_the_killed_are_removed_by_the_next_writer(tmp_path: Path) -> 
     assert [file.name for file in tmp_path.iterdir()] == ["other.csv"]
 
 
+def test_a_draft_that_is_a_folder_is_removed_with_all_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "maps"
+    killed_while_writing(path)
+    (left,) = tmp_path.iterdir()
+    left.unlink()
+    (left / "deep").mkdir(parents=True)
+    (left / "deep" / "a.npy").write_bytes(b"half")
+    elsewhere = tmp_path / "kept"
+    elsewhere.mkdir()
+    link = left.with_name(left.name + "7")
+    link.symlink_to(elsewhere)
+    atomic.write_bytes(tmp_path / "other.csv", b"whole")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["kept", "other.csv"]
+
+
 def test_drafts_of_the_living_and_of_other_hosts_stay(tmp_path: Path) -> None:
     ours = atomic.draft_of(tmp_path / "elsewhere" / "running.csv").name
     _, host, process, thread = ours.rsplit("-", 3)

@@ -83,7 +83,7 @@ def _sweep_up(folder: Path, process: int) -> None:
         if found and not _is_alive(int(found[1])):
             draft = folder / name
             with contextlib.suppress(OSError):
-                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+                draft.unlink() if draft.is_symlink() or not draft.is_dir() else shutil.rmtree(draft)
 
 
 def _is_alive(process: int) -> bool:

@@ -1,5 +1,6 @@
 """The folder of maps: a file of values and an overlay for each image, one colour scale for all."""
 
+import errno
 import io
 import os
 import shutil
@@ -128,10 +129,17 @@ class MapFolder:
         """Writes what the maps are, and makes the draft the folder (touches files)."""
         files.write_json(self.draft / DESCRIPTION, description)
         try:
-            # A folder that is there is empty, which was checked before the work.
-            if self._path.is_dir():
-                self._path.rmdir()
-            os.replace(self.draft, self._path)
+            # A folder that is there was found empty before the work. It may be one that cannot be
+            # replaced, as where a disk is mounted.
+            if self._path.is_dir() and any(self._path.iterdir()):
+                raise FileExistsError(errno.EEXIST, "it has been filled meanwhile")
+            try:
+                os.replace(self.draft, self._path)
+            except OSError:
+                if not self._path.is_dir():
+                    raise
+                for entry in self.draft.iterdir():
+                    shutil.move(entry, self._path / entry.name)
         except OSError as error:
             raise _write_error(self._path, error) from None
 
