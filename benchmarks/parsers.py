@@ -1,5 +1,6 @@
 """Every parser of bytes from outside, with valid files for `benchmarks.fuzz` to damage."""
 
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -23,7 +24,7 @@ from deepsvdd_jax.cli.commands import publish
 from deepsvdd_jax.cli.files import ResultsError, Row, write_json
 from deepsvdd_jax.cli.reporting import finished, score_report
 from deepsvdd_jax.cli.sweeps import checkpoints, config_file, records, summaries
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import DataError, layout
 from deepsvdd_jax.datasets.arrays import parse_npy
@@ -359,14 +360,19 @@ def _read_checkpoint(path: Path) -> object:
 _RUNS = (RunName("deep_svdd", 0, 0), RunName("deep_svdd", 0, 1))
 
 
-def _row(name: RunName) -> dict[str, Any]:
-    figures = dict.fromkeys(records.RUN_COLUMNS[6:], 0.5)
-    return figures | {
-        **{"dataset": "digits", "protocol": "one-vs-rest", "normal_class": name.normal_class},
-        **{"method": name.method, "objective": "one-class", "seed": name.seed},
-        **{"epochs": 2, "collapsed": False, "failed_epoch": None, "failure": None},
-        "selection": None,
-    }
+def _record(name: RunName) -> Record:
+    figures: dict[str, Any] = dict.fromkeys(
+        (field.name for field in dataclasses.fields(Record) if field.type == "float | None"), 0.5
+    )
+    return Record(
+        dataset="digits",
+        protocol="one-vs-rest",
+        objective="one-class",
+        epochs=2,
+        collapsed=False,
+        **name._asdict(),
+        **figures,
+    )
 
 
 def _sweep_settings() -> dict[str, Any]:
@@ -397,7 +403,7 @@ def _sweep_folder(folder: Path) -> Path:
             "train_mean": np.array(1.0),
         }
         history = {"phase": np.array(["training"] * 2), "loss": np.array([2.0, 1.0])}
-        records.write_run(folder, rows, name, _row(name), scores, history)
+        records.write_run(folder, rows, _record(name), scores, history)
     records.write_runs(folder, rows)
     summaries.write_summary(folder, rows)
     write_json(folder / "hardware.json", {"parts": [{"device": {"cores": 2}}]})

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import compare, publish
 from deepsvdd_jax.cli.sweeps import figures, records
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -40,9 +40,13 @@ def make_sweep(out: Path, rate: float, scale: float, aurocs: dict[RunName, float
     for name, auroc in aurocs.items():
         distances = distances_of(scale, name.seed)
         scores = figures.score_arrays(distances, distances, LABELS, np.ones(5))
-        values = {"dataset": "mnist", "objective": "one-class", "train_seconds": 2.0}
-        values |= {**name._asdict(), "auroc": auroc}
-        records.write_run(out, rows, name, values, scores if auroc else None, None)
+        record = Record(
+            **{"dataset": "mnist", "protocol": "one-vs-rest", "objective": "one-class"},
+            **name._asdict(),
+            auroc=auroc,
+            train_seconds=2.0,
+        )
+        records.write_run(out, rows, record, scores if auroc else None, None)
     return out
 
 

@@ -20,7 +20,7 @@ from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.environment import Failure, Interrupted
 from deepsvdd_jax.cli.sweeps import config_file, locks, records, workers
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName
 from deepsvdd_jax.cli.sweeps.store import SweepStore, open_store
 from deepsvdd_jax.cli.sweeps.workers import WorkerGroup
 
@@ -265,8 +265,8 @@ def test_collecting_ends_with_the_process_that_is_waited_for(
 ) -> None:
     config_file.take_up(tmp_path, {"seeds": [0]})
     there, lost = RunName("kde", 0, 0), RunName("kde", 1, 0)
-    values = {"normal_class": 0, "method": "kde", "seed": 0}
-    records.write_run(tmp_path, {}, there, values, None, None)
+    record = Record(dataset="toy", protocol="one-vs-rest", **there._asdict())
+    records.write_run(tmp_path, {}, record, None, None)
     store = SweepStore(tmp_path, WorkerGroup(0, 2, timeout=0.1))
     store.collect({there: 1, lost: 1})
     assert list(store.rows) == [there]

@@ -16,7 +16,7 @@ from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import ensembles
 from deepsvdd_jax.cli.commands.ensembles import NORMALIZATIONS, Members
 from deepsvdd_jax.cli.sweeps import records
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -117,8 +117,8 @@ def write_sweep(folder: Path, aurocs: dict[RunName, str], **more: Any) -> None:
             "tested": np.ones(60, bool),
             **more,
         }
-        values = {**name._asdict(), "dataset": "toy", "auroc": auroc}
-        records.write_run(folder, rows, name, values, scores if auroc else None, None)
+        record = Record(dataset="toy", protocol="one-vs-rest", auroc=auroc, **name._asdict())
+        records.write_run(folder, rows, record, scores if auroc else None, None)
 
 
 def test_the_command_prints_and_writes(

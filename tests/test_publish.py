@@ -16,7 +16,7 @@ from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import publish
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import figures, records, summaries
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -58,8 +58,13 @@ def make_sweep(out: Path, settings: object, *runs: tuple[RunName, str, float]) -
     for name, objective, auroc in runs:
         distances = np.random.default_rng(name.seed).random(40) + labels
         scores = figures.score_arrays(distances, distances, labels, np.ones(5))
-        values = {**name._asdict(), "dataset": "mnist", "objective": objective, "auroc": auroc}
-        records.write_run(out, rows, name, values | {"train_seconds": 10.25}, scores, None)
+        record = Record(
+            **{"dataset": "mnist", "protocol": "one-vs-rest", "objective": objective},
+            **name._asdict(),
+            auroc=auroc,
+            train_seconds=10.25,
+        )
+        records.write_run(out, rows, record, scores, None)
     records.write_runs(out, rows)
     summaries.write_summary(out, rows)
     return out

@@ -9,7 +9,7 @@ import pytest
 
 from deepsvdd_jax.cli.files import ResultsError
 from deepsvdd_jax.cli.sweeps import config_file, locks, records
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName
 from deepsvdd_jax.io import npz
 
 NAME = RunName("deep_svdd", 0, 3)
@@ -26,9 +26,9 @@ SCORES: dict[str, np.ndarray] = {
 def folder(tmp_path: Path) -> Path:
     """A sweep's folder of one run."""
     (tmp_path / "config.json").write_text(json.dumps({"seeds": [3], "methods": ["deep_svdd"]}))
-    values = {"dataset": "digits", "method": "deep_svdd", "normal_class": 0, "seed": 3}
+    record = Record(dataset="digits", protocol="one-vs-rest", **NAME._asdict(), auroc=1.0)
     history = {"phase": np.array(["training"]), "loss": np.array([0.5])}
-    records.write_run(tmp_path, {}, NAME, {**values, "auroc": 1.0}, SCORES, history)
+    records.write_run(tmp_path, {}, record, SCORES, history)
     return tmp_path
 
 
@@ -115,3 +115,29 @@ def test_published_tables_are_not_taken_up_as_a_sweep(folder: Path) -> None:
     with pytest.raises(ResultsError, match="holds published tables; give another --out"):
         locks.locked(folder).__enter__()
     assert {path.name for path in folder.iterdir()} == before
+
+
+def test_a_record_is_text_only_in_its_row() -> None:
+    record = Record(
+        dataset="digits",
+        protocol="one-vs-rest",
+        normal_class=0,
+        method="kde",
+        seed=3,
+        auroc=0.1 + 0.2,
+        threshold=float("nan"),
+        collapsed=False,
+    )
+    row = record.to_row()
+    # The columns that users rely on come first.
+    wanted = (
+        "dataset,protocol,normal_class,method,objective,seed,auroc,average_precision,fpr95,"
+        "auroc_untrained,threshold,accuracy,precision,recall,f1,epochs,train_seconds,collapsed"
+    )
+    assert ",".join(row).startswith(wanted)
+    given = {column: cell for column, cell in row.items() if cell}
+    assert given == {
+        **{"dataset": "digits", "protocol": "one-vs-rest", "normal_class": "0", "method": "kde"},
+        **{"seed": "3", "auroc": "0.30000000000000004", "collapsed": "0"},
+    }
+    assert record.name == RunName("kde", 0, 3)

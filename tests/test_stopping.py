@@ -13,7 +13,7 @@ from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import stopping
 from deepsvdd_jax.cli.commands.stopping import Judged, Observed, Trace
 from deepsvdd_jax.cli.sweeps import figures, records
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -84,8 +84,8 @@ def write_sweep(folder: Path, passes: bool) -> None:
                 "pass_images": np.array([5, 7, 9]) + 2 * seed,
                 "pass_distances": np.array([[1.0, 2.0, 3.0], [1.0, 3.0, 2.0]]),
             }
-        values = {**name._asdict(), "auroc": "0.5"}
-        records.write_run(folder, rows, name, values, scores, history)
+        record = Record(dataset="toy", protocol="one-vs-rest", auroc=0.5, **name._asdict())
+        records.write_run(folder, rows, record, scores, history)
 
 
 def test_passes_are_read_by_epoch_and_image(tmp_path: Path) -> None:

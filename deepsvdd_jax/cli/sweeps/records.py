@@ -1,7 +1,10 @@
 """What a finished run leaves in a sweep's folder: its row, scores and history."""
 
+from __future__ import annotations
+
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import json
 import sys
@@ -24,23 +27,10 @@ from deepsvdd_jax.cli.files import (
 )
 from deepsvdd_jax.io import archives, npz
 
-RUN_COLUMNS = (
-    *("dataset", "protocol", "normal_class", "method", "objective", "seed"),
-    *("auroc", "average_precision", "fpr95", "auroc_untrained"),
-    *("threshold", "accuracy", "precision", "recall", "f1"),
-    *("epochs", "train_seconds", "collapsed"),
-    *("failed_epoch", "failure", "selection"),
-    *("test_minimum", "test_maximum", "test_mean", "test_median"),
-    *("train_minimum", "train_maximum", "outside"),
-)
 SUMMARY_COLUMNS = (
     *("dataset", "normal_class", "method", "objective", "runs"),
     *("auroc_mean", "auroc_std", "auroc_ensemble", "auroc_untrained_mean"),
 )
-
-# Columns of a row that hold words; the others hold numbers.
-_SHARES = ("auroc", "auroc_untrained")
-_WORDS = ("dataset", "protocol", "method", "objective", "failure", "selection")
 
 
 class RunName(NamedTuple):
@@ -56,13 +46,97 @@ class RunName(NamedTuple):
         return f"{self.method}-class{self.normal_class}-seed{self.seed}"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """A finished run: a row of `runs.csv`, its fields in the order of the columns.
+
+    None, as NaN, is an empty cell: a figure that has no meaning for the run.
+
+    Attributes:
+      dataset: its name.
+      protocol: what is normal, see `SplitConfig`.
+      normal_class: the class that counts as normal.
+      method: that made the scores.
+      objective: of a deep method.
+      seed: of the run.
+      auroc: over the test set, in [0, 1].
+      average_precision: likewise.
+      fpr95: share of normal samples above the threshold that finds 95 % of the anomalies.
+      auroc_untrained: of the same network before any training.
+      threshold: above which a score is anomalous; the next four are at it.
+      accuracy: share of test samples called rightly.
+      precision: of those called anomalous, the share that is.
+      recall: of the anomalies, the share called so.
+      f1: harmonic mean of the two.
+      epochs: that were trained.
+      train_seconds: its share of the time of its program.
+      collapsed: whether the network maps all inputs to nearly one point.
+      failed_epoch: in which the run failed.
+      failure: why it has no scores.
+      selection: how a baseline's settings were chosen.
+      test_minimum: of the scores of the test set; likewise the next three.
+      test_maximum: see `test_minimum`.
+      test_mean: see `test_minimum`.
+      test_median: see `test_minimum`.
+      train_minimum: of the scores of the training set.
+      train_maximum: see `train_minimum`.
+      outside: fraction of the training samples outside the radius that training ended with.
+    """
+
+    dataset: str
+    protocol: str
+    normal_class: int
+    method: str
+    objective: str | None = None
+    seed: int
+    auroc: float | None = None
+    average_precision: float | None = None
+    fpr95: float | None = None
+    auroc_untrained: float | None = None
+    threshold: float | None = None
+    accuracy: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    epochs: int | None = None
+    train_seconds: float | None = None
+    collapsed: bool | None = None
+    failed_epoch: int | None = None
+    failure: str | None = None
+    selection: str | None = None
+    test_minimum: float | None = None
+    test_maximum: float | None = None
+    test_mean: float | None = None
+    test_median: float | None = None
+    train_minimum: float | None = None
+    train_maximum: float | None = None
+    outside: float | None = None
+
+    @property
+    def name(self) -> RunName:
+        """Which run it is."""
+        return RunName(self.method, self.normal_class, self.seed)
+
+    def to_row(self) -> Row:
+        """Returns its cells as text, by column."""
+        return {column: format_value(getattr(self, column)) for column in RUN_COLUMNS}
+
+
+_FIELDS = dataclasses.fields(Record)
+RUN_COLUMNS = tuple(field.name for field in _FIELDS)
+
+# Columns of a row that hold words; the others hold numbers, some of them shares.
+_WORDS = tuple(field.name for field in _FIELDS if field.type in ("str", "str | None"))
+_SHARES = ("auroc", "auroc_untrained")
+
 # What reading the files of a run that are not whole can raise.
 _DAMAGES = (OSError, AttributeError, *archives.DAMAGES)
 
 
-def identity(dataset: str, protocol: str, name: RunName) -> dict[str, Any]:
-    """Returns the cells of a row that say which run it is."""
-    return {"dataset": dataset, "protocol": protocol} | name._asdict()
+def record_of(dataset: str, protocol: str, name: RunName, figures: Mapping[str, Any]) -> Record:
+    """Returns the record of a run; of its figures those that have no column are left out."""
+    known = {column: value for column, value in figures.items() if column in RUN_COLUMNS}
+    return Record(dataset=dataset, protocol=protocol, **name._asdict(), **known)
 
 
 def check_there(folder: Path) -> None:
@@ -165,8 +239,7 @@ def _check_file(path: Path, checksum: str) -> None:
 def write_run(
     folder: Path,
     rows: dict[RunName, Row],
-    name: RunName,
-    values: Mapping[str, Any],
+    record: Record,
     scores: Mapping[str, npt.NDArray[Any]] | None,
     history: Mapping[str, npt.NDArray[Any]] | None,
 ) -> None:
@@ -175,8 +248,7 @@ def write_run(
     Args:
       folder: of the sweep.
       rows: of all finished runs; the new one is added.
-      name: of the run.
-      values: the row's; what is None or NaN stays empty.
+      record: of the run.
       scores: arrays of the scores file; None for a run that failed.
       history: equally long columns; None for a method without epochs.
 
@@ -185,6 +257,7 @@ def write_run(
     """
     check_there(folder)
     files: dict[str, bytes] = {}
+    name = record.name
     history_file, scores_file = _files_of(name)
     if history is not None:
         table = csv_text([list(history), *zip(*history.values(), strict=True)])
@@ -193,7 +266,7 @@ def write_run(
         files[scores_file] = npz.npz_bytes(scores)
     for file, data in files.items():
         write_bytes(folder / file, data)
-    rows[name] = {column: format_value(values.get(column)) for column in RUN_COLUMNS}
+    rows[name] = record.to_row()
     sums = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
     kept = {"row": rows[name], "files": sums}
     write_text(_row_path(folder, name), json.dumps(kept, indent=1))

@@ -52,8 +52,9 @@ def score_missing(
     with environment.progress_bar("baselines", len(missing), "run") as bar:
         parallel = Parallel(n_jobs=threads, prefer="threads", return_as="generator_unordered")
         for name, row, scores in parallel(calls):
-            values = records.identity(sweep.dataset.name, sweep.settings.split.protocol, name) | row
-            store.write_run(name, values, scores, None)
+            protocol = sweep.settings.split.protocol
+            record = records.record_of(sweep.dataset.name, protocol, name, row)
+            store.write_run(record, scores, None)
             bar.update()
             if scores is not None and metrics.have_no_spread(scores["scores"]):
                 print(

@@ -223,20 +223,19 @@ def _writer(
     def write(finished: outcomes.Finished) -> None:
         store.check_there()
         name = finished.job.name
-        values = (
-            records.identity(sweep.dataset.name, sweep.settings.split.protocol, name) | finished.row
-        )
+        protocol = sweep.settings.split.protocol
+        record = records.record_of(sweep.dataset.name, protocol, name, finished.row)
         if finished.scores is not None and sweep.settings.save_models:
             from deepsvdd_jax.cli.sweeps.models import save_run
 
             model = store.model_folder(name)
             save_run(model, config, finished, sweep.dataset.pixel_range)
-        if values.get("collapsed"):
+        if record.collapsed:
             print(
                 f"{name.stem}: collapsed, all inputs are mapped to nearly one point; try "
                 "--nobias, a lower --learning_rate or fewer --epochs",
                 file=sys.stderr,
             )
-        store.write_run(name, values, finished.scores, finished.history)
+        store.write_run(record, finished.scores, finished.history)
 
     return write

@@ -22,7 +22,7 @@ from deepsvdd_jax.cli.environment import Failure, Interrupted, StopSignal
 from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.sweeps import config_file, locks, records, workers
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName
 from deepsvdd_jax.cli.sweeps.workers import SINGLE, WorkerGroup
 
 with lazily():
@@ -88,13 +88,12 @@ class SweepStore:
 
     def write_run(
         self,
-        name: RunName,
-        values: Mapping[str, Any],
+        record: Record,
         scores: Mapping[str, npt.NDArray[Any]] | None,
         history: Mapping[str, npt.NDArray[Any]] | None,
     ) -> None:
         """Writes a finished run and the table of all; see `records.write_run`."""
-        records.write_run(self.folder, self.rows, name, values, scores, history)
+        records.write_run(self.folder, self.rows, record, scores, history)
         self.write_table()
 
     def write_table(self) -> None:
