@@ -207,33 +207,59 @@ def test_a_stream_of_other_images_raises_the_drift_alarm_once(
     assert capsys.readouterr().err.count("drift: after") == 1
 
 
-def test_the_command_goes_on_where_it_was_killed(model: Path, tmp_path: Path) -> None:
-    folder, out = tmp_path / "camera", tmp_path / "scores.csv"
+# Copies images as a camera does: each in two writes, one after the other.
+_COPIER = """
+import os, sys, time
+source, target, first, last = sys.argv[1:]
+for name in sorted(os.listdir(source))[int(first) : int(last)]:
+    with open(os.path.join(source, name), "rb") as read:
+        content = read.read()
+    with open(os.path.join(target, name), "wb") as file:
+        file.write(content[:60])
+        file.flush()
+        time.sleep(0.02)
+        file.write(content[60:])
+    time.sleep(0.02)
+"""
+
+
+def test_images_that_come_while_it_is_killed_twice_are_scored_once_each(
+    model: Path, tmp_path: Path
+) -> None:
+    folder, source, out = tmp_path / "camera", tmp_path / "source", tmp_path / "scores.csv"
+    folder.mkdir()
     arguments = [f"--model={model}", f"--data_dir={folder}", f"--out={out}", "--poll_seconds=0.05"]
     command = [sys.executable, "-m", "experiments.watch", "--compilation_cache=", *arguments]
-    names = [f"{number:02d}.png" for number in range(30)]
-    for number, name in enumerate(names[:10]):
-        put(folder, name, pixels(number))
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    _wait_for(lambda: out.exists() and len(read(out)) == 10)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    # A kill in the middle of a write.
-    with out.open("ab") as file:
-        file.write(b"10.png,0.5")
-    for number, name in enumerate(names[10:], 10):
-        put(folder, name, pixels(number))
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    _wait_for(lambda: len(read(out)) == 30)
+    names = [f"{number:03d}.png" for number in range(200)]
+    for number, name in enumerate(names):
+        put(source, name, pixels(number))
+    copiers = []
+    for first, last, rows in ((0, 70, 20), (70, 140, 90), (140, 200, 200)):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        assert process.stderr is not None
+        assert b"Ctrl-C ends" in process.stderr.readline()
+        given = [source, folder, str(first), str(last)]
+        copiers.append(subprocess.Popen([sys.executable, "-c", _COPIER, *given]))
+        _wait_for(lambda rows=rows: len(read(out)) >= rows)  # type: ignore[misc]
+        if rows < 200:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            # A kill in the middle of a write.
+            with out.open("ab") as file:
+                file.write(b"000.png,0.5")
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1 and b"SIGTERM" in said and b"Traceback" not in said
-    rows = read(out)
-    assert sorted(row["name"] for row in rows) == names
-    capital = drift.watch(
-        svdd.load_model(model).calibration_scores, [float(row["score"]) for row in rows]
+    assert [copier.wait(60) for copier in copiers] == [0, 0, 0]
+    rows_of = {row["name"]: float(row["score"]) for row in read(out)}
+    assert len(read(out)) == 200 and sorted(rows_of) == names
+    loaded = svdd.load_model(model)
+    images = np.stack([pixels(number) for number in range(200)])
+    np.testing.assert_array_equal(
+        [rows_of[name] for name in names], detectors.score_images(loaded, images)
     )
-    np.testing.assert_allclose([float(row["drift"]) for row in rows], capital, rtol=1e-5)
+    capital = drift.watch(loaded.calibration_scores, list(rows_of.values()))
+    np.testing.assert_allclose([float(row["drift"]) for row in read(out)], capital, rtol=1e-5)
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
