@@ -73,12 +73,12 @@ class Checkpoint(NamedTuple):
 
     Attributes:
       save: called with the progress after every chunk of epochs.
-      resume: called once, with the program's configuration, network, mesh, images and runs; returns
-        the progress to go on from, or None to start anew.
+      resume: called once, with the program; returns the progress to go on from, or None to start
+        anew.
     """
 
     save: Callable[[runs.Progress], None]
-    resume: Callable[..., runs.Progress | None]
+    resume: Callable[[runs.Program], runs.Progress | None]
 
 
 class Prepared(NamedTuple):
@@ -315,7 +315,7 @@ def train_members(
     on_compiled: Callable[[int, int], None] | None = None,
     count: int | None = None,
     epochs_per_call: int | None = None,
-    start: Callable[..., runs.Progress | None] | None = None,
+    start: Callable[[runs.Program], runs.Progress | None] | None = None,
     folds: npt.NDArray[np.int64] | None = None,
 ) -> tuple[runs.Outcome, runs.Progress]:
     """Trains all members in one program.
@@ -360,7 +360,7 @@ def train_members(
         data=data,
         weights=weights,
         engine=streamed.choose_engine(None, pool),
-        start=None if start is None else lambda program: start(*_parts(program)),
+        start=start,
         epochs_per_call=epochs_per_call,
         on_progress=on_progress,
         on_compiled=on_compiled,
@@ -394,10 +394,6 @@ def _filled(seeds: tuple[int, ...], *, is_table: bool) -> tuple[int, ...]:
     if is_table or len(seeds) <= devices:
         return seeds
     return seeds + seeds[-1:] * (-len(seeds) % devices)
-
-
-def _parts(program: runs.Program) -> tuple[Any, ...]:
-    return program.config, program.network, program.mesh, program.images, program.runs
 
 
 def _reporting(

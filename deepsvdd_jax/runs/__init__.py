@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from deepsvdd_jax.runs.program import (
         Program,
         is_over,
-        state_template,
     )
     from deepsvdd_jax.runs.resident import (
         ResidentPools,
@@ -96,7 +95,6 @@ __getattr__, __dir__ = attach(
         "program": (
             "Program",
             "is_over",
-            "state_template",
         ),
         "resident": (
             "ResidentPools",
@@ -167,7 +165,6 @@ __all__ = [
     "places_for_runs",
     "run_epochs",
     "stack_runs",
-    "state_template",
     "train_epoch",
     "train_runs",
     "whole_move",

@@ -15,6 +15,7 @@ from deepsvdd_jax import training
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.networks import Network
 from deepsvdd_jax.runs import phases
+from deepsvdd_jax.runs.mesh import place
 from deepsvdd_jax.runs.resident import ResidentPools, ResidentSource, whole_move
 from deepsvdd_jax.runs.state import (
     MOST_EPOCHS_PER_CALL,
@@ -98,7 +99,24 @@ class Program:
 
     def state_template(self, phase_name: str) -> TrainState:
         """Returns the shapes and types of the stacked state in a phase, computing nothing."""
-        return state_template(self.config, self.network, self.images, self.runs, phase_name)
+
+        def one(pools: ResidentPools, run: Run) -> TrainState:
+            source = ResidentSource(pools, run)
+            state, _ = phases.begin_run(source, self.config, self.network)
+            if phase_name == "training" and self.config.pretraining is not None:
+                return phases.end_pretraining(source, self.config, self.network, state)
+            return state
+
+        pools: Any = ResidentPools(*self.images[:2])
+        template: TrainState = jax.eval_shape(jax.vmap(one, in_axes=(None, 0)), pools, self.runs)
+        return template
+
+    def place(self, progress: Progress) -> Progress:
+        """Returns a progress that was read from a file, on the devices."""
+        return progress._replace(
+            state=place(self.mesh, progress.state),
+            untrained_distances=place(self.mesh, progress.untrained_distances),
+        )
 
     def compile(self, on_compiled: Callable[[int, int], None] | None = None) -> int:
         """Compiles all moves at the same time, each in a thread: the compiler works on one core.
@@ -168,27 +186,6 @@ class Program:
     ) -> jax.stages.Traced:
         whole = whole_move(move, self.mesh, config, self.network, *static)
         return whole.trace((self.images, shared), (self.runs, per_run))
-
-
-def state_template(
-    config: RunConfig,
-    network: Network,
-    images: ResidentPools | HostPools,
-    runs: Run,
-    phase_name: str,
-) -> TrainState:
-    """See `Program.state_template`."""
-
-    def one(pools: ResidentPools, run: Run) -> TrainState:
-        source = ResidentSource(pools, run)
-        state, _ = phases.begin_run(source, config, network)
-        if phase_name == "training" and config.pretraining is not None:
-            return phases.end_pretraining(source, config, network, state)
-        return state
-
-    pools: Any = ResidentPools(*images[:2])
-    template: TrainState = jax.eval_shape(jax.vmap(one, in_axes=(None, 0)), pools, runs)
-    return template
 
 
 def is_over(config: RunConfig, progress: Progress) -> bool:

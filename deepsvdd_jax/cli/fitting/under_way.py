@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from deepsvdd_jax import __version__, detectors, runs
+from deepsvdd_jax import __version__, detectors
 from deepsvdd_jax.cli import environment, files
 from deepsvdd_jax.cli.fitting import tasks
 from deepsvdd_jax.cli.fitting.tasks import Plan
@@ -20,7 +20,7 @@ from deepsvdd_jax.cli.sweeps import checkpoints
 from deepsvdd_jax.cli.sweeps.checkpoints import ProgramCheckpoint
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import to_dict
-from deepsvdd_jax.runs import Progress
+from deepsvdd_jax.runs import Program, Progress
 
 # The next save waits this many times as long as the last one took, at least a second.
 _WAIT_FACTOR = 60.0
@@ -106,7 +106,7 @@ class UnderWay:
             if over or time.monotonic() >= self._due:
                 self._write(number, progress)
 
-        return detectors.Checkpoint(save, lambda *parts: self._resume(number, *parts))
+        return detectors.Checkpoint(save, lambda program: self._resume(number, program))
 
     def clear(self) -> None:
         """Removes all that fits left under way in the folder, and an empty folder."""
@@ -131,21 +131,15 @@ class UnderWay:
         ended = time.monotonic()
         self._due = ended + max(1.0, _WAIT_FACTOR * (ended - started))
 
-    def _resume(
-        self, number: int, config: Any, network: Any, mesh: Any, shared: Any, stacked: Any
-    ) -> Progress | None:
+    def _resume(self, number: int, program: Program) -> Progress | None:
         if not self._path(number).exists():
             return None
         saved = checkpoints.read_checkpoint(self._path(number))
         if saved is None:
             return None
-        template = runs.state_template(config, network, shared, stacked, saved.phase)
-        found = checkpoints.restore(saved, template)
+        found = checkpoints.restore(saved, program.state_template(saved.phase))
         if found is None:
             return None
         progress = found.progress
         print(f"taken up after epoch {progress.epoch} of the {progress.phase}", file=sys.stderr)
-        return progress._replace(
-            state=runs.place(mesh, progress.state),
-            untrained_distances=runs.place(mesh, progress.untrained_distances),
-        )
+        return program.place(progress)

@@ -221,13 +221,7 @@ def _restore(program: Program, left: SavedProgram) -> ProgramCheckpoint | None:
     checkpoint = checkpoints.restore(left, program.state_template(left.phase))
     if checkpoint is None:
         return None
-    progress = checkpoint.progress
-    return checkpoint._replace(
-        progress=progress._replace(
-            state=runs.place(program.mesh, progress.state),
-            untrained_distances=runs.place(program.mesh, progress.untrained_distances),
-        )
-    )
+    return checkpoint._replace(progress=program.place(checkpoint.progress))
 
 
 def _train_program(
