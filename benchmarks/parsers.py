@@ -31,6 +31,7 @@ from deepsvdd_jax.datasets.arrays import parse_npy
 from deepsvdd_jax.datasets.cifar import parse_cifar_names, parse_cifar_records
 from deepsvdd_jax.datasets.formats.archives import tar_files
 from deepsvdd_jax.datasets.formats.images import decode_image, formats_of, is_image_name
+from deepsvdd_jax.datasets.formats.pieces import Box, open_image
 from deepsvdd_jax.datasets.gtsrb import parse_gtsrb_annotations
 from deepsvdd_jax.datasets.idx import parse_idx, read_idx
 from deepsvdd_jax.datasets.tables import Columns, parse_table
@@ -261,6 +262,15 @@ def _image_samples(name: str) -> Samples:
 def _decode(name: str, data: bytes, folder: Path) -> object:
     ending = {"jpeg2000": "jp2"}.get(name, name)
     return decode_image(data, "source", (8, 8), 3, formats_of(f"a.{ending}"))
+
+
+def _cut_pieces(name: str, data: bytes, folder: Path) -> object:
+    """Opens an image by its name, so that Pillow maps it where it can, and cuts of it."""
+    path = _written(folder / f"a.{name}", data)
+    with open_image(path, mapped_from=0) as image:
+        height, width = image.sides
+        box = Box(0, 0, min(4, height), min(4, width))
+        return image.cut(box), image.reduced((2, 2))
 
 
 # --- models and programs under way --------------------------------------------------------------
@@ -498,6 +508,14 @@ _ALL = (
             functools.partial(_decode, name),
         )
         for name in _IMAGE_MODES
+    ),
+    *(
+        Parser(
+            f"{name}-pieces",
+            functools.partial(_image_samples, name),
+            functools.partial(_cut_pieces, name),
+        )
+        for name in ("ppm", "tiff", "bmp")
     ),
     Parser(
         "config",

@@ -355,19 +355,18 @@ def test_a_map_that_is_too_large_for_memory_lies_in_a_file(
 
 
 def test_a_mapped_file_needs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "_MAPPED_FROM", 0)
     monkeypatch.setattr(pieces.memory, "shortage", lambda needed: "all memory there is")
     image = texture(0, 40, 30)
     save(tmp_path / "large.pgm", image)
     save(tmp_path / "large.png", image)
     box = pieces.Box(5, 7, 20, 10)
-    with pieces.open_image(tmp_path / "large.pgm") as opened:
+    with pieces.open_image(tmp_path / "large.pgm", mapped_from=0) as opened:
         assert opened.sides == (40, 30)
         np.testing.assert_array_equal(opened.cut(box)[..., 0], image[5:25, 7:17])
         assert opened.reduced((4, 3)).shape == (4, 3, 1)
     with (
         pytest.raises(DataError, match="large.png: 30 x 40 pixels take up to"),
-        pieces.open_image(tmp_path / "large.png"),
+        pieces.open_image(tmp_path / "large.png", mapped_from=0),
     ):
         pass
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # Smaller files are read whole: a mapping gains nothing.
-_MAPPED_FROM = 1 << 26
+MAPPED_FROM = 1 << 26
 
 # What Pillow maps, of what it opens by name.
 _MAPPED_MODES = ("L", "P", "RGBX", "RGBA", "CMYK", "I;16", "I;16L", "I;16B")
@@ -95,9 +95,18 @@ class OpenImage(NamedTuple):
 
 @contextlib.contextmanager
 def open_image(
-    path: Path, channels: int | None = None, megapixels: int | None = None
+    path: Path,
+    channels: int | None = None,
+    megapixels: int | None = None,
+    mapped_from: int = MAPPED_FROM,
 ) -> Iterator[OpenImage]:
-    """Opens one image file (touches files); see `images.decode_image` for its arguments.
+    """Opens one image file (touches files).
+
+    Args:
+      path: of the file.
+      channels: 1, 3 or None, see `images.decode_image`.
+      megapixels: most of them in an image, see there.
+      mapped_from: bytes of a file from which on it is mapped, if it can be.
 
     Raises:
       DataError: no image, or one that takes more memory than is free.
@@ -106,7 +115,7 @@ def open_image(
 
     source, formats = str(path), formats_of(path.name)
     try:
-        is_large = path.is_file() and path.stat().st_size >= _MAPPED_FROM
+        is_large = path.is_file() and path.stat().st_size >= mapped_from
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
     data = b""
