@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 from absl import flags
 
-from deepsvdd_jax.cli import help, settings
+from deepsvdd_jax.cli import help, run_settings, settings
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.configs import BaseObjectiveConfig
 from deepsvdd_jax.configs import objective as objective_settings
@@ -59,7 +59,7 @@ def test_every_flag_of_a_run_is_explained_and_stands_under_a_topic(
 ) -> None:
     with calling(sweep) as call:
         assert call("--help") == 0
-        names = [setting.flag for setting in settings.run_settings()]
+        names = [setting.flag for setting in run_settings.run_settings()]
         assert len(names) == len(set(names))
     printed = capsys.readouterr().out
     topics = re.split(r"^(\w[\w ]+):\n", printed, flags=re.MULTILINE)

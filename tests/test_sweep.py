@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from deepsvdd_jax import datasets, detectors
-from deepsvdd_jax.cli import settings
+from deepsvdd_jax.cli import run_settings
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.sweeps import passes, records
 from deepsvdd_jax.configs import DataConfig
@@ -405,7 +405,7 @@ def test_help_explains_every_flag(command: Call, capsys: pytest.CaptureFixture[s
     assert command("--help") == 0
     printed = capsys.readouterr().out
     flags = ["dataset", "normal_classes", "selection", "platform", "evaluate_every", "config"]
-    for name in [*flags, *(setting.flag for setting in settings.run_settings())]:
+    for name in [*flags, *(setting.flag for setting in run_settings.run_settings())]:
         assert re.search(rf"^ +--(\[no\])?{name}:", printed, flags=re.MULTILINE), name
 
 

@@ -30,7 +30,7 @@ class Ahead:
         self._config, self._from_autoencoder = config, from_autoencoder
         self._pool = concurrent.futures.ThreadPoolExecutor(1)
         self._work: concurrent.futures.Future[int] | None = None
-        self._told = (0, 1)
+        self._compiled = (0, 1)
 
     def start(self, width: int, mesh: Mesh, present: Program) -> None:
         """Starts compiling, with the first call only.
@@ -52,7 +52,7 @@ class Ahead:
             present.images,
         )
         program = Program(self._config, network, mesh, images, members)
-        self._work = self._pool.submit(program.compile, self._tell)
+        self._work = self._pool.submit(program.compile, self._note)
 
     def _weights(self, network: Network, present: Run) -> Params:
         """Returns the shapes of what replaces drawn weights, of one run."""
@@ -64,15 +64,15 @@ class Ahead:
         )
         return {**params, "statistics": statistics}
 
-    def _tell(self, done: int, total: int) -> None:
-        self._told = (done, total)
+    def _note(self, done: int, total: int) -> None:
+        self._compiled = (done, total)
 
-    def wait(self, told: Callable[[int, int], None]) -> None:
+    def wait(self, report: Callable[[int, int], None]) -> None:
         """Waits for what was started, telling about once a second how many programs are done and of
         how many. What failed is left to the one who needs these programs."""
         if self._work is not None:
             while concurrent.futures.wait([self._work], timeout=1.0).not_done:
-                told(*self._told)
+                report(*self._compiled)
         self._pool.shutdown()
 
 

@@ -154,7 +154,7 @@ def restore(saved: SavedProgram, template: TrainState) -> ProgramCheckpoint | No
     """Returns a checkpoint on the host; None, with a line on stderr, where shapes do not fit.
 
     Args:
-      left: from the file.
+      saved: from the file.
       template: shapes and types of the program's state in that phase.
     """
     leaves, structure = jax.tree.flatten(template)

@@ -127,23 +127,23 @@ def _train_pool(
     taken = {name for one in to_restore for name in one.names}
     rest = [job for job in pool.jobs if job.name not in taken]
     while rest or to_restore:
-        left = to_restore.pop(0) if to_restore else None
-        part = rest[:width] if left is None else [by_name[name] for name in left.names]
+        resumed = to_restore.pop(0) if to_restore else None
+        part = rest[:width] if resumed is None else [by_name[name] for name in resumed.names]
         full = math.ceil(max(width, len(part)) / at_once) * at_once
         try:
             stacked = pools.stack_jobs(config, pool, part, full, schedule.longest)
             program = Program(config, network, mesh, images, runs.place(mesh, stacked))
-            checkpoint = None if left is None else _restore(program, left)
+            checkpoint = None if resumed is None else _restore(program, resumed)
             _train_program(_Work(program, part, pool), schedule, callbacks, checkpoint)
         except (jax.errors.JaxRuntimeError, _TooWide) as error:
             width = _narrower(error, full, at_once)
-            if left is not None and len(part) <= width:
-                to_restore.insert(0, left)
+            if resumed is not None and len(part) <= width:
+                to_restore.insert(0, resumed)
             else:
                 # What was taken up starts anew in narrower programs.
-                rest = part + rest if left is not None else rest
+                rest = part + rest if resumed is not None else rest
             continue
-        if left is None:
+        if resumed is None:
             rest = rest[len(part) :]
 
 
@@ -216,9 +216,9 @@ def _compile(program: Program, schedule: Schedule, callbacks: Callbacks) -> None
         schedule.ahead.start(*choose_width(schedule), program)
 
 
-def _restore(program: Program, left: SavedProgram) -> ProgramCheckpoint | None:
+def _restore(program: Program, resumed: SavedProgram) -> ProgramCheckpoint | None:
     """Returns a saved program on the devices; None, with a line on stderr, if it does not fit."""
-    checkpoint = checkpoints.restore(left, program.state_template(left.phase))
+    checkpoint = checkpoints.restore(resumed, program.state_template(resumed.phase))
     if checkpoint is None:
         return None
     return checkpoint._replace(progress=program.place(checkpoint.progress))

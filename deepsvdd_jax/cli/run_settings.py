@@ -1,0 +1,134 @@
+"""Settings of a run that have flags: fields of dataclasses, with the text of their docstrings."""
+
+import dataclasses
+import types
+import typing
+from typing import Any, Literal, NamedTuple
+
+from deepsvdd_jax import configs
+from deepsvdd_jax.cli import help
+from deepsvdd_jax.configs import BaseObjectiveConfig, RunConfig
+
+# Parts of a `RunConfig` whose fields have flags of their own, the title of these in `--help`, what
+# their names and texts begin with, and the fields that have none.
+_PARTS: tuple[tuple[str, str, str, str, frozenset[str]], ...] = (
+    ("training.objective", "Objective", "", "", frozenset()),
+    ("training.optimizer", "Training", "", "", frozenset()),
+    ("training", "Training", "", "", frozenset({"objective", "optimizer"})),
+    ("pretraining.optimizer", "Autoencoder", "pretrain_", "autoencoder: ", frozenset()),
+    (
+        "pretraining",
+        "Autoencoder",
+        "pretrain_",
+        "autoencoder: ",
+        # Its error is a flag of the objective, its epochs switch it on, the others are no recipe's.
+        frozenset(
+            {
+                *("objective", "optimizer", "epochs", "weight_decay_factor", "stop_below"),
+                *("augment", "synthetic_anomalies"),
+            }
+        ),
+    ),
+    # What `--network` alone decides.
+    (
+        "network",
+        "Network",
+        "",
+        "",
+        frozenset({"name", "stages", "hidden_style", "fully_convolutional", "decoder_layout"}),
+    ),
+    ("preprocessing", "Preprocessing", "", "", frozenset()),
+    (
+        "",
+        "Recipe",
+        "",
+        "",
+        frozenset({"preset", "preprocessing", "network", "pretraining", "training"}),
+    ),
+)
+
+
+class Setting(NamedTuple):
+    """A setting of a run that has a flag.
+
+    Attributes:
+      flag: its name.
+      path: of the setting in a `RunConfig`; the flag's type follows from there.
+      text: what it does, from the docstring of its dataclass.
+      topic: of the flag in `--help`.
+    """
+
+    flag: str
+    path: str
+    text: str
+    topic: str
+
+
+def run_settings() -> tuple[Setting, ...]:
+    """Returns the settings of a run that have flags, those of every registered objective too."""
+    return tuple(
+        Setting(*_flag_of(part, field, prefix), beginning + text, topic)
+        for part, topic, prefix, beginning, without in _PARTS
+        for field, text in _fields_of(part).items()
+        if field not in without
+    )
+
+
+def _flag_of(part: str, field: str, prefix: str) -> tuple[str, str]:
+    """Returns the flag of a field and the field's place; what names a part has the part's name."""
+    own = part.rpartition(".")[2] if field in ("kind", "name") else field
+    return f"{prefix}{own}", f"{part}.{field}" if part else field
+
+
+def _fields_of(part: str) -> dict[str, str]:
+    """Returns the fields of a part of a `RunConfig`, and what each of them does."""
+    if part.endswith(".objective"):
+        return _fields_of_objectives()
+    kind = hint_at(RunConfig, part) if part else RunConfig
+    texts = help.documented(kind)
+    return {field.name: texts[field.name] for field in dataclasses.fields(kind)}
+
+
+def _fields_of_objectives() -> dict[str, str]:
+    """Returns the fields of all objectives; what only one kind has, begins with its name."""
+    kinds: dict[str, list[str]] = {}
+    texts: dict[str, str] = {}
+    for kind in configs.objective_kinds():
+        config = configs.objective_class(kind)
+        for field in dataclasses.fields(config):
+            if _can_be_a_flag(typing.get_type_hints(config)[field.name]):
+                kinds.setdefault(field.name, []).append(kind)
+                known = help.documented(config).get(field.name, f"{field.name} of the objective")
+                texts.setdefault(field.name, known)
+    return {
+        name: text if len(kinds[name]) > 1 else f"{kinds[name][0]}: {text}"
+        for name, text in texts.items()
+    }
+
+
+def _can_be_a_flag(hint: Any) -> bool:
+    """Whether a field of an objective, which may be a user's own, has a type that flags have."""
+    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    options = [option for option in typing.get_args(hint) if option is not type(None)]
+    (hint,) = options if is_union and len(options) == 1 else (hint,)
+    return hint in (float, int, bool, str) or typing.get_origin(hint) in (Literal, tuple)
+
+
+def hint_at(kind: type, path: str) -> Any:
+    """Returns the type of a setting by its place in a dataclass, that of a value where None is one
+    too."""
+    head, _, rest = path.partition(".")
+    is_objective = issubclass(kind, BaseObjectiveConfig)
+    hint = _hint_of_objective(head) if is_objective else typing.get_type_hints(kind)[head]
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        (hint,) = [option for option in typing.get_args(hint) if option is not type(None)]
+    return hint_at(hint, rest) if rest else hint
+
+
+def _hint_of_objective(name: str) -> Any:
+    """Returns the type of a setting that some objective has; of `kind` all that there are."""
+    kinds = configs.objective_kinds()
+    if name == "kind":
+        return Literal[kinds]
+    hints = [typing.get_type_hints(configs.objective_class(kind)) for kind in kinds]
+    return next(known[name] for known in hints if name in known)
