@@ -58,6 +58,14 @@ def test_the_models_own_threshold_is_told_from_a_moved_one(named: NamedModel) ->
     assert moved.value == 2.5 and "Not the model's own, which is 4" in moved.origin
 
 
+def test_a_threshold_that_nothing_exceeds_is_the_models_own(named: NamedModel) -> None:
+    never = named._replace(model=named.model._replace(threshold=math.inf))
+    found = called.threshold_of(SCORES, np.zeros(4, bool), never)
+    assert found.shown == "inf" and found.origin.startswith("The model's own")
+    # It has a place in a picture nonetheless: at the highest score.
+    assert found.value == 5.0
+
+
 def test_thresholds_to_try_part_the_scores_in_every_way() -> None:
     found = called.thresholds_to_try(SCORES, 4.25)
     above = [sorted(score for score in SCORES.tolist() if score > one) for one in found]
@@ -75,7 +83,8 @@ def test_of_many_scores_the_highest_are_parted_in_every_way() -> None:
 
 def test_an_outcome_counts_what_lies_above(named: NamedModel) -> None:
     kinds = Kinds(("dent", "", "", None))
-    text = called.outcome(2.5, SCORES, kinds, named.model.calibration_scores)
+    groups = called.groups_of(SCORES, kinds, named.model.calibration_scores)
+    text = called.outcome(2.5, groups)
     assert text == (
         "Above 2.5: 2 of 4 raise an alarm. Of 2 normal ones 1 do (false alarms); of 1 defects 1 "
         "do, and 0 are missed. Of the model's 4 held-out normal scores 1 lie above."

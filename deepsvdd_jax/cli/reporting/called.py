@@ -39,6 +39,22 @@ class Threshold(NamedTuple):
     origin: str
 
 
+class Groups(NamedTuple):
+    """Scores that a threshold is judged by, each `[n]`.
+
+    Attributes:
+      all: of all rows.
+      normal: of those that are normal; None where nothing tells.
+      defective: of the defects; None where nothing tells.
+      held_out: of the normals that the model has kept.
+    """
+
+    all: Floats
+    normal: Floats | None
+    defective: Floats | None
+    held_out: Floats
+
+
 def check_model(
     scores: Floats, p_values: Sequence[float | None], named: NamedModel, source: str
 ) -> None:
@@ -95,7 +111,7 @@ def threshold_of(
         )
     # Scores are compared in their own precision.
     own = float(np.float32(named.model.threshold))
-    if highest <= own < lowest:
+    if highest <= own and (own < lowest or not called.any()):
         rule = named.model.summary.get("threshold_rule", "")
         origin = f"The model's own{': ' if rule else ''}{rule}."
         # A threshold that nothing can exceed has no place in a picture.
@@ -134,28 +150,35 @@ def thresholds_to_try(scores: Floats, own: float) -> Floats:
     return np.sort(np.append(candidates, own))
 
 
-def outcome(threshold: float, scores: Floats, kinds: Kinds, held_out: npt.ArrayLike) -> str:
-    """Returns a sentence on what a threshold finds.
+def groups_of(scores: Floats, kinds: Kinds, held_out: npt.ArrayLike) -> Groups:
+    """Returns the scores of what a threshold is judged by.
 
     Args:
-      threshold: a score above it raises an alarm.
       scores: `[n]`.
       kinds: of the rows.
       held_out: scores of normals that the model has kept; none where it is not known.
     """
-    above = scores > threshold
-    parts = [f"Above {threshold:.4g}: {above.sum()} of {len(scores)} raise an alarm."]
-    if kinds.names:
-        normal, defective = kinds.normal, kinds.defective
-        found = int(above[defective].sum())
+    kept = np.asarray(held_out, np.float64)
+    if not kinds.names:
+        return Groups(scores, None, None, kept)
+    return Groups(scores, scores[kinds.normal], scores[kinds.defective], kept)
+
+
+def outcome(threshold: float, groups: Groups) -> str:
+    """Returns a sentence on what a threshold finds: a score above it raises an alarm."""
+    above = int((groups.all > threshold).sum())
+    parts = [f"Above {threshold:.4g}: {above} of {len(groups.all)} raise an alarm."]
+    if groups.normal is not None and groups.defective is not None:
+        false_alarms = int((groups.normal > threshold).sum())
+        found = int((groups.defective > threshold).sum())
         parts.append(
-            f"Of {normal.sum()} normal ones {above[normal].sum()} do (false alarms); of "
-            f"{defective.sum()} defects {found} do, and {defective.sum() - found} are missed."
+            f"Of {len(groups.normal)} normal ones {false_alarms} do (false alarms); of "
+            f"{len(groups.defective)} defects {found} do, and {len(groups.defective) - found} are "
+            "missed."
         )
-    kept = np.asarray(held_out)
-    if len(kept):
+    if len(groups.held_out):
         parts.append(
-            f"Of the model's {len(kept)} held-out normal scores {(kept > threshold).sum()} lie "
-            "above."
+            f"Of the model's {len(groups.held_out)} held-out normal scores "
+            f"{(groups.held_out > threshold).sum()} lie above."
         )
     return " ".join(parts)

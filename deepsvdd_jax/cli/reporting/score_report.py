@@ -218,9 +218,10 @@ def _threshold(scored: Scored, files: dict[str, bytes]) -> list[Html]:
         return blocks
     held_out = scored.named.model.calibration_scores if scored.named else ()
     thresholds = called.thresholds_to_try(scores, value)
+    groups = called.groups_of(scores, scored.kinds, held_out)
     across = (plots.places_across(drawn, thresholds).round(5) for drawn in (wide, narrow))
     stops = [
-        Stop(float(one), left, left_narrow, called.outcome(one, scores, scored.kinds, held_out))
+        Stop(float(one), left, left_narrow, called.outcome(one, groups))
         for one, left, left_narrow in zip(thresholds, *across, strict=True)
     ]
     return [*blocks, pages.slider(stops, int(np.flatnonzero(thresholds == value)[0]))]
