@@ -475,7 +475,10 @@ def test_a_table_has_no_maps(
 
 
 def test_a_damaged_image_leaves_nothing_behind(
-    call: Call, parts: Path, capsys: pytest.CaptureFixture[str]
+    call: Call,
+    parts: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (parts / "new" / "good" / "2.png").write_bytes(b"no image")
     before = sorted(parts.rglob("*"))
@@ -485,3 +488,5 @@ def test_a_damaged_image_leaves_nothing_behind(
     assert call("fcdd", f"--maps={parts / 'maps'}", "--skip_unreadable") == 0
     assert "1 unreadable files left out" in capsys.readouterr().out
     assert len(list((parts / "maps").rglob("*.npy"))) == 5
+    # Images are gone through again for the overlays; the file is told of once.
+    assert caplog.text.count("skipped") == 1

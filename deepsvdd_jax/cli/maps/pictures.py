@@ -1,6 +1,7 @@
 """Images to be mapped, one after the other: files, or the rows of an array."""
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -39,7 +40,8 @@ class Pictures(NamedTuple):
 
     Attributes:
       names: of all of them; those of files are paths below a folder.
-      opened: yields those whose name is wanted, each open until the next one is asked for.
+      opened: yields them, each open until the next one is asked for; those that cannot be read are
+        left out where that was asked for.
     """
 
     names: tuple[str, ...]
@@ -63,7 +65,11 @@ def of_files(
       skip_unreadable: leave out damaged files, with a logged line.
     """
 
+    passes = itertools.count()
+
     def opened() -> Iterator[Picture]:
+        # What is wrong with a file is told once.
+        is_first = next(passes) == 0
         several: list[Path] = []
         cut: list[Path] = []
         for name in names:
@@ -73,14 +79,16 @@ def of_files(
                 except DataError as error:
                     if not skip_unreadable:
                         raise
-                    _logger.warning("skipped %s", error)
+                    if is_first:
+                        _logger.warning("skipped %s", error)
                     continue
                 if image.has_more:
                     several.append(root / name)
                 if image.is_cut:
                     cut.append(root / name)
                 yield _picture(name, image)
-        tell_partly_read(several, cut)
+        if is_first:
+            tell_partly_read(several, cut)
 
     return Pictures(tuple(names), opened)
 

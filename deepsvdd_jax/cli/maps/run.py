@@ -3,20 +3,21 @@
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from absl import flags
+from tqdm import tqdm
 
 from deepsvdd_jax.cli import environment, files, model_images, paths, thresholds
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.maps import flow
 from deepsvdd_jax.cli.maps import folder as map_folder
 from deepsvdd_jax.cli.maps import masks as map_masks
-from deepsvdd_jax.cli.maps.flow import Found, Map, Tiling
+from deepsvdd_jax.cli.maps.flow import Found, Map, Piece, Tiling
 from deepsvdd_jax.cli.maps.folder import MapFolder, Place
 from deepsvdd_jax.cli.maps.masks import Masks
 from deepsvdd_jax.cli.maps.pictures import Pictures, of_files
@@ -37,6 +38,9 @@ _MAP_COLUMNS = ("map_row", "map_column", "map_maximum")
 _REGION_COLUMNS = ("map_p_value", "marked_pixels")
 
 # Flags that are read with --maps alone.
+# Tiles between two looks of the bar at them.
+_TILES_PER_REPORT = 1000
+
 _KINDS = ("objective", "gradient", "occlusion")
 _OF_MAPS = ("map_kind", "map_format", "map_false_alarm_rate", "masks")
 
@@ -376,7 +380,8 @@ def _score(
     pieces = flow.pieces_of(pictures, model, wish.tiling)
     scratch = None if drawn is None else drawn.draft
     with environment.progress_bar("score", len(pictures.names), "image") as bar:
-        for found in flow.follow(pieces, _scorer(model), mapped, wish.tiling is not None, scratch):
+        counted = _counted(pieces, bar) if wish.tiling is not None else pieces
+        for found in flow.follow(counted, _scorer(model), mapped, wish.tiling is not None, scratch):
             anomalous = found.score > model.threshold
             p_value = thresholds.p_value_cells(model.calibration_scores, [found.score])
             cells: list[Any] = [found.name, found.score, *p_value, int(anomalous)]
@@ -395,6 +400,14 @@ def _score(
     if len(scores) > 1 and metrics.have_no_spread(scores):
         print(f"all {len(scores)} scores are equal: the model tells nothing apart", file=sys.stderr)
     return Scored(len(scores), alarms, marked, count)
+
+
+def _counted(pieces: Iterator[Piece], bar: tqdm) -> Iterator[Piece]:
+    """Shows on a bar of images how many tiles there were: one image may have many."""
+    for number, piece in enumerate(pieces, 1):
+        yield piece
+        if number % _TILES_PER_REPORT == 0:
+            bar.set_postfix_str(f"{number} tiles")
 
 
 def _mapped(
