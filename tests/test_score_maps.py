@@ -252,6 +252,23 @@ def test_maps_are_measured_against_masks(
     assert line in capsys.readouterr().out
 
 
+def test_the_layout_of_mvtec_is_measured_as_it_is(
+    call: Call, parts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = parts / "mvtec"
+    save(root / "train" / "good" / "000.png", texture(1, 32, 48))
+    (root / "test").mkdir()
+    (parts / "new" / "good").rename(root / "test" / "good")
+    (parts / "new" / "defects" / "spot").rename(root / "test" / "spot")
+    write_masks(root / "ground_truth")
+    assert call("fcdd", f"--maps={parts / 'maps'}", data="mvtec") == 0
+    assert "masks of 3 images (3 regions; without a mask: 3)" in capsys.readouterr().out
+    assert len(list((parts / "maps" / "test").rglob("*.npy"))) == 6
+    (root / "ground_truth" / "spot" / "2_mask.png").unlink()
+    assert call("fcdd", f"--maps={parts / 'again'}", data="mvtec") == 2
+    assert "1 images have no mask (test/spot/2.png)" in capsys.readouterr().err
+
+
 def small(path: Path) -> npt.NDArray[np.float64]:
     image = Image.open(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.array(image, np.float64) / 255
