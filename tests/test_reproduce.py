@@ -96,9 +96,10 @@ def test_the_estimate_is_printed_and_nothing_written(
     assert f"{3600 * 135 / total:.3g} runs an hour" in printed
     assert "20 fits" in printed and "isolation forest" in printed and "kernel density" in printed
     assert not out.exists()
-    # The autoencoder before Deep SVDD is the DCAE and is measured once.
+    # The autoencoder before Deep SVDD is the DCAE and is measured once; a step with a soft boundary
+    # takes as long as one without.
     kinds = [config.training.objective.kind for config in measured]
-    assert sorted(kinds) == ["one-class", "reconstruction", "soft-boundary"]
+    assert sorted(kinds) == ["one-class", "reconstruction"]
 
 
 def planned(*arguments: str) -> plans.Sweep:
