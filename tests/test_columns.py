@@ -20,7 +20,7 @@ from deepsvdd_jax.configs import (
 )
 from deepsvdd_jax.detectors import columns
 from deepsvdd_jax.networks import build_network
-from deepsvdd_jax.runs import phases
+from deepsvdd_jax.runs import transitions
 
 NETWORK = NetworkConfig("mlp", stages=(), hidden=(6,), rep_dim=4, batch_norm=False, bias=True)
 RUN = RunConfig(
@@ -56,7 +56,7 @@ def test_a_wide_network_starts_from_the_same_draws(
     network = dataclasses.replace(NETWORK, initializer=initializer, hidden=hidden)
     narrow, _ = build_network(network, (5,)).init(jax.random.key(3), False)
     wide, _ = build_network(network, (32,)).init(jax.random.key(3), False)
-    scaled = phases.scale_leaves(wide, columns.start_factors(network, 5, 32))
+    scaled = transitions.scale_leaves(wide, columns.start_factors(network, 5, 32))
     stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], scaled)
     cut = columns.cut(network, stacked, 5)
     jax.tree.map(

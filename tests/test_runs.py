@@ -22,7 +22,7 @@ from deepsvdd_jax.configs import (
 )
 from deepsvdd_jax.networks import build_network
 from deepsvdd_jax.runs import Outcome, Progress, Run
-from deepsvdd_jax.runs.phases import epoch_key
+from deepsvdd_jax.runs.chunks import epoch_key
 from deepsvdd_jax.training import RunData
 
 SHAPE = (8, 8, 1)

@@ -20,13 +20,11 @@ if TYPE_CHECKING:
         places_for_runs,
     )
     from deepsvdd_jax.runs.phases import (
-        Phase,
         begin_run,
         begin_training,
         end_pretraining,
         evaluate_run,
         finish_run,
-        init_params,
         run_epochs,
         train_epoch,
     )
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
         MOST_EPOCHS_PER_CALL,
         PHASES,
         Outcome,
+        Phase,
         Progress,
         Run,
         autoencoder_config,
@@ -64,6 +63,9 @@ if TYPE_CHECKING:
     from deepsvdd_jax.runs.train import (
         init_run,
         train_runs,
+    )
+    from deepsvdd_jax.runs.transitions import (
+        init_params,
     )
 
 __getattr__, __dir__ = attach(
@@ -82,13 +84,11 @@ __getattr__, __dir__ = attach(
             "places_for_runs",
         ),
         "phases": (
-            "Phase",
             "begin_run",
             "begin_training",
             "end_pretraining",
             "evaluate_run",
             "finish_run",
-            "init_params",
             "run_epochs",
             "train_epoch",
         ),
@@ -110,6 +110,7 @@ __getattr__, __dir__ = attach(
             "MOST_EPOCHS_PER_CALL",
             "PHASES",
             "Outcome",
+            "Phase",
             "Progress",
             "Run",
             "autoencoder_config",
@@ -125,6 +126,7 @@ __getattr__, __dir__ = attach(
             "init_run",
             "train_runs",
         ),
+        "transitions": ("init_params",),
     },
 )
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from deepsvdd_jax import training
+from deepsvdd_jax import objectives, training
 from deepsvdd_jax.configs import ConfigError, PhaseConfig, RunConfig
-from deepsvdd_jax.networks import Params
+from deepsvdd_jax.networks import Network, Params
+from deepsvdd_jax.objectives import Objective
 from deepsvdd_jax.training import EpochInfo, Hyperparameters, RunData, TrainState
 
 # Epochs of history that one call can hold; a call runs at most this many.
@@ -127,6 +128,23 @@ def check_radius(config: RunConfig) -> None:
 def phase_hyperparameters(run: Run, phase_name: str) -> Hyperparameters:
     """Returns the traced settings of a phase."""
     return run.pretraining if phase_name == "pretraining" else run.training
+
+
+class Phase(NamedTuple):
+    """What is static in a phase: its name, one of `PHASES`, its settings and the network."""
+
+    name: str
+    config: PhaseConfig
+    network: Network
+
+    @property
+    def objective(self) -> Objective:
+        """What the phase minimises."""
+        return objectives.objective(self.config.objective)
+
+    def settings(self, run: Run) -> Hyperparameters:
+        """Returns a run's traced settings of the phase."""
+        return phase_hyperparameters(run, self.name)
 
 
 def whole_run(key: Array, config: RunConfig, images: Array | np.ndarray) -> Run:

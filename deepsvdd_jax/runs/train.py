@@ -17,7 +17,7 @@ from deepsvdd_jax.configs import BaseObjectiveConfig, OptimizerConfig, PhaseConf
 from deepsvdd_jax.networks import Network, Params, build_network
 from deepsvdd_jax.networks.process import check_process
 from deepsvdd_jax.runs.mesh import check_data_devices, make_mesh, place
-from deepsvdd_jax.runs.phases import begin_training, init_params
+from deepsvdd_jax.runs.phases import begin_training
 from deepsvdd_jax.runs.program import Program, is_over
 from deepsvdd_jax.runs.resident import ResidentPools, ResidentSource, in_memory
 from deepsvdd_jax.runs.state import (
@@ -30,6 +30,7 @@ from deepsvdd_jax.runs.state import (
     whole_run,
 )
 from deepsvdd_jax.runs.streamed import Engine
+from deepsvdd_jax.runs.transitions import init_params
 from deepsvdd_jax.training import RunData, TrainState
 
 # A chunk that takes longer is not lengthened.
