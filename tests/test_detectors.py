@@ -22,7 +22,10 @@ from deepsvdd_jax.configs import (
     RunConfig,
 )
 from deepsvdd_jax.datasets import DataError
-from deepsvdd_jax.detectors import CollapseWarning, TrainingError, deep_svdd
+from deepsvdd_jax.detectors import CollapseWarning, TrainingError
+from deepsvdd_jax.detectors.held_out import held_out_mask
+from deepsvdd_jax.detectors.members import _padded_count
+from deepsvdd_jax.detectors.scores import _distances
 from deepsvdd_jax.io import models
 
 NETWORK = NetworkConfig("tiny", stages=(), hidden=(6,), rep_dim=3, batch_norm=False)
@@ -101,7 +104,7 @@ def test_groups_are_held_out_whole() -> None:
     marked[:, 0] = np.unique(groups, return_inverse=True)[1]
     for seed in range(4):
         config = detector(seeds=(seed,), calibration_fraction=0.3)
-        apart = deep_svdd.held_out_mask(config, groups)
+        apart = held_out_mask(config, groups)
         train, held_out = marked[~apart], marked[apart]
         assert not set(train[:, 0]) & set(held_out[:, 0])
         assert len(train) + len(held_out) == 90
@@ -109,7 +112,7 @@ def test_groups_are_held_out_whole() -> None:
         # Enough, and without any one of them it may not be: the last that was drawn.
         assert 27 <= len(held_out) < 27 + max(sizes)
     with pytest.raises(ConfigError, match="leaves 90 for calibration and 0 for training"):
-        deep_svdd.held_out_mask(detector(calibration_fraction=0.3), np.zeros(90))
+        held_out_mask(detector(calibration_fraction=0.3), np.zeros(90))
 
 
 def test_progress_ends_with_all_epochs() -> None:
@@ -131,15 +134,15 @@ def test_progress_ends_with_all_epochs() -> None:
 
 @pytest.mark.parametrize("count", [2, 63, 64, 65, 1000, 1025, 54321])
 def test_padding_is_small_and_shared(count: int) -> None:
-    padded = deep_svdd._padded_count(count, is_table=False)
+    padded = _padded_count(count, is_table=False)
     assert count <= padded <= max(64, count * 9 / 8 + 64)
-    assert deep_svdd._padded_count(padded, is_table=False) == padded
+    assert _padded_count(padded, is_table=False) == padded
 
 
 def test_small_tables_have_few_numbers_of_rows() -> None:
-    found = {deep_svdd._padded_count(count, is_table=True) for count in range(2, 8193)}
+    found = {_padded_count(count, is_table=True) for count in range(2, 8193)}
     assert found == {1024, 2048, 4096, 8192}
-    assert 54321 <= deep_svdd._padded_count(54321, is_table=True) <= 54321 * 9 / 8
+    assert 54321 <= _padded_count(54321, is_table=True) <= 54321 * 9 / 8
 
 
 # --- threshold ----------------------------------------------------------------------------------
@@ -220,9 +223,9 @@ def test_scores_do_not_depend_on_the_batching(monkeypatch: pytest.MonkeyPatch) -
     alone = np.concatenate([detectors.score_images(model, NEW[i : i + 1]) for i in range(250, 260)])
     np.testing.assert_array_equal(alone, scores[250:260])
     assert detectors.score_images(model, NEW[:0]).shape == (0,)
-    compiled = deep_svdd._distances._cache_size()
+    compiled = _distances._cache_size()
     detectors.score_images(model, np.concatenate([NEW, NEW]))
-    assert deep_svdd._distances._cache_size() == compiled
+    assert _distances._cache_size() == compiled
 
 
 @pytest.mark.parametrize("signs", [[1, 1, 1], [1, -1, -1]])

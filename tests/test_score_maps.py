@@ -348,7 +348,7 @@ def test_tiles_of_many_images_are_scored_in_calls_of_one_size(
     assert call("fcdd", "--tile=16") == 0
     whole = (parts / "scores.csv").read_bytes()
     sizes = set()
-    plain = detectors.deep_svdd.score_images
+    plain = detectors.scores.score_images
 
     def noting(model: Model, images: Pixels) -> npt.NDArray[np.float32]:
         sizes.add(len(images))

@@ -5,28 +5,20 @@ from typing import TYPE_CHECKING
 from deepsvdd_jax.faces import attach
 
 if TYPE_CHECKING:
-    from deepsvdd_jax.detectors.deep_svdd import (
-        Checkpoint,
-        CollapseWarning,
-        ConstantFeatureWarning,
-        History,
-        Images,
+    from deepsvdd_jax.detectors.deep_svdd import Checkpoint, History, fit_detector, make_model
+    from deepsvdd_jax.detectors.errors import CollapseWarning, ConstantFeatureWarning, TrainingError
+    from deepsvdd_jax.detectors.held_out import default_alarm_rate, held_out_count, held_out_mask
+    from deepsvdd_jax.detectors.inputs import Images, network_values
+    from deepsvdd_jax.detectors.judgement import Judgement, judge
+    from deepsvdd_jax.detectors.measurement import Speed, measure, steps_of_epoch
+    from deepsvdd_jax.detectors.scores import (
         Scores,
-        TrainingError,
         combine_distances,
-        default_alarm_rate,
-        fit_detector,
-        held_out_count,
-        held_out_mask,
-        make_model,
         member_distances,
-        network_values,
         preprocessing_of,
         score_images,
         states_of,
     )
-    from deepsvdd_jax.detectors.judgement import Judgement, judge
-    from deepsvdd_jax.detectors.measurement import Speed, measure, steps_of_epoch
     from deepsvdd_jax.detectors.untrained import untrained_model
 
 __getattr__, __dir__ = attach(
@@ -34,20 +26,28 @@ __getattr__, __dir__ = attach(
     {
         "deep_svdd": (
             "Checkpoint",
+            "History",
+            "fit_detector",
+            "make_model",
+        ),
+        "errors": (
             "CollapseWarning",
             "ConstantFeatureWarning",
-            "History",
-            "Images",
-            "Scores",
             "TrainingError",
-            "combine_distances",
+        ),
+        "held_out": (
             "default_alarm_rate",
-            "fit_detector",
             "held_out_count",
             "held_out_mask",
-            "make_model",
-            "member_distances",
+        ),
+        "inputs": (
+            "Images",
             "network_values",
+        ),
+        "scores": (
+            "Scores",
+            "combine_distances",
+            "member_distances",
             "preprocessing_of",
             "score_images",
             "states_of",

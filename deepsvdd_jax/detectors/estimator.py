@@ -30,6 +30,8 @@ from deepsvdd_jax.configs import (
     as_kind,
 )
 from deepsvdd_jax.detectors import deep_svdd, frames
+from deepsvdd_jax.detectors.held_out import default_alarm_rate
+from deepsvdd_jax.detectors.scores import member_distances, score_images
 from deepsvdd_jax.scoring import calibration
 
 Floats = npt.NDArray[np.float64]
@@ -190,7 +192,7 @@ class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, 
         self.reference_scores_ = self.model_.calibration_scores
         if not self.calibration_fraction:
             normal = images if labels is None else images[labels != -1]
-            self.reference_scores_ = np.sort(deep_svdd.score_images(self.model_, normal))
+            self.reference_scores_ = np.sort(score_images(self.model_, normal))
         return self
 
     def score_samples(self, X: Any) -> Floats:
@@ -230,7 +232,7 @@ class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, 
         """
         check_is_fitted(self)
         images = self._validated(X, reset=False)
-        return deep_svdd.member_distances(self.model_, images).T.astype(np.float64)
+        return member_distances(self.model_, images).T.astype(np.float64)
 
     def score_frame(self, X: Any) -> Any:
         """Returns a DataFrame with a row for each of `X`: of pandas, with the same index, or of
@@ -280,7 +282,7 @@ class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, 
     def _anomaly_scores(self, X: Any) -> Floats:
         check_is_fitted(self)
         images = self._validated(X, reset=False)
-        return deep_svdd.score_images(self.model_, images).astype(np.float64)
+        return score_images(self.model_, images).astype(np.float64)
 
     def _validated(self, X: Any, *, reset: bool) -> npt.NDArray[Any]:
         """Returns a table `[n, features]` or images `[n, height, width, channels]`."""
@@ -321,7 +323,7 @@ class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, 
         if self.false_alarm_rate is not None:
             rate = _real("false_alarm_rate", self.false_alarm_rate)
         elif fraction:
-            rate = deep_svdd.default_alarm_rate(fraction, count)
+            rate = default_alarm_rate(fraction, count)
         else:
             has_radius = objectives.objective(config.run.training.objective).has_radius
             rule: Literal["radius", "quantile"] = "radius" if has_radius else "quantile"

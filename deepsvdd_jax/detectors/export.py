@@ -20,7 +20,7 @@ from jax import Array
 
 from deepsvdd_jax import scoring
 from deepsvdd_jax.configs import EXPORT_PLATFORMS
-from deepsvdd_jax.detectors import deep_svdd
+from deepsvdd_jax.detectors.scores import member_units, states_of
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import build_network
 from deepsvdd_jax.training import TrainState
@@ -90,7 +90,7 @@ def scores(model: Model, images: Array) -> Array:
     values = network_input(model, images)
     network = build_network(model.config.network, model.image_shape)
     objective = model.config.training.objective
-    states = deep_svdd.states_of(model)
+    states = states_of(model)
     # Not vmapped: a batched convolution is slow on some of the platforms.
     members = [_member(states, number) for number in range(len(model.center))]
     distances = jnp.stack(
@@ -99,7 +99,7 @@ def scores(model: Model, images: Array) -> Array:
     if len(distances) == 1:
         found = distances[0] - scoring.score_offset(objective, states.squared_radius[0])
     else:
-        units = deep_svdd.member_units(model).astype(np.float32)
+        units = member_units(model).astype(np.float32)
         found = jnp.mean(distances / units[:, None], axis=0)
     return jnp.where(jnp.isfinite(found), found, np.finfo(np.float32).max)
 

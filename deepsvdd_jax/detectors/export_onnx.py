@@ -22,7 +22,9 @@ import numpy.typing as npt
 from jax import Array
 
 from deepsvdd_jax import convolution
-from deepsvdd_jax.detectors import deep_svdd, export
+from deepsvdd_jax.detectors import export
+from deepsvdd_jax.detectors.errors import CollapseWarning
+from deepsvdd_jax.detectors.scores import score_images
 from deepsvdd_jax.io.models import Model
 
 INPUT = "samples"
@@ -118,8 +120,8 @@ def check(model: Model, data: bytes) -> float:
     samples = drawn_samples(model)
     with warnings.catch_warnings():
         # Whether drawn samples are told apart says nothing of the model.
-        warnings.simplefilter("ignore", deep_svdd.CollapseWarning)
-        expected = deep_svdd.score_images(model, samples)
+        warnings.simplefilter("ignore", CollapseWarning)
+        expected = score_images(model, samples)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     found = session.run([OUTPUTS[0]], {INPUT: samples})[0]
     # A soft boundary's score is a difference, of which only the distance has a size to compare to.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax.detectors import deep_svdd
+from deepsvdd_jax.detectors.scores import member_distances, member_scores, score_images
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.scoring import calibration, cross_calibration
 
@@ -34,17 +34,17 @@ def judge(model: Model, images: npt.ArrayLike) -> Judgement:
     Arguments, errors and warnings are those of `score_images`. An image of a cross-calibrated model
     is compared, member by member, with the scores of the samples that the member has not seen.
     """
-    scores = deep_svdd.score_images(model, images)
+    scores = score_images(model, images)
     count = len(model.calibration_scores)
     if not len(model.calibration_folds):
         known = model.calibration_scores
         p_values = calibration.conformal_p_values(known, scores) if count else None
         return Judgement(scores, p_values, scores > model.threshold)
-    distances = deep_svdd.member_distances(model, images)
+    distances = member_distances(model, images)
     cross = cross_calibration.cross_p_values(
         model.calibration_scores,
         model.calibration_folds,
-        deep_svdd.member_scores(model, distances),
+        member_scores(model, distances),
     )
     rate = model.summary.get("alarm_rate")
     if rate is None:

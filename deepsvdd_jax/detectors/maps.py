@@ -11,7 +11,9 @@ from jax import Array
 
 from deepsvdd_jax import objectives
 from deepsvdd_jax.configs import ConfigError, NetworkConfig
-from deepsvdd_jax.detectors import deep_svdd, export
+from deepsvdd_jax.detectors import export
+from deepsvdd_jax.detectors.inputs import network_values
+from deepsvdd_jax.detectors.scores import member_units, states_of
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import build_network
 from deepsvdd_jax.scoring import maps
@@ -62,7 +64,7 @@ def mapper(
     Args:
       model: fitted or loaded, of images.
       kind: see `map_kind`.
-      mean_image: `model.image_shape`, as `deep_svdd.network_values` takes it; for `occlusion`.
+      mean_image: `model.image_shape`, as `network_values` takes it; for `occlusion`.
 
     Raises:
       ConfigError: see `map_kind`, or no mean image where one is needed.
@@ -102,7 +104,7 @@ def batch_size(image_shape: tuple[int, ...]) -> int:
 
 def _unit_images(images: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Returns images as float32, those of 8 bits in units of 255."""
-    values = deep_svdd.network_values(images)
+    values = network_values(images)
     if values.dtype == np.uint8:
         return values.astype(np.float32) / np.float32(255)
     return values.astype(np.float32)
@@ -116,7 +118,7 @@ def _objective_maps(model: Model, images: Array) -> Array:
     values = export.network_input(model, images)
     network = build_network(config, model.image_shape)
     evaluate = functools.partial(evaluate_network, network)
-    states = deep_svdd.states_of(model)
+    states = states_of(model)
     members = range(len(model.center))
     with jax.default_matmul_precision("highest"):
         low = jnp.stack(
@@ -126,7 +128,7 @@ def _objective_maps(model: Model, images: Array) -> Array:
             ]
         )
     if len(low) > 1:
-        units = deep_svdd.member_units(model).astype(np.float32)
+        units = member_units(model).astype(np.float32)
         low = low / units[:, None, None]
     sides = config.map_sides(model.image_shape[:2])
     first, stride = config.map_grid

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from deepsvdd_jax import runs
 from deepsvdd_jax.configs import DetectorConfig, RunConfig
 from deepsvdd_jax.detectors import deep_svdd
+from deepsvdd_jax.detectors.members import train_members
 
 # Steps of a measured epoch, and how many are measured: the least time counts, because others that
 # use the machine only ever add to it.
@@ -87,7 +88,7 @@ def _measure_phase(config: DetectorConfig, parts: deep_svdd.Prepared) -> tuple[f
             raise _Measured
 
     with contextlib.suppress(_Measured):
-        deep_svdd.train_members(
+        train_members(
             config, parts.inputs, parts.labels, note, note_compiled, few, 1, folds=parts.folds
         )
     taken = np.diff(times[1:])

@@ -8,6 +8,8 @@ import numpy.typing as npt
 from deepsvdd_jax import preprocessing, runs
 from deepsvdd_jax.configs import DetectorConfig
 from deepsvdd_jax.detectors import deep_svdd
+from deepsvdd_jax.detectors.inputs import network_values
+from deepsvdd_jax.detectors.scores import member_distances
 from deepsvdd_jax.io.models import Model
 
 
@@ -21,7 +23,7 @@ def untrained_model(config: DetectorConfig, images: npt.ArrayLike) -> Model:
       config: of the detector; no phase of it is run.
       images: `[n, ...]`, normal, those that training would get.
     """
-    values = deep_svdd.network_values(images)
+    values = network_values(images)
     fitted = preprocessing.fit(config.run.preprocessing, values)
     inputs = preprocessing.apply(fitted, values)
     states = [
@@ -30,5 +32,5 @@ def untrained_model(config: DetectorConfig, images: npt.ArrayLike) -> Model:
     ]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     model = deep_svdd.make_model(config.run, fitted, stacked, values.shape[1:])
-    distances = deep_svdd.member_distances(model, values)
+    distances = member_distances(model, values)
     return model._replace(train_means=distances.mean(axis=1, dtype=np.float64))

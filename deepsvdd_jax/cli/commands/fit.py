@@ -375,12 +375,12 @@ def detector_config(values: flags.FlagValues, data: Samples) -> DetectorConfig:
 def _default_rate(values: flags.FlagValues, count: int) -> float:
     """Returns the rate of the threshold, and says so where the data carry none as low as usual."""
     if values.calibration == "cross":
-        held_out = count - detectors.held_out_count(detectors.deep_svdd.SCALING_SHARE, count)
+        held_out = count - detectors.held_out_count(detectors.held_out.SCALING_SHARE, count)
         advice = "give more samples"
     else:
         held_out = detectors.held_out_count(values.calibration_fraction, count)
         advice = "give more samples, a higher --calibration_fraction, --calibration=cross"
-    usual = detectors.deep_svdd.DEFAULT_ALARM_RATE
+    usual = detectors.held_out.DEFAULT_ALARM_RATE
     rate = max(usual, 1.0 / (held_out + 1))
     if rate > usual:
         needed = round(1 / usual) - 1

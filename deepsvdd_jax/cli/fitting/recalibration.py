@@ -97,7 +97,7 @@ def false_alarm_rate(model: Model, given: float | None, count: int) -> float:
     lowest that so many samples carry."""
     if given is not None:
         return given
-    own = model.summary.get("alarm_rate") or detectors.deep_svdd.DEFAULT_ALARM_RATE
+    own = model.summary.get("alarm_rate") or detectors.held_out.DEFAULT_ALARM_RATE
     return max(float(own), 1.0 / (count + 1))
 
 

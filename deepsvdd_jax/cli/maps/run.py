@@ -347,7 +347,7 @@ def _with_threshold(wish: Wish, model: Model, told: Calibrated) -> Model:
 
 def _usual_rate(count: int, asked: float | None = None) -> float:
     """Returns the rate where none is given: that of the model or 1 %, or what so many carry."""
-    return max(asked or detectors.deep_svdd.DEFAULT_ALARM_RATE, 1.0 / (count + 1))
+    return max(asked or detectors.held_out.DEFAULT_ALARM_RATE, 1.0 / (count + 1))
 
 
 def _limit(rate: float | None, maxima: npt.NDArray[np.float64]) -> Limit:
