@@ -99,8 +99,7 @@ def test_a_measured_step_is_one_of_the_training(monkeypatch: pytest.MonkeyPatch)
         traced.append(given)
         return judged(*given)
 
-    monkeypatch.setattr("deepsvdd_jax.runs.resident.run_epochs", count)
-    monkeypatch.setattr("deepsvdd_jax.runs.compilation.run_epochs", count)
+    monkeypatch.setattr("deepsvdd_jax.runs.phases.run_epochs", count)
     speed = detectors.measure(config, images)
     assert set(speed.steps) == {"training"} and speed.steps["training"] > 0
     assert speed.compilation > speed.steps["training"]
