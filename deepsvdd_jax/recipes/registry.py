@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from deepsvdd_jax.configs import ConfigError, RunConfig
 from deepsvdd_jax.recipes.deep_sad import deep_sad
+from deepsvdd_jax.recipes.hsc import hsc
 from deepsvdd_jax.recipes.icml2018 import icml2018
 from deepsvdd_jax.recipes.itu import itu
 from deepsvdd_jax.recipes.networks import ImageShape
@@ -15,8 +16,6 @@ from deepsvdd_jax.recipes.pytorch import pytorch
 from deepsvdd_jax.recipes.small_images import small_images
 from deepsvdd_jax.recipes.tables import tables
 from deepsvdd_jax.recipes.theano import theano
-
-PRESETS = ("auto", "icml2018", "pytorch", "theano", "itu", "deep_sad")
 
 
 def preset(name: str, dataset: str, image_shape: ImageShape) -> RunConfig:
@@ -30,20 +29,25 @@ def preset(name: str, dataset: str, image_shape: ImageShape) -> RunConfig:
     Raises:
       ConfigError: no such preset, or none for this data.
     """
-    recipes: dict[str, Callable[[str, ImageShape], RunConfig]] = {
-        "auto": _auto,
-        "icml2018": icml2018,
-        "pytorch": pytorch,
-        "theano": theano,
-        "itu": itu,
-        "deep_sad": deep_sad,
-    }
-    if name not in recipes:
+    if name not in _RECIPES:
         raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}")
-    return recipes[name](dataset, image_shape)
+    return _RECIPES[name](dataset, image_shape)
 
 
 def _auto(dataset: str, image_shape: ImageShape) -> RunConfig:
     if dataset in ("mnist", "fashion_mnist", "kmnist", "cifar10", "gtsrb"):
         return icml2018(dataset, image_shape)
     return small_images(dataset, image_shape) if len(image_shape) == 3 else tables(image_shape)
+
+
+_RECIPES: dict[str, Callable[[str, ImageShape], RunConfig]] = {
+    "auto": _auto,
+    "icml2018": icml2018,
+    "pytorch": pytorch,
+    "theano": theano,
+    "itu": itu,
+    "deep_sad": deep_sad,
+    "hsc": hsc,
+}
+
+PRESETS = tuple(_RECIPES)
