@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from deepsvdd_jax import DeepSVDD
+from deepsvdd_jax import DeepSVDD, detectors
 from deepsvdd_jax.datasets import DataError
-from deepsvdd_jax.detectors import deep_svdd as detectors
 from deepsvdd_jax.detectors import export as exports
 from deepsvdd_jax.io import models
 
