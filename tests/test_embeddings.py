@@ -29,15 +29,15 @@ def test_the_nearest_are_averaged() -> None:
 
 
 def test_mahalanobis_is_that_of_the_covariance_where_samples_are_many() -> None:
-    mixing = np.array([[3.0, 0, 0], [2.9, 0.1, 0], [0, 0, 1]])
+    mixing = np.array([[2.0, 0, 0], [1, 1, 0], [0, 0, 1]])
     train = RANDOM.randn(20_000, 3) @ mixing
     points = RANDOM.randn(7, 3)
     centered = points - train.mean(axis=0)
     inverse = np.linalg.inv(np.cov(train.T, bias=True))
     expected = np.einsum("ni,ij,nj->n", centered, inverse, centered)
     found = embeddings.mahalanobis_scores(points, train)
-    # What is shrunk is a ten-thousandth of the covariance.
-    np.testing.assert_allclose(found, expected, rtol=0.2)
+    # What is shrunk is some ten-thousandths of the covariance.
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
     assert np.array_equal(np.argsort(found), np.argsort(expected))
 
 

@@ -20,6 +20,8 @@ def nearest_scores(
 ) -> FloatArray:
     """Returns the mean distance to the nearest training embeddings, `[n]`, not its square.
 
+    Network inputs, made flat, may stand for embeddings: nothing is trained then.
+
     Args:
       embeddings: `[n, rep_dim]`.
       train: `[n_train, rep_dim]`.

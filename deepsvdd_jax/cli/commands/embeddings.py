@@ -11,7 +11,6 @@ Labels serve to judge only.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ from deepsvdd_jax.cli import environment, files, paths
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import finished, tables
 from deepsvdd_jax.cli.reporting.finished import FinishedSweep
-from deepsvdd_jax.cli.sweeps import plans
+from deepsvdd_jax.cli.sweeps import plans, records
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import OneClassSplit
@@ -68,7 +67,7 @@ def main() -> None:
     sweep = finished.read_sweep(folder, values.data_dir, None)
     if sweep.data is None:
         raise ConfigError(f"data_dir: {sweep.no_data}")
-    names = [name for name in sorted(sweep.rows) if _model_folder(sweep, name).exists()]
+    names = [name for name in sorted(sweep.rows) if records.model_folder(folder, name).exists()]
     if not names:
         raise files.ResultsError(f"{folder}: no saved models; call the sweep with --save_models")
     found: dict[RunName, Figures] = {}
@@ -79,10 +78,6 @@ def main() -> None:
     lines = table(found)
     print(tables.aligned(lines))
     files.write_table(to / "embeddings.csv", lines)
-
-
-def _model_folder(sweep: FinishedSweep, name: RunName) -> Path:
-    return sweep.folder / "models" / name.stem
 
 
 def _compared(sweep: FinishedSweep, names: list[RunName]) -> Iterator[tuple[RunName, Figures]]:
@@ -108,7 +103,7 @@ def compare_run(
       of_inputs: the AUROC of nearest inputs by what they are the same for; it is added to.
     """
     assert sweep.data is not None
-    ensemble = load_model(_model_folder(sweep, name))
+    ensemble = load_model(records.model_folder(sweep.folder, name))
     model = inspection.first_member(ensemble)
     train = inspection.network_inputs(ensemble, sweep.data.x_train[split.train_indices])
     test = sweep.data.x_test[split.test_indices]

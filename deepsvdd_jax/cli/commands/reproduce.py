@@ -265,7 +265,9 @@ def reproduce_labelled(values: flags.FlagValues, name: str) -> None:
     for number, (cell, labels) in enumerate(planned.items()):
         print(f"sweep {number + 1} of {len(planned)}: {cell.folder}", file=sys.stderr)
         with _of_cell(values, cell, labels, out):
-            wanted = plans.plan(values)
+            # The data of all sweeps are the same, and are read once.
+            data, split = settings.data_config(values), settings.split_config(values)
+            wanted = plans.plan_on(values, data, split, base.dataset, tuple(labels))
             with contextlib.redirect_stdout(sys.stderr):
                 sweep.carry_out(wanted, {"table": name})
         files.write_table(out / _PAIRS, label_table.pair_lines(summaries_of(out)))

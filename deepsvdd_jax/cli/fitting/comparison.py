@@ -9,8 +9,7 @@ from deepsvdd_jax import detectors, preprocessing
 from deepsvdd_jax.cli.fitting.samples import Images, Samples
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.configs import DetectorConfig
-from deepsvdd_jax.detectors import knn
-from deepsvdd_jax.detectors.knn import KNNConfig
+from deepsvdd_jax.detectors import embeddings
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.scoring import metrics
 
@@ -80,12 +79,10 @@ def nothing_trained(config: DetectorConfig, tried: Trial) -> list[Row]:
         return rows
     fitted = preprocessing.fit(config.run.preprocessing, detectors.network_values(tried.train))
     train, normals, defects = (
-        preprocessing.apply(fitted, detectors.network_values(images))
-        .reshape(len(images), -1)
-        .astype(np.float64)
+        preprocessing.apply(fitted, detectors.network_values(images)).reshape(len(images), -1)
         for images in (tried.train, tried.normals, tried.defects)
     )
-    scores = [knn.knn_scores(KNNConfig(NEIGHBORS), points, train) for points in (normals, defects)]
+    scores = [embeddings.nearest_scores(points, train, NEIGHBORS) for points in (normals, defects)]
     return [*rows, Row(f"{NEIGHBORS} nearest neighbors", _auroc(*scores))]
 
 

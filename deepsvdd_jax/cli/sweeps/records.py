@@ -211,6 +211,11 @@ def read_named_rows(folder: Path, names: Iterable[RunName]) -> dict[RunName, Row
     return rows
 
 
+def model_folder(folder: Path, name: RunName) -> Path:
+    """Returns where a sweep's folder keeps the model of a run."""
+    return folder / "models" / name.stem
+
+
 def _row_path(folder: Path, name: RunName) -> Path:
     return folder / "rows" / f"{name.stem}.json"
 

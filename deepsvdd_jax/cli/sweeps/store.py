@@ -108,7 +108,7 @@ class SweepStore:
 
     def model_folder(self, name: RunName) -> Path:
         """Returns where the model of a run is kept."""
-        return self.folder / "models" / name.stem
+        return records.model_folder(self.folder, name)
 
     def missing(self, owners: Mapping[RunName, int]) -> dict[RunName, int]:
         """Returns the runs, each with the process that trains it, that are not finished."""

@@ -74,7 +74,7 @@ def _models(sweep: FinishedSweep, method: str) -> tuple[dict[RunName, Model], Ht
     models: dict[RunName, Model] = {}
     for label in sweep.classes:
         for name in sweep.finished(method, label)[:1]:
-            folder = sweep.folder / "models" / name.stem
+            folder = records.model_folder(sweep.folder, name)
             if not folder.exists():
                 return {}, _no_models(sweep)
             try:
