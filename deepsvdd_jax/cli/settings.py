@@ -42,7 +42,7 @@ def define_run_flags() -> None:
 
 @help.topic("Recipe")
 def _define_recipe_flags() -> None:
-    flags.DEFINE_enum("preset", "auto", recipes.PRESETS, "recipe to start from")
+    flags.DEFINE_enum("preset", "auto", list(recipes.RECIPES), "recipe to start from")
     flags.DEFINE_string(
         "config",
         None,

@@ -26,7 +26,7 @@ def hsc(dataset: str, image_shape: ImageShape) -> RunConfig:
     epoch. Few epochs, because some thousand outliers are soon known by heart. Published, with
     eighty million of them: CIFAR-10 95.9 (from memory).
     """
-    network = published_network(dataset, image_shape, "icml2018")
+    network = published_network(dataset, image_shape, "hsc")
     return RunConfig(
         preset="hsc",
         preprocessing=PreprocessingConfig(contrast="l1", min_max=False),

@@ -22,16 +22,16 @@ def preset(name: str, dataset: str, image_shape: ImageShape) -> RunConfig:
     """Returns the recipe of a preset for a data set.
 
     Args:
-      name: one of `PRESETS`.
+      name: one of `RECIPES`.
       dataset: name of the data set.
       image_shape: of one image `(height, width, channels)`, or `(features,)`.
 
     Raises:
       ConfigError: no such preset, or none for this data.
     """
-    if name not in _RECIPES:
-        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}")
-    return _RECIPES[name](dataset, image_shape)
+    if name not in RECIPES:
+        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(RECIPES)}")
+    return RECIPES[name](dataset, image_shape)
 
 
 def _auto(dataset: str, image_shape: ImageShape) -> RunConfig:
@@ -40,7 +40,7 @@ def _auto(dataset: str, image_shape: ImageShape) -> RunConfig:
     return small_images(dataset, image_shape) if len(image_shape) == 3 else tables(image_shape)
 
 
-_RECIPES: dict[str, Callable[[str, ImageShape], RunConfig]] = {
+RECIPES: dict[str, Callable[[str, ImageShape], RunConfig]] = {
     "auto": _auto,
     "icml2018": icml2018,
     "pytorch": pytorch,
@@ -50,4 +50,5 @@ _RECIPES: dict[str, Callable[[str, ImageShape], RunConfig]] = {
     "hsc": hsc,
 }
 
-PRESETS = tuple(_RECIPES)
+# Those of this project.
+PRESETS = tuple(RECIPES)
