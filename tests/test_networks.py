@@ -14,7 +14,12 @@ import pytest
 
 from deepsvdd_jax import configs, convolution, recipes
 from deepsvdd_jax.configs import ConfigError, NetworkConfig
-from deepsvdd_jax.networks import Network, build_network, network_from_module
+from deepsvdd_jax.networks import (
+    Network,
+    build_network,
+    network_from_module,
+    without_decoder,
+)
 
 # What is compiled runs for a moment: most of the compiler's own work would be wasted.
 compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -29,7 +34,16 @@ PUBLISHED: dict[str, tuple[NetworkConfig, tuple[int, int, int]]] = {
     config.name: (replace(config, decoder_layout=LAYOUTS.get(config.name, config.name)), shape)
     for config, shape in [
         (NetworkConfig("mnist_lenet", ((8,), (4,)), rep_dim=32), MNIST),
-        (NetworkConfig("mnist_lenet_wide", ((256,), (256,), (128,)), (320,), rep_dim=32), MNIST),
+        (
+            NetworkConfig(
+                "mnist_lenet_wide",
+                ((256,), (256,), (128,)),
+                (320,),
+                rep_dim=32,
+                autoencoder_norm=True,
+            ),
+            MNIST,
+        ),
         (NetworkConfig("cifar10_lenet", ((32,), (64,), (128,)), rep_dim=128), CIFAR),
         (NetworkConfig("cifar10_lenet_small", ((16,), (32,), (64,)), rep_dim=128), CIFAR),
         (
@@ -527,6 +541,79 @@ def test_saved_settings_without_a_layout_have_the_decoder_of_then(name, decoder)
     if name == "fashion_mnist_lenet":
         # The mirror: 64 -> 128 -> 7 x 7 x 1.
         assert kernels["hidden1"]["linear"]["dense"]["kernel"] == (128, 49)
+
+
+# --- encoders of autoencoders -------------------------------------------------------------------
+
+# An encoder that numpy can follow: a convolution of one pixel, a pool, a dense layer of 5.
+WIDE = NetworkConfig("wide", ((2,),), (5,), rep_dim=3, kernel_size=1, autoencoder_norm=True)
+
+
+def in_numpy(params: dict[str, Any], images: np.ndarray, in_autoencoder: bool) -> np.ndarray:
+    """The encoder of `WIDE` under the statistics of the batch, in float64: the dense layer is
+    normalised in an autoencoder only, and not activated (Theano code, MNIST architecture 2)."""
+
+    def normalized(values: np.ndarray) -> np.ndarray:
+        axes = tuple(range(values.ndim - 1))
+        return (values - values.mean(axes)) / np.sqrt(values.var(axes) + 1e-4)
+
+    kernels = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["encoder"])
+    values = normalized(images.astype(np.float64) @ kernels["stage0_0"]["kernel"][0, 0])
+    values = np.where(values > 0, values, 0.01 * values)
+    n, height, width, channels = values.shape
+    values = values.reshape(n, height // 2, 2, width // 2, 2, channels).max((2, 4))
+    values = values.reshape(n, -1) @ kernels["hidden0"]["linear"]["dense"]["kernel"]
+    if in_autoencoder:
+        values = normalized(values)
+    return values @ kernels["representation"]["dense"]["kernel"]
+
+
+@pytest.mark.parametrize("in_autoencoder", [True, False])
+def test_the_wide_encoder_normalises_its_dense_layer_in_an_autoencoder(in_autoencoder):
+    network, params, _ = drawn_network(WIDE, (4, 4, 2), decoder=in_autoencoder)
+    images = drawn_images(6, (4, 4, 2))
+    codes, seen = compiled(network.encode_batch)(params, images, None, None)
+    expected = in_numpy(params, np.asarray(images), in_autoencoder)
+    np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-5)
+    # With the statistics of the batch, evaluation repeats the training mode.
+    again = compiled(network.encode)(params, {"encoder": seen}, images)
+    np.testing.assert_allclose(again, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_leaves_its_autoencoder_without_what_it_has_there_only():
+    init = build_network(replace(WIDE, affine=True), (4, 4, 2)).init
+    with_decoder, alone = (
+        jax.eval_shape(functools.partial(init, jax.random.key(0), decoder))
+        for decoder in (True, False)
+    )
+    assert tuple(without_decoder(tree) for tree in with_decoder) == alone
+    # The affine normalisation of the autoencoder has a scale and an offset of its own.
+    extra = set(with_decoder[0]["encoder"]) - set(alone[0]["encoder"])
+    assert len(extra) == 1 and set(with_decoder[0]["encoder"][extra.pop()]) == {"norm"}
+
+
+def test_the_published_wide_network_has_four_normalisations_in_an_autoencoder_and_three_alone():
+    init = build_network(recipes.NETWORKS["mnist_lenet_wide"], MNIST).init
+    counts = [
+        len(jax.eval_shape(functools.partial(init, jax.random.key(0), decoder))[1]["encoder"])
+        for decoder in (True, False)
+    ]
+    assert counts == [4, 3]
+    without = replace(recipes.NETWORKS["mnist_lenet_wide"], batch_norm=False)
+    shapes = jax.eval_shape(lambda: build_network(without, MNIST).init(jax.random.key(0), True)[1])
+    assert shapes["encoder"] == {}
+
+
+def test_saved_settings_without_the_normalisation_have_none():
+    saved = configs.to_dict(recipes.NETWORKS["mnist_lenet_wide"])
+    del saved["autoencoder_norm"]
+    assert not configs.from_dict(NetworkConfig, saved).autoencoder_norm
+
+
+@pytest.mark.parametrize("stages, hidden", [((), (5,)), (((2,),), ())])
+def test_a_normalisation_of_dense_layers_that_are_not_there_is_refused(stages, hidden):
+    with pytest.raises(ConfigError, match="autoencoder_norm needs stages and hidden layers"):
+        replace(WIDE, stages=stages, hidden=hidden)
 
 
 @pytest.mark.parametrize("activation", ["leaky_relu", "elu"])

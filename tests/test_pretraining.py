@@ -173,3 +173,23 @@ def test_a_file_of_another_network_is_refused(
     assert pretraining.read(path, other) is None
     assert "this autoencoder is trained again" in capsys.readouterr().err
     assert pretraining.read(tmp_path / "nothing.bin", ours) is None
+
+
+def test_a_run_takes_of_its_autoencoder_what_it_has_itself() -> None:
+    """With a decoder everything, without one neither the decoder nor what the encoder has in an
+    autoencoder only."""
+    network = configs.NetworkConfig("wide", ((2,),), (5,), rep_dim=3, autoencoder_norm=True)
+    init = build_network(network, (8, 8, 1)).init
+
+    def init_shapes(decoder: bool) -> tuple[dict, dict]:
+        return jax.eval_shape(lambda: init(jax.random.key(0), decoder))
+
+    start = pretraining.Pretrained(*init_shapes(True), 0, {})
+    for penalty in (0.0, 0.5):
+        config = configs.replace_at(
+            configs.RunConfig(network=network), "training.objective.reconstruction_penalty", penalty
+        )
+        weights = pretraining.starting_weights(config, start)
+        statistics = weights.pop("statistics")
+        wanted = init_shapes(config.needs_decoder)
+        assert (weights, statistics) == wanted

@@ -390,15 +390,21 @@ def test_statistics_center_and_floor() -> None:
 
 def test_pretraining_hands_the_encoder_on() -> None:
     autoencoder = dataclasses.replace(
-        PHASE, objective=ObjectiveConfig(kind="reconstruction"), epochs=3
+        PHASE,
+        objective=ObjectiveConfig(kind="reconstruction"),
+        optimizer=OptimizerConfig("adam", 1e-2),
+        epochs=3,
     )
-    config = dataclasses.replace(CONFIG, pretraining=autoencoder)
+    network = dataclasses.replace(NETWORK, hidden=(5,), autoencoder_norm=True)
+    config = dataclasses.replace(CONFIG, pretraining=autoencoder, network=network)
     outcome, progress = train(config, [make_run(0, config), make_run(1, config)])
     assert progress.history["pretraining"].loss.shape == (2, 3)
     assert progress.history["training"].loss.shape == (2, 4)
     losses = progress.history["pretraining"].loss
     assert (losses[:, -1] < losses[:, 0]).all()
     assert set(outcome.state.params) == {"encoder"}
+    # The autoencoder's normalisation of the dense layer stays behind.
+    assert set(outcome.state.statistics["encoder"]) == {"stage0_0", "stage1_0"}
     chunked, _ = train(config, [make_run(0, config), make_run(1, config)], chunks=(2, 1, 1, 3))
     assert_same(outcome, chunked)
 

@@ -35,7 +35,12 @@ _PARTS: tuple[tuple[str, str, str, str, frozenset[str]], ...] = (
         "Network",
         "",
         "",
-        frozenset({"name", "stages", "hidden_style", "fully_convolutional", "decoder_layout"}),
+        frozenset(
+            {
+                *("name", "stages", "hidden_style", "fully_convolutional"),
+                *("autoencoder_norm", "decoder_layout"),
+            }
+        ),
     ),
     ("preprocessing", "Preprocessing", "", "", frozenset()),
     (

@@ -45,6 +45,9 @@ class NetworkConfig:
       dropout: rate of the dropout; 0 is none.
       dropout_on: before the `dense` layers only, or before `all` stages too, each once; the images
         themselves are dropped at 0.2 at most (Theano code: 0.5, and 0.2 of the images).
+      autoencoder_norm: batch normalisation after each hidden dense layer of an encoder that has a
+        decoder, without activation, which the same encoder has not where there is no decoder (the
+        Theano code's `mnist_lenet_wide`); as `batch_norm` allows; None is False.
       decoder_layout: `mirror` is the encoder backwards, `mirror_doubled` the same with its first
         small image doubled; the others are the authors' decoders of those names, where image size
         and representation are those of the network that they are of, and the mirror elsewhere.
@@ -67,6 +70,7 @@ class NetworkConfig:
     dropout: float = 0.0
     dropout_on: Literal["dense", "all"] = "dense"
     fully_convolutional: bool | None = None
+    autoencoder_norm: bool | None = None
     decoder_layout: Literal[
         "mirror",
         "mirror_doubled",
@@ -92,6 +96,11 @@ class NetworkConfig:
         if self.fully_convolutional and (self.hidden or not self.stages):
             raise ConfigError(
                 f"network {self.name}: fully_convolutional needs stages and no hidden layers"
+            )
+
+        if self.autoencoder_norm and not (self.hidden and self.stages):
+            raise ConfigError(
+                f"network {self.name}: autoencoder_norm needs stages and hidden layers"
             )
 
     @property

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         Statistics,
         network_from_module,
     )
-    from deepsvdd_jax.networks.encoders import build_network, check_image_shape
+    from deepsvdd_jax.networks.encoders import build_network, check_image_shape, without_decoder
     from deepsvdd_jax.networks.layers import BATCH_NORM_EPSILON
 
 __getattr__, __dir__ = attach(
@@ -28,6 +28,7 @@ __getattr__, __dir__ = attach(
         "encoders": (
             "build_network",
             "check_image_shape",
+            "without_decoder",
         ),
         "layers": ("BATCH_NORM_EPSILON",),
     },
@@ -42,4 +43,5 @@ __all__ = [
     "build_network",
     "check_image_shape",
     "network_from_module",
+    "without_decoder",
 ]

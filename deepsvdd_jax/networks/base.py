@@ -77,8 +77,17 @@ _EVALUATION = {"mask": None, "train": False}
 
 
 def as_network(
-    encoder: nn.Module, make_decoder: Callable[[], nn.Module], image_shape: ImageShape
+    encoder: nn.Module,
+    make_decoder: Callable[[], nn.Module],
+    image_shape: ImageShape,
+    in_autoencoder: nn.Module | None = None,
 ) -> Network:
+    """Returns the pure functions of modules; `in_autoencoder` is the encoder where the params have
+    a decoder, if it is another one there."""
+
+    def encoder_of(parts: Params) -> nn.Module:
+        return encoder if in_autoencoder is None or "decoder" not in parts else in_autoencoder
+
     def apply(module: nn.Module, variables: dict[str, Any], values: Array, **arguments: Any) -> Any:
         accepted = _accepted_arguments(module)
         keywords = {name: arguments[name] for name in ("mask", "train") if name in accepted}
@@ -96,8 +105,9 @@ def as_network(
     def init(key: Array, with_decoder: bool = False) -> tuple[Params, Statistics]:
         key_encoder, key_decoder = jax.random.split(key)
         images = jnp.zeros((1, *image_shape), jnp.float32)
+        first = in_autoencoder if with_decoder and in_autoencoder is not None else encoder
         modules: list[tuple[str, nn.Module, Array, Array]] = [
-            ("encoder", encoder, key_encoder, images)
+            ("encoder", first, key_encoder, images)
         ]
         if with_decoder:
             codes = jnp.zeros((1, rep_dim), jnp.float32)
@@ -112,7 +122,7 @@ def as_network(
 
     def encode(params: Params, statistics: Statistics, images: Array) -> Array:
         variables = {"params": params["encoder"], "batch_stats": statistics["encoder"]}
-        return apply(encoder, variables, images, mask=None, train=False)
+        return apply(encoder_of(params), variables, images, mask=None, train=False)
 
     def encode_batch(
         params: Params, images: Array, mask: Array | None = None, key: Array | None = None
@@ -120,7 +130,9 @@ def as_network(
         variables = {"params": params["encoder"]}
         intercepting = contextlib.nullcontext() if key is not None else _without_dropout()
         with intercepting:
-            codes, new = apply(encoder, variables, images, mask=mask, train=True, key=key)
+            codes, new = apply(
+                encoder_of(params), variables, images, mask=mask, train=True, key=key
+            )
         return codes, new.get("batch_stats", {})
 
     def decode(params: Params, statistics: Statistics, codes: Array) -> Array:

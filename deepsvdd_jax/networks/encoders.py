@@ -6,19 +6,37 @@ import flax.linen as nn
 from jax import Array
 
 from deepsvdd_jax.configs import ConfigError, NetworkConfig
-from deepsvdd_jax.networks.base import ImageShape, Network, as_network, network_from_module
+from deepsvdd_jax.networks.base import (
+    ImageShape,
+    Network,
+    Params,
+    Statistics,
+    as_network,
+    network_from_module,
+)
 from deepsvdd_jax.networks.decoders import Decoder, DenseDecoder, decoder_plan
-from deepsvdd_jax.networks.layers import Convolution, Dense, DenseBlock, without_padding
+from deepsvdd_jax.networks.layers import (
+    Convolution,
+    Dense,
+    DenseBlock,
+    FeatureNormalization,
+    without_padding,
+)
 from deepsvdd_jax.networks.process import check_process
 
 # The Theano code drops a fifth of the pixels where it drops half of everything else.
 _IMAGE_DROPOUT = 0.2
 
 
+# Begins the names of layers that an encoder has in an autoencoder only.
+_AUTOENCODER_ONLY = "autoencoder_only_"
+
+
 class _Encoder(nn.Module):
     """Convolution stages, then dense layers, then the representation without bias."""
 
     config: NetworkConfig
+    in_autoencoder: bool = False
 
     @nn.compact
     def __call__(self, images: Array, mask: Array | None, train: bool) -> Array:
@@ -42,6 +60,9 @@ class _Encoder(nn.Module):
             values = DenseBlock(config, features, style, name=f"hidden{number}")(
                 values, mask, train
             )
+            if self.in_autoencoder:
+                name = f"{_AUTOENCODER_ONLY}norm{number}"
+                values = FeatureNormalization(config, name=name)(values, mask, train)
         values = self._drop(values, train, config.dropout)
         return Dense(config, config.rep_dim, name="representation")(values)
 
@@ -78,8 +99,21 @@ def _built(config: NetworkConfig | nn.Module, image_shape: ImageShape) -> Networ
             return DenseDecoder(config, image_shape[0])
         return Decoder(config, decoder_plan(config, image_shape))
 
-    network = as_network(_Encoder(config), decoder, image_shape)
+    normalizes = bool(config.autoencoder_norm and config.batch_norm)
+    in_autoencoder = _Encoder(config, in_autoencoder=normalizes)
+    network = as_network(_Encoder(config), decoder, image_shape, in_autoencoder)
     return network._replace(draws=config.dropout > 0)
+
+
+def without_decoder(tree: Params | Statistics) -> Params | Statistics:
+    """Returns what an encoder without decoder takes over from params or statistics that may have
+    one: the entry `encoder`, less the layers that an encoder has in an autoencoder only."""
+    kept = {
+        name: value
+        for name, value in tree["encoder"].items()
+        if not name.startswith(_AUTOENCODER_ONLY)
+    }
+    return {"encoder": kept}
 
 
 def check_image_shape(config: NetworkConfig, image_shape: ImageShape) -> None:

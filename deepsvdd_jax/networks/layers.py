@@ -130,6 +130,16 @@ class DenseBlock(nn.Module):
         return values if self.style == "linear" else activate(self.config, values)
 
 
+class FeatureNormalization(nn.Module):
+    """Batch normalisation of vectors as a layer with a name of its own."""
+
+    config: NetworkConfig
+
+    @nn.compact
+    def __call__(self, values: Array, mask: Array | None, train: bool) -> Array:
+        return normalize_features(self.config, values, mask, train)
+
+
 def normalize_features(
     config: NetworkConfig, values: Array, mask: Array | None, train: bool
 ) -> Array:

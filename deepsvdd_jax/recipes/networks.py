@@ -4,8 +4,6 @@ from deepsvdd_jax.configs import ConfigError, NetworkConfig
 
 _CIFAR = ((32,), (64,), (128,))
 
-# In the Theano code the autoencoder of the wide network has batch normalisation after its dense
-# layer of 320, which the network itself has not; ours has it in neither.
 NETWORKS: dict[str, NetworkConfig] = {
     network.name: network
     for network in (
@@ -15,6 +13,7 @@ NETWORKS: dict[str, NetworkConfig] = {
             ((256,), (256,), (128,)),
             hidden=(320,),
             rep_dim=32,
+            autoencoder_norm=True,
             decoder_layout="mnist_lenet_wide",
         ),
         NetworkConfig("cifar10_lenet", _CIFAR, rep_dim=128, decoder_layout="cifar10_lenet"),

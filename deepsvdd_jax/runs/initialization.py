@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from deepsvdd_jax.configs import ConfigError, RunConfig
 from deepsvdd_jax.io.models import Model, load_model
+from deepsvdd_jax.networks import without_decoder
 from deepsvdd_jax.objectives import objective
 
 # Images and patches that the dictionary is learned from; the Theano code's own numbers.
@@ -20,6 +21,7 @@ _SAME = (
     *("stages", "hidden", "hidden_style", "rep_dim", "kernel_size", "padding", "activation"),
     *("bias", "affine", "batch_norm"),
 )
+_SAME_AUTOENCODER = ("decoder", "decoder_layout", "autoencoder_norm")
 
 
 def initial_weights(
@@ -76,17 +78,17 @@ def _check_model(config: RunConfig, model: Model, image_shape: tuple[int, ...]) 
             f"{image_shape}"
         )
     decodes = config.needs_decoder and "decoder" in model.params
-    for name in (*_SAME, *(("decoder", "decoder_layout") if decodes else ())):
+    for name in (*_SAME, *(_SAME_AUTOENCODER if decodes else ())):
         theirs, ours = getattr(model.config.network, name), getattr(config.network, name)
         if theirs != ours:
             raise ConfigError(f"initial_model {path} has {name}={theirs}; this run has {ours}")
 
 
 def _model_weights(config: RunConfig, model: Model) -> dict[str, Any]:
-    parts = ["encoder"] + ["decoder"] * (config.needs_decoder and "decoder" in model.params)
+    decodes = config.needs_decoder and "decoder" in model.params
 
     def first(tree: dict[str, Any]) -> dict[str, Any]:
-        return {part: jax.tree.map(lambda leaf: leaf[0], tree[part]) for part in parts}
+        return jax.tree.map(lambda leaf: leaf[0], tree if decodes else without_decoder(tree))
 
     weights = {**first(model.params), "statistics": first(model.statistics)}
     if config.pretraining is None and objective(config.training.objective).has_center:

@@ -6,7 +6,7 @@ from jax import Array
 
 from deepsvdd_jax import objectives, scoring, training
 from deepsvdd_jax.configs import PhaseConfig, RunConfig
-from deepsvdd_jax.networks import Network, Params, Statistics
+from deepsvdd_jax.networks import Network, Params, Statistics, without_decoder
 from deepsvdd_jax.objectives import Pass
 from deepsvdd_jax.runs.state import Outcome, Phase, Run
 from deepsvdd_jax.training import EpochInfo, RunData, TrainState
@@ -44,11 +44,12 @@ def init_state(
     config: RunConfig, network: Network, params: Params, statistics: Statistics
 ) -> TrainState:
     """Returns a state of the training phase that knows nothing of the training set yet."""
-    parts = ("encoder", "decoder") if config.training_reconstructs else ("encoder",)
+    if not config.training_reconstructs:
+        params, statistics = without_decoder(params), without_decoder(statistics)
     return training.start_phase(
         config.training,
-        {part: params[part] for part in parts},
-        {part: statistics[part] for part in parts},
+        params,
+        statistics,
         objectives.objective(config.training.objective).center(network.rep_dim),
         jnp.zeros((), jnp.float32),
     )

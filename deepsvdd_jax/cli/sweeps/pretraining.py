@@ -11,7 +11,7 @@ from deepsvdd_jax.cli.files import WriteError
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.io import archives, trees
-from deepsvdd_jax.networks import Network, Params, Statistics
+from deepsvdd_jax.networks import Network, Params, Statistics, without_decoder
 
 
 class Pretrained(NamedTuple):
@@ -32,10 +32,9 @@ class Pretrained(NamedTuple):
 
 def starting_weights(config: RunConfig, start: Pretrained) -> Params:
     """Returns what replaces the drawn weights of a run (`runs.Run.weights`)."""
-    parts = ("encoder", "decoder") if config.training_reconstructs else ("encoder",)
-    weights: Params = {part: start.params[part] for part in parts}
-    weights["statistics"] = {part: start.statistics[part] for part in parts}
-    return weights
+    if config.training_reconstructs:
+        return {**start.params, "statistics": start.statistics}
+    return {**without_decoder(start.params), "statistics": without_decoder(start.statistics)}
 
 
 def path_of(folder: Path, name: RunName) -> Path:
