@@ -1,7 +1,10 @@
 """Two host devices for every test, no silent broadcasting between ranks, commands with flags."""
 
+import atexit
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
@@ -18,6 +21,16 @@ if jax.__version_info__ < (0, 11):
     effort.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *effort])
 jax.config.update("jax_num_cpu_devices", 2)
+
+# What one test has compiled, the others and the processes that they start take: in this session
+# alone, in a folder of its own that is removed with it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    kept = tempfile.mkdtemp(prefix="deepsvdd_jax-tests-")
+    atexit.register(shutil.rmtree, kept, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = kept
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+    jax.config.update("jax_compilation_cache_dir", kept)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 Call = Callable[..., int]

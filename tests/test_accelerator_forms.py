@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -103,7 +103,11 @@ def drawn_with_reference(case: Case) -> tuple[Array, Array, list[Any]]:
 
 
 @pytest.mark.parametrize("form", convolution.FORMS)
-@pytest.mark.parametrize("case", CASES, ids=case_name)
+@pytest.mark.parametrize(
+    "case",
+    [*CASES[:2], *(pytest.param(case, marks=pytest.mark.slow) for case in CASES[2:])],
+    ids=case_name,
+)
 def test_every_form_is_xlas_convolution_for_many_runs_at_once(case: Case, form: str) -> None:
     """Values, pooled values, sums and both gradients, in float64, of two runs under vmap."""
     with jax.enable_x64(True):
@@ -176,6 +180,12 @@ SHAPES = {
     for name in recipes.NETWORKS
     if name not in ("lenet", "mlp")
 } | {"lenet": (8, 8, 1), "mlp": (9,)}
+
+
+def of_networks(*quick: str, without: Sequence[str] = ()) -> list[Any]:
+    """The names of all networks; those that compile for long are marked."""
+    names = [name for name in recipes.NETWORKS if name not in without]
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
 
 
 def has_decoder(name: str) -> bool:
@@ -261,7 +271,7 @@ WIDE = {
 
 
 @pytest.mark.parametrize("kind", ["one-class", "reconstruction"])
-@pytest.mark.parametrize("name", recipes.NETWORKS)
+@pytest.mark.parametrize("name", of_networks("mnist_lenet", "itu_cnn"))
 def test_only_wide_layers_are_grouped_on_a_gpu(name: str, kind: str) -> None:
     if kind == "reconstruction" and not has_decoder(name):
         kind = "soft-boundary"
@@ -315,7 +325,7 @@ def test_the_gradient_of_a_fully_convolutional_network_is_its_difference(platfor
             )
 
 
-@pytest.mark.parametrize("name", [name for name in recipes.NETWORKS if name != "mlp"])
+@pytest.mark.parametrize("name", of_networks("lenet", "fcdd", without=["mlp"]))
 def test_a_network_is_the_same_on_every_platform(name: str) -> None:
     """Embeddings, reconstructions, statistics of the batch, and the gradient of every weight."""
     config = recipes.NETWORKS[name]

@@ -81,6 +81,7 @@ def test_the_next_method_compiles_nothing(
     assert not compilations
 
 
+@pytest.mark.slow
 def test_a_sweep_compiles_ahead_what_each_of_its_methods_trains_next(
     calling: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compilations: list[float]
 ) -> None:

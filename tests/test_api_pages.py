@@ -12,6 +12,7 @@ import deepsvdd_jax
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_every_public_name_has_an_entry(tmp_path: Path) -> None:
     pytest.importorskip("pdoc", reason="pdoc is not installed")
     script = [sys.executable, ROOT / "docs" / "api.py", tmp_path]

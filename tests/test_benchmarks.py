@@ -294,6 +294,7 @@ def test_numbers_must_be_positive(values):
 # --- from end to end ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_measures_a_lone_run_without_torch(capsys):
     case = Case("mlp", "one-class", 64)
     settings = Settings((case,), (1,), 2, repeats=2, epochs=1)

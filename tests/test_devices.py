@@ -161,15 +161,18 @@ def assert_close(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray])
         np.testing.assert_allclose(actual[key], value, rtol=2e-5, atol=2e-6, err_msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "group"), SPLIT)
 def test_split_batches_are_whole_batches(found: dict[str, Any], name: str, group: int) -> None:
     assert_close(found[f"{name} on {group}"], found[f"{name} on 1"])
 
 
+@pytest.mark.slow
 def test_split_batches_are_streamed_too(found: dict[str, Any]) -> None:
     assert_close(found["streamed on 2"], found["soft-boundary on 1"])
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_have_the_same_bits(found: dict[str, Any]) -> None:
     actual, expected = found["16 runs on 8"], found["16 runs on 1"]
     assert actual.keys() == expected.keys() and len(actual) > 20
@@ -177,6 +180,7 @@ def test_runs_side_by_side_have_the_same_bits(found: dict[str, Any]) -> None:
         np.testing.assert_array_equal(actual[key], value, err_msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [3, 8])
 def test_devices_share_images_and_change_no_score(found: dict[str, Any], devices: int) -> None:
     expected = found["scored on 1"]["distances"]
@@ -184,10 +188,12 @@ def test_devices_share_images_and_change_no_score(found: dict[str, Any], devices
     np.testing.assert_array_equal(found[f"scored on {devices}"]["distances"], expected)
 
 
+@pytest.mark.slow
 def test_both_axes_together(found: dict[str, Any]) -> None:
     assert_close(found["16 runs on 4 times 2"], found["16 runs on 1"])
 
 
+@pytest.mark.slow
 def test_no_images_or_activations_are_gathered(found: dict[str, Any]) -> None:
     assert max(found["gathered"], default=0) <= BATCH * CONVOLUTIONAL.rep_dim
 

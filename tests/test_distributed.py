@@ -110,6 +110,7 @@ def wait_for(path: Path, seconds: float = PATIENCE) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_one_of_two_is_killed(
     arguments: tuple[str, ...], whole: dict[str, object], tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_one_of_two_is_killed(
     assert content(out) == whole
 
 
+@pytest.mark.slow
 def test_the_first_of_two_is_killed(
     arguments: tuple[str, ...],
     whole: dict[str, object],
@@ -166,6 +168,7 @@ def test_the_first_of_two_is_killed(
     assert content(out) == whole
 
 
+@pytest.mark.slow
 def test_four_find_each_other_through_the_cluster(
     arguments: tuple[str, ...], whole: dict[str, object], tmp_path: Path
 ) -> None:
@@ -190,6 +193,7 @@ def test_four_find_each_other_through_the_cluster(
     assert content(out) == whole
 
 
+@pytest.mark.slow
 def test_a_process_that_nobody_meets_says_so(arguments: tuple[str, ...], tmp_path: Path) -> None:
     shared = (f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", "--process_id=1")
     lone = start(arguments, *shared, "--patience=1", f"--out={tmp_path / 'out'}")

@@ -52,6 +52,7 @@ def test_the_capital_is_the_mixture_over_changes_and_bets() -> None:
         assert found[end - 1] == pytest.approx(bets + waiting, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_false_alarms_over_two_hundred_streams_stay_within_the_bound() -> None:
     random = np.random.default_rng(5)
     alarms = 0

@@ -144,6 +144,7 @@ def test_members_have_the_seeds_after_the_random_state() -> None:
     np.testing.assert_array_equal(drawn[0].center_, drawn[1].center_)
 
 
+@pytest.mark.slow
 def test_grid_search_in_a_pipeline() -> None:
     order = np.random.RandomState(1).permutation(80)
     values = np.concatenate([TABLE, TABLE[:20] + 30])[order]

@@ -22,6 +22,7 @@ def _auroc(detector: DeepSVDD) -> float:
     return float(roc_auc_score(anomalous, -detector.score_samples(samples)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["deep-sad", "hsc", "bce"])
 def test_labels_make_a_better_detector(objective: str) -> None:
     samples, anomalous = _table(200, 20, 0)

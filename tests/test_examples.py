@@ -35,26 +35,31 @@ def test_they_are_numbered_without_a_gap() -> None:
     assert [path.stem[:2] for path in EXAMPLES] == [f"{n:02}" for n in range(1, len(EXAMPLES) + 1)]
 
 
+@pytest.mark.slow
 def test_digits_of_one_class_are_told_from_the_others(tmp_path: Path) -> None:
     alone, _, together = numbers(output_of(EXAMPLES[0], tmp_path))
     assert 0.9 < alone <= together <= 1.0
 
 
+@pytest.mark.slow
 def test_rows_without_what_ties_their_columns_are_found(tmp_path: Path) -> None:
     alarms, asked, found, *_ = numbers(output_of(EXAMPLES[1], tmp_path))
     assert asked == 0.05 and alarms < 0.15 < 0.5 < found
 
 
+@pytest.mark.slow
 def test_scratched_stripes_are_above_the_threshold(tmp_path: Path) -> None:
     scratched, new = numbers(output_of(EXAMPLES[2], tmp_path))
     assert new < 0.3 < scratched
 
 
+@pytest.mark.slow
 def test_a_memory_map_is_streamed(tmp_path: Path) -> None:
     losses = numbers(output_of(EXAMPLES[3], tmp_path))
     assert len(losses) == 4 and losses[0] > losses[1] and losses[2] > losses[3]
 
 
+@pytest.mark.slow
 def test_an_objective_of_ones_own_tells_anomalies(tmp_path: Path) -> None:
     inside, outside = numbers(output_of(EXAMPLES[4], tmp_path))
     assert outside > 3 * inside
@@ -65,9 +70,13 @@ def test_an_example_says_how_it_is_called(path: Path) -> None:
     assert f"python examples/{path.name}" in path.read_text(encoding="utf-8")
 
 
-def test_the_readme_is_short_and_its_lines_run(tmp_path: Path) -> None:
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 700
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme_run(tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(text.split()) < 700
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(code) == 1 and code[0].count("detector.predict(new)") == 1
     shown = re.search(r"detector.predict\(new\) +# \[(.*)\]", code[0])

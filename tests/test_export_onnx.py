@@ -114,7 +114,13 @@ def check_against_the_model(model: Model) -> None:
 
 
 @needs_jax2onnx
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("mlp", "lenet") else pytest.mark.slow)
+        for name in NETWORKS
+    ],
+)
 def test_scores_are_the_models_on_every_network(name: str) -> None:
     network = NETWORKS[name]
     kind = "fcdd" if network.fully_convolutional else "one-class"
@@ -202,6 +208,7 @@ def test_the_command_writes_a_file_and_a_script_that_need_no_jax(
     assert printed.split("\t")[0] == f"{expected:.6g}"
 
 
+@pytest.mark.slow
 @needs_jax2onnx
 def test_a_fresh_process_exports_and_prints_one_line(tmp_path: Path) -> None:
     """The converter replaces functions of jax, also those that a network is built with."""

@@ -171,7 +171,11 @@ def contract(kind: str, epochs: int = 3, **settings: int) -> tuple[RunConfig, tu
     return RunConfig(network=NETWORK, training=phase), (4,)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# A map compiles for long.
+MARKED = [pytest.param(kind, marks=pytest.mark.slow if kind == "fcdd" else ()) for kind in KINDS]
+
+
+@pytest.mark.parametrize("kind", MARKED)
 def test_padding_changes_nothing(kind: str) -> None:
     config, shape = contract(kind, warm_up_epochs=0)
     images = np.random.RandomState(0).randn(6, *shape).astype(np.float32)
@@ -188,7 +192,7 @@ def test_padding_changes_nothing(kind: str) -> None:
         np.testing.assert_allclose(left, right, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MARKED)
 def test_scores_are_never_negative_and_far_is_anomalous(kind: str) -> None:
     config, shape = contract(kind, 20)
     config = configs.replace_at(config, "training.optimizer.learning_rate", 0.01)

@@ -25,6 +25,7 @@ def detector_config(rate: float) -> DetectorConfig:
     return DetectorConfig(run, (0,), 0.25, "conformal", alarm_rate=rate)
 
 
+@pytest.mark.slow
 def test_what_is_put_aside_is_seen_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = datasets.load(DataConfig("digits"))
     given = []

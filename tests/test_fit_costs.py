@@ -89,6 +89,7 @@ def test_large_images_have_fewer_members() -> None:
     assert [costs.default_members(s) for s in ((64, 64, 3), (128, 128, 1), (9,))] == [5, 2, 5]
 
 
+@pytest.mark.slow
 def test_a_measured_step_is_one_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.RandomState(0).randint(0, 255, (300, *SHAPE)).astype(np.uint8)
     config = plan_of(1, seeds=1, epochs=4).main.config
@@ -117,6 +118,7 @@ def write_images(folder: Path, count: int) -> None:
         Image.fromarray(pixels).save(folder / f"{number:02d}.png")
 
 
+@pytest.mark.slow
 def test_estimate_only_says_the_cost_and_writes_nothing(
     calling: Calling, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -139,6 +139,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls
 
 
+@pytest.mark.slow
 def test_a_folder_of_defects_is_learned_from_beside_a_model_without(
     calling: Calling,
     tmp_path: Path,

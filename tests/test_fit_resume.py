@@ -147,6 +147,7 @@ def test_a_budget_chooses_once(
     assert not [name for name in files_of(tmp_path / "m") if name.startswith("under-way")]
 
 
+@pytest.mark.slow
 def test_a_fit_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path, table: str) -> None:
     def start(model: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(

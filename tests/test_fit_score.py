@@ -273,6 +273,7 @@ def test_columns_of_a_table_keep_their_roles(
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_roles_of_columns_and_is_taken_up(
     calling: Calling, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,6 +71,7 @@ def samples(model: Path) -> int:
     return summary["train_samples"] + summary["calibration_samples"]
 
 
+@pytest.mark.slow
 def test_defects_and_masks_are_not_trained_on(
     calling: Calling, tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +217,7 @@ def test_messages_name_what_was_given(
         assert message.count("\n") == 1 and message.rstrip().endswith(expected)
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_every_layout(
     calling: Calling, tiles: Path, mvtec: Path, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def ran(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "action",
     ["lambda: work.scores_of(detector)", "work.fitted"],
@@ -65,6 +66,7 @@ def test_a_worker_forked_after_jax_has_started_is_refused(tmp_path: Path, action
     assert "forked after jax had started" in done.stdout and "'spawn'" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_worker_forked_before_jax_has_started_works(tmp_path: Path) -> None:
     done = ran(
         tmp_path,
@@ -78,6 +80,7 @@ def test_a_worker_forked_before_jax_has_started_works(tmp_path: Path) -> None:
     assert done.stdout == "0\n", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scored",
     [

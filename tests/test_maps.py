@@ -79,9 +79,13 @@ def test_a_constant_map_keeps_its_value_far_from_the_borders() -> None:
 @pytest.mark.parametrize(
     ("network", "side"),
     [
-        (recipes.NETWORKS["fcdd"], 48),
-        (recipes.NETWORKS["fcdd_64"], 64),
-        (dataclasses.replace(recipes.NETWORKS["fcdd_128"], kernel_size=3), 64),
+        pytest.param(recipes.NETWORKS["fcdd"], 48, marks=pytest.mark.slow),
+        pytest.param(recipes.NETWORKS["fcdd_64"], 64, marks=pytest.mark.slow),
+        pytest.param(
+            dataclasses.replace(recipes.NETWORKS["fcdd_128"], kernel_size=3),
+            64,
+            marks=pytest.mark.slow,
+        ),
         (dataclasses.replace(FCDD, padding="valid"), 32),
         (dataclasses.replace(FCDD, kernel_size=4, batch_norm=False), 33),
     ],
@@ -228,6 +232,7 @@ def is_near(found: npt.NDArray[np.float32], row: int, column: int, reach: int) -
     return bool(abs(top[0] - row - 1) <= 1 + reach and abs(top[1] - column - 1) <= 1 + reach)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("row", "column"), PLACES)
 def test_a_planted_defect_has_the_maximum_of_a_trained_map(
     row: int, column: int, fcdd: Model
@@ -245,6 +250,7 @@ class Pixels(nn.Module):
         return images.reshape(images.shape[0], -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gradient", "occlusion"])
 @pytest.mark.parametrize(("row", "column"), PLACES)
 def test_a_planted_defect_has_the_maximum_where_the_score_is_of_pixels(

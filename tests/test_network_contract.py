@@ -34,7 +34,17 @@ class Case(NamedTuple):
         return jax.tree.map(lambda leaf: leaf[number], self.params)
 
 
-@pytest.fixture(scope="module", params=sorted(recipes.NETWORKS))
+# One with dense layers, one with convolutions, one without a dense layer at its end.
+QUICK = ("mlp", "lenet", "fcdd_64")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in sorted(recipes.NETWORKS)
+    ],
+)
 def case(request: pytest.FixtureRequest) -> Case:
     config = recipes.NETWORKS[request.param]
     shape = (6,) if config.is_dense else (12, 12, 1)
@@ -100,6 +110,7 @@ def test_mapped_over_weights_and_padded_it_gives_the_same(case: Case, seen: list
 
 
 # Operation by operation the compiler takes seconds a network: one of each kind.
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["mlp", "lenet", "fcdd_64", "itu_cnn"], indirect=True)
 def test_without_jit_it_gives_the_same(case: Case, seen: list[Any]) -> None:
     params, images = in_float64((case.member(0), case.images))

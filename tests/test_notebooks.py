@@ -47,6 +47,7 @@ def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
             assert cell["outputs"] == [] and cell["execution_count"] is None
 
 
+@pytest.mark.slow
 def test_a_drifting_sensor_is_found_in_a_frame(tmp_path: Path) -> None:
     pytest.importorskip("pandas")
     (path,) = NOTEBOOKS

@@ -106,6 +106,7 @@ def command(name: str, *arguments: object) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_faint_defects_of_a_deep_camera_are_found(tmp_path: Path) -> None:
     """Of its upper eight bits nothing is left: every pixel is 7."""
     random = np.random.RandomState(0)

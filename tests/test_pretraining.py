@@ -64,6 +64,7 @@ def autoencoder_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return trained
 
 
+@pytest.mark.slow
 def test_methods_are_what_they_are_alone(command: Command, together: Path, tmp_path: Path) -> None:
     for method in METHODS:
         out = tmp_path / method
@@ -74,6 +75,7 @@ def test_methods_are_what_they_are_alone(command: Command, together: Path, tmp_p
             )
 
 
+@pytest.mark.slow
 def test_a_run_of_a_sweep_is_the_run_of_the_library(together: Path) -> None:
     dataset = datasets.load(configs.DataConfig("digits"))
     base = recipes.preset("auto", "digits", (8, 8, 1))
@@ -110,6 +112,7 @@ def test_a_run_of_a_sweep_is_the_run_of_the_library(together: Path) -> None:
     assert len({row["auroc_untrained"] for row in rows}) == 2 < len(rows)
 
 
+@pytest.mark.slow
 def test_pretraining_is_done_once_and_kept(
     command: Command, together: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +126,7 @@ def test_pretraining_is_done_once_and_kept(
     )
 
 
+@pytest.mark.slow
 def test_a_lost_or_damaged_autoencoder_is_trained_again(
     command: Command,
     together: Path,
@@ -145,6 +149,7 @@ def test_a_lost_or_damaged_autoencoder_is_trained_again(
     )
 
 
+@pytest.mark.slow
 def test_a_failed_autoencoder_fails_its_runs_by_name(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +163,7 @@ def test_a_failed_autoencoder_fails_its_runs_by_name(
     assert all(row["auroc"] == "" and row["failed_epoch"] in ("1", "2") for row in rows)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_network_is_refused(
     together: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,7 @@ def test_the_fastest_round_of_each_operation_counts() -> None:
     assert len(lines) == 4 and lines[3] == "6.0 ms a round, 3.0 of it elsewhere"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["scoring", "one-class"])
 def test_programs_are_traced(program: str) -> None:
     work = profile.make_work(program, "mlp", training.BATCH_SIZE)

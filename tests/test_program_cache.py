@@ -28,6 +28,7 @@ print(len(taken), *map(float.hex, detector.score_samples(table[:3]).tolist()))
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_takes_the_programs_of_the_first(tmp_path: Path) -> None:
     def fit() -> list[str]:
         call = [sys.executable, "-c", FIT, str(tmp_path)]

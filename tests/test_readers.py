@@ -81,6 +81,7 @@ def load(script: Path) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 def test_its_scores_are_those_of_score(
     calling: Calling, normals: Path, tmp_path: Path, channels: int
@@ -112,6 +113,7 @@ def test_its_scores_are_those_of_score(
         )
 
 
+@pytest.mark.slow
 def test_images_of_another_size_and_damaged_ones_are_one_line(
     calling: Calling, normals: Path, tmp_path: Path
 ) -> None:
@@ -141,6 +143,7 @@ def test_a_script_of_something_else_is_not_replaced(
         assert command(*out, "--noscript") == 0
 
 
+@pytest.mark.slow
 def test_a_table_needs_no_script(calling: Calling, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("a,b\n" + "".join(f"{i % 7},{i % 5}\n" for i in range(40)))

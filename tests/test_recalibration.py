@@ -68,6 +68,7 @@ def test_new_normals_move_the_threshold_and_nothing_else(
     assert alarms.count("1") == 50 - 46
 
 
+@pytest.mark.slow
 def test_images_are_read_as_the_models_were(calling: Calling, tmp_path: Path) -> None:
     random = np.random.RandomState(0)
     for name, count, shape in (("old", 20, (12, 12)), ("new", 9, (30, 25, 3))):

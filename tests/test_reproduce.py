@@ -209,6 +209,7 @@ def test_bad_flags_end_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_step_and_a_scored_image_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()
     monkeypatch.setattr(costs, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
@@ -235,6 +236,7 @@ LABELLED = (
 )
 
 
+@pytest.mark.slow
 def test_the_table_of_deep_sad_is_a_sweep_for_each_share_and_known_class(
     command: Call,
     measured: list[RunConfig],

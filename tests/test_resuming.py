@@ -78,6 +78,7 @@ def whole(command: Command, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 # Two epochs of pretraining and three of training a program: the first chunk, the last of the
 # pretraining, the middle and the end of the training, and the second program.
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 2, 4, 5, 8])
 def test_a_stopped_sweep_ends_as_one_that_was_not(
     command: Command,
@@ -100,6 +101,7 @@ def test_a_stopped_sweep_ends_as_one_that_was_not(
     assert content(out) == whole
 
 
+@pytest.mark.slow
 def test_a_damaged_program_under_way_starts_anew(
     command: Command,
     whole: dict[str, object],
@@ -139,6 +141,7 @@ def test_a_program_under_way_with_senseless_numbers_is_damaged(
     assert f"{path}: damaged" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_damaged_results_run_again(
     command: Command,
     whole: dict[str, object],
@@ -175,6 +178,7 @@ def test_a_folder_in_use_is_refused_and_left_alone(
         pass
 
 
+@pytest.mark.slow
 def test_a_streamed_sweep_is_taken_up_in_memory(
     command: Command, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +195,7 @@ def test_a_streamed_sweep_is_taken_up_in_memory(
                 np.testing.assert_allclose(ours["scores"], theirs["scores"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_too_little_device_memory_halves_the_program(
     command: Command,
     whole: dict[str, object],
@@ -221,6 +226,7 @@ def test_too_little_device_memory_halves_the_program(
     assert ours == {name: value for name, value in whole.items() if name != "config.json"}
 
 
+@pytest.mark.slow
 def test_a_program_that_would_not_fit_is_made_narrower_before_it_runs(
     calling: Calling,
     tmp_path: Path,
@@ -252,6 +258,7 @@ def test_a_program_that_would_not_fit_is_made_narrower_before_it_runs(
     assert widths == [3, 3, 5]
 
 
+@pytest.mark.slow
 def test_a_program_under_way_goes_on_in_its_width_though_a_wider_one_does_not_fit(
     calling: Calling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +296,7 @@ def test_not_even_one_run_a_device_is_one_line(
     assert "lower --batch_size" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_there(
     command: Command,
     whole: dict[str, object],
@@ -311,6 +319,7 @@ def test_a_full_disk_leaves_what_was_there(
     assert content(out) == whole
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_program_as_it_was_saved_last(
     command: Command,
     whole: dict[str, object],
@@ -353,6 +362,7 @@ def no_space_for(name: str) -> Callable[[Path, bytes], None]:
     return write_others
 
 
+@pytest.mark.slow
 def test_a_folder_that_vanishes_is_not_made_anew(
     command: Command,
     whole: dict[str, object],
@@ -380,6 +390,7 @@ def test_a_folder_that_vanishes_is_not_made_anew(
     assert content(out) == whole
 
 
+@pytest.mark.slow
 def test_a_kill_between_the_last_row_and_the_table_is_made_good(
     command: Command, whole: dict[str, object], tmp_path: Path
 ) -> None:
@@ -409,6 +420,7 @@ def test_the_first_signal_is_a_wish_and_the_second_interrupt_an_order(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.slow
 def test_full_passes_end_at_the_row_and_select_nothing(
     whole: dict[str, object],
 ) -> None:

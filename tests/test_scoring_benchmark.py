@@ -9,6 +9,7 @@ import pytest
 from benchmarks import scoring, subjects
 
 
+@pytest.mark.slow
 def test_the_model_scores_network_input_as_it_is() -> None:
     model = scoring.make_model("itu_cnn", 2)
     images = np.random.default_rng(0).random((3, 28, 28, 1), np.float32)

@@ -76,6 +76,7 @@ def test_a_signal_is_not_lost_in_a_callback_of_the_garbage_collection() -> None:
     assert "stopped by SIGTERM" in said
 
 
+@pytest.mark.slow
 def test_fit_ends_with_a_line_and_without_a_model(tmp_path: Path) -> None:
     model = tmp_path / "model"
     process = started(

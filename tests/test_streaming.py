@@ -112,7 +112,13 @@ def quick_compilation() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "soft boundary by gradient" else pytest.mark.slow)
+        for name in CONFIGS
+    ],
+)
 def test_streamed_equals_in_memory(name: str) -> None:
     config = CONFIGS[name]
     expected, expected_progress = train(config, runs.in_memory)

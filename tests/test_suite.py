@@ -132,6 +132,7 @@ def test_peak_training_and_scoring_without_a_peer(monkeypatch: pytest.MonkeyPatc
     assert scored.value > 0 and scored.of_peak is not None and scored.ratio is None
 
 
+@pytest.mark.slow
 def test_a_process_says_what_it_took(tmp_path: Path) -> None:
     plan = Plan(
         ("gpu",),
@@ -174,6 +175,7 @@ def test_memory_and_compilation_are_those_of_one_process(monkeypatch: pytest.Mon
     assert (memory.value, cold.value, warm.value) == (1.0, 10.0, 5.0)
 
 
+@pytest.mark.slow
 def test_forms_and_precisions_run_on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(training.PEAK_SIDES, "cpu", 64)
     monkeypatch.setattr(suite, "FORMS", ("windows",))

@@ -109,6 +109,7 @@ def test_figures_do_not_depend_on_the_other_runs(
     np.testing.assert_allclose(together, lone, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_passes_on_the_way_have_the_same_bytes_in_programs_of_other_widths(
     command: Call, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_passes_on_the_way_have_the_same_bytes_in_programs_of_other_widths(
                 assert wide[name].tobytes() == narrow[name].tobytes(), (stem, name)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_streamed_has_the_same_rows(
     command: Call, swept: Path, tmp_path: Path
 ) -> None:
@@ -326,6 +328,7 @@ def test_a_run_that_diverges_disturbs_no_neighbour_in_its_program(
     assert (both / name).read_bytes() == (alone / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_collapse_is_flagged_and_a_healthy_run_is_not(
     command: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

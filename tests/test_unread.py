@@ -2,16 +2,19 @@
 
 import csv
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from absl import flags
 
+from deepsvdd_jax import datasets
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.sweeps import plans
 from deepsvdd_jax.configs import ConfigError
@@ -85,7 +88,8 @@ OTHER = {
 
 @pytest.fixture(scope="module")
 def plan(calling: Calling) -> Iterator[Callable[..., plans.Sweep]]:
-    with calling(sweep):
+    read = functools.cache(datasets.LOADERS["digits"])
+    with calling(sweep), mock.patch.dict(datasets.LOADERS, digits=read):
 
         def parse(*arguments: str) -> plans.Sweep:
             values = flags.FLAGS
@@ -226,6 +230,7 @@ def test_a_flag_without_effect_is_named(
         plan(method, *[other for other in others if other != "--milestones="], f"--out={tmp_path}")
 
 
+@pytest.mark.slow
 def test_a_model_with_a_center_leaves_nothing_to_the_flags_of_a_new_one(
     plan: Callable[..., plans.Sweep],
     calling: Calling,

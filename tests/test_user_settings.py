@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +47,7 @@ def run(x64: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_x64(tmp_path: Path) -> None:
     found = []
     for value in ("0", "1"):
@@ -55,6 +57,7 @@ def test_scores_do_not_depend_on_x64(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_sweep_its_models_and_their_scores_do_not_depend_on_x64(tmp_path: Path) -> None:
     draws = np.random.RandomState(0)
     table, labels = draws.randn(120, 5), np.arange(120) % 2

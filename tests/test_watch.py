@@ -223,6 +223,7 @@ for name in sorted(os.listdir(source))[int(first) : int(last)]:
 """
 
 
+@pytest.mark.slow
 def test_images_that_come_while_it_is_killed_twice_are_scored_once_each(
     model: Path, tmp_path: Path
 ) -> None:

@@ -1,10 +1,12 @@
 """What `--help` prints: flags by topic, those that matter first; their text from docstrings."""
 
 import contextlib
+import functools
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from absl import flags
 
@@ -61,7 +63,8 @@ def topic(title: str) -> Iterator[None]:
     _TOPICS.update({name: title for name in flags.FLAGS if name not in before})
 
 
-def documented(config: type) -> dict[str, str]:
+@functools.cache
+def documented(config: type) -> Mapping[str, str]:
     """Returns what the docstring of a dataclass says of each of its fields, and of those that it
     inherits, under `Attributes:`."""
     texts: dict[str, str] = {}
@@ -71,7 +74,7 @@ def documented(config: type) -> dict[str, str]:
             name, colon, text = entry.strip().partition(": ")
             if colon:
                 texts.setdefault(name, " ".join(text.split()))
-    return texts
+    return MappingProxyType(texts)
 
 
 def first_flags(names: Iterable[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from deepsvdd_jax import configs
 from deepsvdd_jax.cli import help
 from deepsvdd_jax.configs import BaseObjectiveConfig, RunConfig
+from deepsvdd_jax.configs.checks import hints_of
 
 # Parts of a `RunConfig` whose fields have flags of their own, the title of these in `--help`, what
 # their names and texts begin with, and the fields that have none.
@@ -101,7 +102,7 @@ def _fields_of_objectives() -> dict[str, str]:
     for kind in configs.objective_kinds():
         config = configs.objective_class(kind)
         for field in dataclasses.fields(config):
-            if _can_be_a_flag(typing.get_type_hints(config)[field.name]):
+            if _can_be_a_flag(hints_of(config)[field.name]):
                 kinds.setdefault(field.name, []).append(kind)
                 known = help.documented(config).get(field.name, f"{field.name} of the objective")
                 texts.setdefault(field.name, known)
@@ -124,7 +125,7 @@ def hint_at(kind: type, path: str) -> Any:
     too."""
     head, _, rest = path.partition(".")
     is_objective = issubclass(kind, BaseObjectiveConfig)
-    hint = _hint_of_objective(head) if is_objective else typing.get_type_hints(kind)[head]
+    hint = _hint_of_objective(head) if is_objective else hints_of(kind)[head]
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         (hint,) = [option for option in typing.get_args(hint) if option is not type(None)]
     return hint_at(hint, rest) if rest else hint
@@ -135,5 +136,5 @@ def _hint_of_objective(name: str) -> Any:
     kinds = configs.objective_kinds()
     if name == "kind":
         return Literal[kinds]
-    hints = [typing.get_type_hints(configs.objective_class(kind)) for kind in kinds]
+    hints = [hints_of(configs.objective_class(kind)) for kind in kinds]
     return next(known[name] for known in hints if name in known)

@@ -1,7 +1,10 @@
 """Checks that settings share; each raises `ConfigError` with the name and what is allowed."""
 
+import functools
 import math
 import typing
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 MOST_COUNTED = 2**31 - 1
@@ -44,6 +47,12 @@ def check_range(name: str, value: float, low: float, high: float, *, right_open:
 
 
 def check_literals(config: Any) -> None:
-    for name, hint in typing.get_type_hints(type(config)).items():
+    for name, hint in hints_of(type(config)).items():
         if typing.get_origin(hint) is Literal:
             check_choice(name, getattr(config, name), typing.get_args(hint))
+
+
+@functools.cache
+def hints_of(kind: type) -> Mapping[str, Any]:
+    """Returns the types of a dataclass's fields by name."""
+    return MappingProxyType(typing.get_type_hints(kind))

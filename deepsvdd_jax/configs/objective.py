@@ -12,6 +12,7 @@ from deepsvdd_jax.configs.checks import (
     check_most,
     check_not_negative,
     check_positive,
+    hints_of,
 )
 
 
@@ -187,7 +188,7 @@ _CLASSES: dict[str, type[BaseObjectiveConfig]] = {}
 
 def register_objective_config(config: type[BaseObjectiveConfig]) -> tuple[str, ...]:
     """Makes JSON and flags know an objective's settings; returns the kinds that they are of."""
-    kinds: tuple[str, ...] = typing.get_args(typing.get_type_hints(config)["kind"])
+    kinds: tuple[str, ...] = typing.get_args(hints_of(config)["kind"])
     _CLASSES.update(dict.fromkeys(kinds, config))
     return kinds
 

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from deepsvdd_jax.configs.checks import ConfigError
+from deepsvdd_jax.configs.checks import ConfigError, hints_of
 from deepsvdd_jax.configs.network import NetworkConfig
 from deepsvdd_jax.configs.objective import (
     BaseObjectiveConfig,
@@ -42,7 +42,7 @@ def from_dict(kind: type[Config], values: Any, where: str = "config") -> Config:
     if issubclass(kind, BaseObjectiveConfig):
         named = objective_class(values.get("kind", ObjectiveConfig.kind))
         kind = typing.cast("type[Config]", named)
-    hints = typing.get_type_hints(kind)
+    hints = hints_of(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ConfigError(f"{where}: unknown setting {unknown[0]!r}; allowed: {', '.join(hints)}")

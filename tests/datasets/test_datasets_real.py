@@ -1,6 +1,7 @@
 """The published facts about the real data sets; skipped where the data is not there."""
 
 import numpy as np
+import pytest
 
 from deepsvdd_jax.configs import DataConfig
 from deepsvdd_jax.datasets import load, one_class_split
@@ -17,6 +18,7 @@ def test_mnist(data_root):
     assert abs(dataset.x_train.mean() / 255 - 0.1307) < 5e-5
 
 
+@pytest.mark.slow
 def test_cifar10(data_root):
     dataset = load(DataConfig("cifar10", str(data_root)))
     assert dataset.x_train.shape == (50_000, 32, 32, 3)
@@ -27,6 +29,7 @@ def test_cifar10(data_root):
     assert dataset.class_names[0] == "airplane"
 
 
+@pytest.mark.slow
 def test_gtsrb(data_root):
     dataset = load(DataConfig("gtsrb", str(data_root)))
     assert dataset.x_train.shape[1:] == dataset.x_test.shape[1:] == (32, 32, 3)
