@@ -117,6 +117,20 @@ def folder_to_write(
     return path
 
 
+def separate_folder(
+    flag: str, text: str, marks: Sequence[str] | None, read: Collection[Path]
+) -> Path:
+    """Returns the folder that a flag names as `folder_to_write`, outside of all folders that are
+    read.
+
+    Raises:
+      ConfigError: as `folder_to_write`, or it lies in such a folder.
+    """
+    path = folder_to_write(flag, text, marks, read)
+    _check_outside(flag, _resolved(flag, path), [source for source in read if source.is_dir()])
+    return path
+
+
 def new_folder(flag: str, text: str, read: Collection[Path] = ()) -> Path:
     """Returns the folder that a flag names, missing or empty, outside of all folders that are read.
 
@@ -128,8 +142,7 @@ def new_folder(flag: str, text: str, read: Collection[Path] = ()) -> Path:
     Raises:
       ConfigError: as `folder_to_write`, or something is in it.
     """
-    path = folder_to_write(flag, text, None, read)
-    _check_outside(flag, _resolved(flag, path), [source for source in read if source.is_dir()])
+    path = separate_folder(flag, text, None, read)
     if path.is_dir() and os.listdir(path):
         raise ConfigError(
             f"--{flag}={_shown(path)} is not empty, and nothing is overwritten; give another "

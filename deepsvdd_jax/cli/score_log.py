@@ -29,6 +29,7 @@ class LoggedRow(NamedTuple):
       p_value: empty where the model has no calibration scores.
       anomalous: 1 or 0.
       drift: capital of the drift alarm after this sample; empty where there is none.
+      more: cells of the further columns of its file.
     """
 
     name: str
@@ -36,6 +37,7 @@ class LoggedRow(NamedTuple):
     p_value: str
     anomalous: int
     drift: str
+    more: tuple[str, ...] = ()
 
 
 class ScoreLog:
@@ -65,10 +67,14 @@ class ScoreLog:
 
 
 @contextlib.contextmanager
-def open_log(path: Path) -> Iterator[ScoreLog]:
+def open_log(path: Path, more: Sequence[str] = ()) -> Iterator[ScoreLog]:
     """Opens a scores file to append to, or makes one (touches files).
 
     Half a row at its end, which a kill in the middle of a write leaves, is cut off.
+
+    Args:
+      path: of the file.
+      more: columns after `COLUMNS`.
 
     Yields:
       The log, with the rows that are there.
@@ -87,20 +93,20 @@ def open_log(path: Path) -> Iterator[ScoreLog]:
     except OSError as error:
         raise files.ResultsError(f"cannot write {path}: {error.strerror or error}") from None
     try:
-        yield from _opened(path)
+        yield from _opened(path, (*COLUMNS, *more))
     finally:
         lock.release()
 
 
 def is_log(path: Path) -> bool:
     """Returns whether a file is one that grows, even if its first row is cut (touches files)."""
-    header = files.csv_text([COLUMNS]).encode()
+    header = ",".join(COLUMNS).encode()
     with path.open("rb") as file:
         start = file.read(len(header))
-    return start == header or header.startswith(start)
+    return header.startswith(start)
 
 
-def _opened(path: Path) -> Iterator[ScoreLog]:
+def _opened(path: Path, columns: tuple[str, ...]) -> Iterator[ScoreLog]:
     if path.exists() and not path.is_file():
         raise files.ResultsError(f"{path}: not a file; --out names a csv file")
     try:
@@ -110,12 +116,12 @@ def _opened(path: Path) -> Iterator[ScoreLog]:
     try:
         content = path.read_bytes()
         whole = content[: whole_rows(content)]
-        rows = _read_rows(path, whole) if whole else []
+        rows = _read_rows(path, whole, columns) if whole else []
         if not whole:
             if not is_log(path):
-                raise _another_file(path)
+                raise _another_file(path, columns)
             os.ftruncate(descriptor, 0)
-            _write_all(descriptor, files.csv_text([COLUMNS]).encode())
+            _write_all(descriptor, files.csv_text([columns]).encode())
         elif len(whole) < len(content):
             os.ftruncate(descriptor, len(whole))
         yield ScoreLog(path, descriptor, rows)
@@ -132,29 +138,31 @@ def whole_rows(content: bytes) -> int:
     return int(ends[-1]) + 1 if len(ends) else 0
 
 
-def _read_rows(path: Path, content: bytes) -> list[LoggedRow]:
+def _read_rows(path: Path, content: bytes, columns: tuple[str, ...]) -> list[LoggedRow]:
     text = content.decode("utf-8", errors="backslashreplace")
     reader = csv.reader(io.StringIO(text, newline=""))
-    if tuple(next(reader)) != COLUMNS:
-        raise _another_file(path)
+    if tuple(next(reader)) != columns:
+        raise _another_file(path, columns)
     rows = []
     for cells in reader:
         try:
-            name, score, p_value, anomalous, capital = cells
-            row = LoggedRow(name, float(score), p_value, int(anomalous), capital)
+            name, score, p_value, anomalous, capital, *more = cells
+            row = LoggedRow(name, float(score), p_value, int(anomalous), capital, tuple(more))
+            if len(cells) != len(columns):
+                raise ValueError
         except ValueError:
             raise files.ResultsError(
-                f"{path}, line {reader.line_num}: not a row of {','.join(COLUMNS)}; give another "
+                f"{path}, line {reader.line_num}: not a row of {','.join(columns)}; give another "
                 "--out, or remove the line"
             ) from None
         rows.append(row)
     return rows
 
 
-def _another_file(path: Path) -> files.ResultsError:
+def _another_file(path: Path, columns: tuple[str, ...]) -> files.ResultsError:
     return files.ResultsError(
         f"{path}: another file is there, and nothing is written over it; its first line should be "
-        f"{','.join(COLUMNS)}"
+        f"{','.join(columns)}"
     )
 
 
@@ -166,7 +174,8 @@ def written_name(name: str) -> str:
 
 
 def _csv_bytes(rows: Iterable[LoggedRow]) -> bytes:
-    return files.csv_text((written_name(row.name), *row[1:]) for row in rows).encode("utf-8")
+    cells = ((written_name(row.name), *row[1:-1], *row.more) for row in rows)
+    return files.csv_text(cells).encode("utf-8")
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -30,6 +30,8 @@ from deepsvdd_jax import datasets
 from deepsvdd_jax.cli import environment, files, model_images, paths, settings, thresholds
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.maps import run as maps
+from deepsvdd_jax.cli.maps import wishes
+from deepsvdd_jax.cli.maps.wishes import Wish
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import Columns, DataError, folder
 from deepsvdd_jax.datasets.dataset import printable
@@ -76,7 +78,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", "scores.csv", "file to write")
     thresholds.define_flags()
     settings.define_unreadable_flag()
-    maps.define_flags()
+    wishes.define_flags()
 
 
 def main() -> None:
@@ -89,7 +91,7 @@ def main() -> None:
     out = paths.file_to_write("out", values.out, "table of scores", is_scores, read)
     environment.use_platform(values.platform, values.compilation_cache)
     model = models.load_model(saved)
-    wish = maps.wish(values, model, out, [saved, data])
+    wish = wishes.wish(values, model, out, [saved, data])
     if wish is not None:
         thresholds.tell_of_cross_calibration(model)
         print(score_with_maps(wish, model, data, table_columns(values, model), out))
@@ -106,7 +108,7 @@ def main() -> None:
     )
 
 
-def score_with_maps(wish: maps.Wish, model: Model, path: Path, columns: Columns, out: Path) -> str:
+def score_with_maps(wish: Wish, model: Model, path: Path, columns: Columns, out: Path) -> str:
     """Scores images with maps or in tiles (touches files); returns lines on what was done.
 
     Raises:

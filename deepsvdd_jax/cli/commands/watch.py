@@ -8,6 +8,10 @@ goes on with the same command: nothing is lost, nothing is scored twice. A file 
 is named, and tried again when it changes. Masks (in `masks/`, `mask/` or `ground_truth/`, or named
 `x_mask.png`) are not scored, which a line says.
 
+`--maps=DIR` writes where in each image the anomaly is, as `score --maps` does, before its row,
+which gains the columns `map_row,map_column,map_maximum`. All overlays have one colour scale, that
+of `--normals`, or else of the first images that come.
+
 `drift` is the evidence that the images are no longer those that the model was calibrated on. It
 starts at 1; of streams that do not change at most `--drift_false_alarm_rate` ever reach the inverse
 of that rate, however long they are. Reaching it prints a line, once.
@@ -37,6 +41,8 @@ from deepsvdd_jax.cli import (
 from deepsvdd_jax.cli.arrivals import Stamp
 from deepsvdd_jax.cli.environment import StopSignal
 from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.cli.maps import arriving
+from deepsvdd_jax.cli.maps.arriving import Arrived, GrowingMaps
 from deepsvdd_jax.cli.score_log import LoggedRow, ScoreLog, is_log, open_log, written_name
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
@@ -53,7 +59,8 @@ with lazily():
 # A wait is cut into parts of this length, in seconds, so that a signal is answered soon.
 _LONGEST_SLEEP = 0.1
 
-_IMAGES_AT_ONCE = 256
+# Images that are scored at once: their number, and bytes of those that are held.
+_IMAGES_AT_ONCE, _BYTES_AT_ONCE = 256, 1 << 26
 
 
 class Watch(NamedTuple):
@@ -64,12 +71,14 @@ class Watch(NamedTuple):
       threshold: a score above it is anomalous.
       root: the folder.
       drift_false_alarm_rate: share of unchanged streams that may ever raise the drift alarm.
+      maps: where maps of the images go; None makes none.
     """
 
     model: Model
     threshold: float
     root: Path
     drift_false_alarm_rate: float
+    maps: GrowingMaps | None = None
 
 
 class Seen(NamedTuple):
@@ -92,6 +101,7 @@ def define_flags() -> None:
     """Defines all flags of the command."""
     environment.define_flags()
     thresholds.define_flags()
+    arriving.define_flags()
     flags.DEFINE_string("model", None, "folder of a saved model")
     flags.DEFINE_string("data_dir", None, "folder that images arrive in; subfolders count")
     flags.DEFINE_string("out", "scores.csv", "file to append to")
@@ -124,9 +134,11 @@ def main() -> None:
         raise DataError(f"{root}: not a folder")
     thresholds.tell_of_cross_calibration(model)
     threshold = thresholds.chosen_threshold(model, values.false_alarm_rate, values.threshold)
-    watched = Watch(model, threshold, root, rate)
+    wish = arriving.wish(values, model, out, [saved, root])
+    maps = None if wish is None else arriving.open_maps(wish, model, out)
+    watched = Watch(model, threshold, root, rate, maps)
     with (
-        open_log(out) as log,
+        open_log(out, () if maps is None else maps.columns) as log,
         environment.stop_signals() as stop,
     ):
         seen = resume(watched, log.rows)
@@ -142,6 +154,8 @@ def main() -> None:
 
 def resume(watched: Watch, rows: Sequence[LoggedRow]) -> Seen:
     """Returns what is known from the rows of an earlier command."""
+    if watched.maps is not None:
+        watched.maps.remember(row.name for row in rows)
     state = None
     if len(watched.model.calibration_scores):
         first = drift.start(watched.model.calibration_scores)
@@ -204,14 +218,14 @@ def look(watched: Watch, log: ScoreLog, seen: Seen, stop: StopSignal | None = No
     _tell_masks(now.keys() - seen.stamps.keys())
     ready = [name for name in arrivals.settled(seen.stamps, now, done) if not is_mask_name(name)]
     seen = seen._replace(stamps=now, done=_current(done, now))
-    for start in range(0, len(ready), _IMAGES_AT_ONCE):
+    while ready:
         if stop is not None:
             stop.check()
-        names = ready[start : start + _IMAGES_AT_ONCE]
         try:
-            seen = _score(watched, log, seen, names)
+            seen, count = _score(watched, log, seen, ready)
         except files.WriteError as error:
             return _with_problem(seen, f"{error}; nothing is lost, it is tried again")
+        ready = ready[count:]
     return _with_problem(seen, "")
 
 
@@ -238,43 +252,63 @@ def _current(done: dict[str, Stamp | None], now: dict[str, Stamp]) -> dict[str, 
     }
 
 
-def _score(watched: Watch, log: ScoreLog, seen: Seen, names: Sequence[str]) -> Seen:
-    read, unreadable = _read(watched, names)
+def _score(watched: Watch, log: ScoreLog, seen: Seen, ready: Sequence[str]) -> tuple[Seen, int]:
+    """Scores the first of the images that are ready; returns how many these are."""
+    read, unreadable = _read(watched, ready)
     done = dict(seen.done)
     state = seen.drift
     if read:
-        scores = detectors.score_images(watched.model, np.stack(list(read.values())))
+        pixels = np.stack([taken for _, taken in read.values()])
+        scores = detectors.score_images(watched.model, pixels)
         rows, state = _rows(watched, state, list(read), scores)
+        if watched.maps is not None:
+            images = {name: image for name, (image, _) in read.items()}
+            cells = watched.maps.write(images, pixels)
+            rows = [row._replace(more=cells[row.name]) for row in rows]
         log.append(rows)
         _report(watched, seen.drift, state, rows)
         done |= dict.fromkeys(read)
     for name, reason in unreadable.items():
         print(f"{reason}; left out until it changes", file=sys.stderr)
         done[name] = seen.stamps[name]
-    return seen._replace(done=done, drift=state)
+    return seen._replace(done=done, drift=state), len(read) + len(unreadable)
 
 
 def _read(
-    watched: Watch, names: Sequence[str]
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    """Returns the images by name, and for those that cannot be used the reason."""
-    wanted = model_images.wanted(watched.model)
-    read: dict[str, npt.NDArray[Any]] = {}
+    watched: Watch, ready: Sequence[str]
+) -> tuple[dict[str, tuple[Arrived, npt.NDArray[Any]]], dict[str, str]]:
+    """Returns the first images by name, also as the model takes them, and for those that cannot be
+    used the reason."""
+    read: dict[str, tuple[Arrived, npt.NDArray[Any]]] = {}
     unreadable: dict[str, str] = {}
     deep: list[str] = []
-    for name in names:
+    held = 0
+    for name in ready[:_IMAGES_AT_ONCE]:
         path = watched.root / name
         try:
-            image = read_image(path, wanted.size, wanted.channels)[None]
-            (read[name],) = model_images.as_trained(watched.model, str(path), image)
+            image = _image(watched, path)
+            (taken,) = model_images.as_trained(watched.model, str(path), image.pixels[None])
         except (DataError, OSError) as error:
             unreadable[name] = str(error)
             continue
-        if model_images.loses_depth(watched.model, image):
+        read[name] = image, taken
+        if model_images.loses_depth(watched.model, image.pixels):
             deep.append(str(path))
+        held += image.shown.nbytes + taken.nbytes
+        if held > _BYTES_AT_ONCE:
+            break
     if deep:
         print(model_images.depth_warning(deep[0]), file=sys.stderr)
     return read, unreadable
+
+
+def _image(watched: Watch, path: Path) -> Arrived:
+    """Reads an image; only for a map also what that is laid over."""
+    if watched.maps is not None:
+        return arriving.read_image(path, watched.model)
+    wanted = model_images.wanted(watched.model)
+    pixels = read_image(path, wanted.size, wanted.channels)
+    return Arrived(pixels, (pixels.shape[0], pixels.shape[1]), pixels)
 
 
 def _rows(

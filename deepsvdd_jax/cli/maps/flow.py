@@ -187,17 +187,17 @@ def _chunks(pieces: Iterator[Piece], fill: bool) -> Iterator[tuple[list[Piece], 
 def _with_piece(whole: Map | None, piece: Piece, values: Map, scratch: Path | None) -> Map:
     """Returns an image's map with that of one more piece."""
     top, left, height, width = piece.box
-    resized = _resized(values, (height, width))
+    enlarged = resized(values, (height, width))
     if (height, width) == piece.sides:
-        return resized
+        return enlarged
     if whole is None:
         whole = _empty_map(piece.sides, scratch)
     place = whole[top : top + height, left : left + width]
-    np.maximum(place, resized, out=place)
+    np.maximum(place, enlarged, out=place)
     return whole
 
 
-def _resized(values: Map, sides: tuple[int, int]) -> Map:
+def resized(values: Map, sides: tuple[int, int]) -> Map:
     """Returns a map at the size of the pixels that it is of."""
     from deepsvdd_jax.datasets.formats.pixels import resize_image
 

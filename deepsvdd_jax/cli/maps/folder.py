@@ -4,17 +4,17 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.maps.flow import Map
-from deepsvdd_jax.cli.maps.pictures import Picture, Pictures
+from deepsvdd_jax.cli.maps.pictures import Pictures
 from deepsvdd_jax.datasets.formats.pieces import Box
 from deepsvdd_jax.io import atomic
 from deepsvdd_jax.viz import overlays
@@ -49,6 +49,57 @@ def place_of_maximum(values: Map) -> Place:
     return Place(row, column, float(values[row, column]))
 
 
+def median_of(values: Map) -> float:
+    """Returns the median of a map; of one that no memory holds, that of some of its rows."""
+    return float(np.median(values[:: max(1, values.size // 10**7)]))
+
+
+def scale_of(medians: Sequence[float], maxima: Sequence[float]) -> tuple[float, float]:
+    """Returns the colour scale of maps: from the median of their medians to the highest value."""
+    return float(np.median(medians)), float(max(maxima))
+
+
+def save_map(file: BinaryIO, values: Map, ending: str) -> None:
+    """Writes a map into an open file, in one of `FORMATS`."""
+    if ending == "npy":
+        np.save(file, values, allow_pickle=False)
+    else:
+        _image_of(np.asarray(values)).save(file, format="TIFF")
+
+
+def shown(
+    sides: tuple[int, int],
+    cut: Callable[[Box], npt.NDArray[Any]],
+    reduced: Callable[[tuple[int, int]], npt.NDArray[Any]],
+) -> npt.NDArray[Any]:
+    """Returns an image as its overlay shows it, smaller where it is large; arguments are those of a
+    `Picture`."""
+    longest = max(sides)
+    if longest <= _LONGEST_OVERLAY:
+        return cut(Box(0, 0, *sides))
+    height, width = (max(1, side * _LONGEST_OVERLAY // longest) for side in sides)
+    return reduced((height, width))
+
+
+def overlay_png(
+    image: npt.NDArray[Any], values: Map, scale: tuple[float, float], threshold: float | None
+) -> bytes:
+    """Returns the overlay of an image as a PNG file.
+
+    Args:
+      image: of `shown`.
+      values: its map, at the size of the whole image.
+      scale: see `overlays.overlay`.
+      threshold: see there.
+    """
+    small = np.asarray(values)
+    if image.shape[:2] != values.shape:
+        small = overlays.reduce_map(values, (image.shape[0], image.shape[1]))
+    buffer = io.BytesIO()
+    _image_of(overlays.overlay(image, small, scale, threshold)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def stems(names: Sequence[str]) -> dict[str, str]:
     """Returns for each image the path of its map without ending: its own path without ending, with
     it where two images of a folder differ in nothing else."""
@@ -79,17 +130,12 @@ class MapFolder:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
-                if self._ending == "npy":
-                    np.save(file, values, allow_pickle=False)
-                else:
-                    _image_of(np.asarray(values)).save(file, format="TIFF")
+                save_map(file, values, self._ending)
         except OSError as error:
             raise _write_error(self._path, error) from None
         place = place_of_maximum(values)
-        # Of a map that no memory holds, the median of some of its rows.
-        some = values[:: max(1, values.size // 10**7)]
         self.written.append(
-            MapFile(name, (values.shape[0], values.shape[1]), float(np.median(some)), place.value)
+            MapFile(name, (values.shape[0], values.shape[1]), median_of(values), place.value)
         )
         return place
 
@@ -104,10 +150,8 @@ class MapFolder:
             return np.array(image, np.float32)
 
     def scale(self) -> tuple[float, float]:
-        """Returns the colour scale of all overlays: from the median of the maps' medians to the
-        highest value."""
-        low = float(np.median([one.median for one in self.written]))
-        return low, max(one.maximum for one in self.written)
+        """Returns the colour scale of all overlays."""
+        return scale_of([one.median for one in self.written], [one.maximum for one in self.written])
 
     def draw(self, pictures: Pictures, threshold: float | None) -> None:
         """Writes the overlays of all maps that were written (touches files)."""
@@ -116,12 +160,10 @@ class MapFolder:
         for picture in pictures.opened():
             if picture.name not in known:
                 continue
-            image, values = _to_look_at(picture, self.read(picture.name))
-            pixels = overlays.overlay(image, values, scale, threshold)
-            buffer = io.BytesIO()
-            _image_of(pixels).save(buffer, format="PNG")
+            image = shown(picture.sides, picture.cut, picture.reduced)
+            png = overlay_png(image, self.read(picture.name), scale, threshold)
             try:
-                self.file_of(picture.name, "png").write_bytes(buffer.getvalue())
+                self.file_of(picture.name, "png").write_bytes(png)
             except OSError as error:
                 raise _write_error(self._path, error) from None
 
@@ -163,15 +205,6 @@ def new_folder(path: Path, names: Sequence[str], ending: str) -> Iterator[MapFol
         yield MapFolder(draft, target, names, ending)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _to_look_at(picture: Picture, values: Map) -> tuple[npt.NDArray[Any], Map]:
-    """Returns an image and its map, smaller where they are large."""
-    longest = max(picture.sides)
-    if longest <= _LONGEST_OVERLAY:
-        return picture.cut(Box(0, 0, *picture.sides)), np.asarray(values)
-    height, width = (max(1, side * _LONGEST_OVERLAY // longest) for side in picture.sides)
-    return picture.reduced((height, width)), overlays.reduce_map(values, (height, width))
 
 
 def _image_of(pixels: npt.NDArray[Any]) -> Any:

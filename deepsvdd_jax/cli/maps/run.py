@@ -3,24 +3,24 @@
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from absl import flags
 from tqdm import tqdm
 
-from deepsvdd_jax.cli import environment, files, model_images, paths, thresholds
+from deepsvdd_jax.cli import environment, files, model_images, thresholds
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.maps import flow
 from deepsvdd_jax.cli.maps import folder as map_folder
 from deepsvdd_jax.cli.maps import masks as map_masks
-from deepsvdd_jax.cli.maps.flow import Found, Map, Piece, Tiling
+from deepsvdd_jax.cli.maps.flow import Found, Map, Piece
 from deepsvdd_jax.cli.maps.folder import MapFolder, Place
 from deepsvdd_jax.cli.maps.masks import Masks
 from deepsvdd_jax.cli.maps.pictures import Pictures, of_files
+from deepsvdd_jax.cli.maps.wishes import Wish
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError, folder
 from deepsvdd_jax.datasets.layout import all_normal
@@ -34,52 +34,34 @@ with lazily():
     from deepsvdd_jax.detectors import maps as detector_maps
 
 COLUMNS = ("name", "score", "p_value", "anomalous")
-_MAP_COLUMNS = ("map_row", "map_column", "map_maximum")
-_REGION_COLUMNS = ("map_p_value", "marked_pixels")
+MAP_COLUMNS = ("map_row", "map_column", "map_maximum")
+REGION_COLUMNS = ("map_p_value", "marked_pixels")
 
-# Flags that are read with --maps alone.
 # Tiles between two looks of the bar at them.
 _TILES_PER_REPORT = 1000
 
-_KINDS = ("objective", "gradient", "occlusion")
-_OF_MAPS = ("map_kind", "map_format", "map_false_alarm_rate", "masks")
-
-
-class Wish(NamedTuple):
-    """What the flags ask for.
-
-    Attributes:
-      maps: folder to write maps into; None makes none.
-      kind: of the maps, see `detectors.maps`.
-      ending: of the files of values.
-      tiling: how images are cut; None leaves them whole.
-      normals: folder of normal images that were not trained on; None has none.
-      map_rate: share of normals in which some pixel may be marked; None takes the lowest usual one.
-      masks: folder of masks; None takes those that lie with the images.
-      rate: see `thresholds.chosen_threshold`.
-      threshold: see there.
-      megapixels: most of them in an image.
-      skip_unreadable: leave out damaged files.
-    """
-
-    maps: Path | None
-    kind: str
-    ending: str
-    tiling: Tiling | None
-    normals: Path | None
-    map_rate: float | None
-    masks: Path | None
-    rate: float | None
-    threshold: float | None
-    megapixels: int | None
-    skip_unreadable: bool
-
 
 class Calibrated(NamedTuple):
-    """What held-out normal images tell: scores and maxima of maps, `[n]`; empty without any."""
+    """What held-out normal images tell: scores, and medians and maxima of maps, `[n]`; empty
+    without any."""
 
     scores: npt.NDArray[np.float64]
+    medians: npt.NDArray[np.float64]
     maxima: npt.NDArray[np.float64]
+
+
+class Prepared(NamedTuple):
+    """What is ready before the first image.
+
+    Attributes:
+      normals: that set thresholds; None without any.
+      mapped: returns the maps `[n, height, width]` of pieces; None makes none.
+      told: by the normals.
+    """
+
+    normals: Pictures | None
+    mapped: Callable[[Any], Map] | None
+    told: Calibrated
 
 
 class Limit(NamedTuple):
@@ -99,110 +81,11 @@ class Scored(NamedTuple):
     pieces: int
 
 
-def define_flags() -> None:
-    """Defines the flags of maps and tiles."""
-    flags.DEFINE_string(
-        "maps", None, "new folder to write a map of every image to, and an overlay to look at"
-    )
-    flags.DEFINE_enum(
-        "map_kind",
-        "auto",
-        ["auto", *_KINDS],
-        "objective: the network's own map (fcdd); gradient: of the score; occlusion: what the "
-        "score loses when a patch becomes that of the mean of --normals; auto: objective where "
-        "there is one, else gradient",
-    )
-    flags.DEFINE_enum("map_format", "npy", map_folder.FORMATS, "format of the maps' values")
-    flags.DEFINE_string(
-        "normals",
-        None,
-        "folder of normal images that were not trained on: they set the threshold of pixels, of "
-        "tiled images also that of scores",
-    )
-    flags.DEFINE_float(
-        "map_false_alarm_rate",
-        None,
-        "share of normal images in which some pixel may be marked (default: 0.01, or the lowest "
-        "rate that --normals carry)",
-    )
-    flags.DEFINE_string(
-        "masks", None, "folder of masks of defects to measure the maps with (default: those found)"
-    )
-    flags.DEFINE_integer("tile", None, "cut images into squares of so many pixels", lower_bound=1)
-    flags.DEFINE_integer(
-        "overlap", None, "pixels by which tiles overlap (default: 0)", lower_bound=0
-    )
-
-
-def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]) -> Wish | None:
-    """Returns what the flags ask for; None where images are scored as they are, without maps.
-
-    Args:
-      values: parsed.
-      model: that scores.
-      out: the table of scores.
-      read: files and folders that the command reads.
-
-    Raises:
-      ConfigError: flags without effect, or that the model cannot follow.
-    """
-    tiling = flow.check_tiling(values.tile, values.overlap, model)
-    if values.maps is None:
-        for name in _OF_MAPS:
-            if values[name].value != values[name].default:
-                raise ConfigError(f"--{name} has no effect here: it is of --maps")
-        if values.normals is not None and tiling is None:
-            raise ConfigError("--normals has no effect here: it is of --maps and --tile")
-    if values.maps is None and tiling is None:
-        return None
-    normals = None if values.normals is None else paths.to_read("normals", values.normals)
-    masks = None if values.masks is None else paths.to_read("masks", values.masks)
-    if normals is not None and any(_overlap(normals, path) for path in read):
-        print(
-            f"{normals} is scored too: of its own images p-values and marked pixels say nothing",
-            file=sys.stderr,
-        )
-    everything = [*read, *(path for path in (normals, masks) if path is not None)]
-    maps = None if values.maps is None else paths.new_folder("maps", values.maps, everything)
-    kind = "none"
-    if maps is not None:
-        kind = detector_maps.map_kind(model, values.map_kind)
-        if maps.resolve() in out.parents:
-            raise ConfigError(f"--out={values.out} lies in --maps={values.maps}; give another")
-        if kind == "occlusion" and normals is None:
-            raise ConfigError(
-                "map_kind=occlusion needs the mean of normal images: give a folder of them, "
-                "--normals=DIR"
-            )
-        if values.map_false_alarm_rate is not None and normals is None:
-            raise ConfigError(
-                "map_false_alarm_rate needs normal images that were not trained on: --normals=DIR"
-            )
-    return Wish(
-        maps,
-        kind,
-        values.map_format,
-        tiling,
-        normals,
-        values.map_false_alarm_rate,
-        masks,
-        values.false_alarm_rate,
-        values.threshold,
-        values.max_megapixels,
-        values.skip_unreadable,
-    )
-
-
-def _overlap(one: Path, other: Path) -> bool:
-    found = one.resolve(), other.resolve()
-    return found[0].is_relative_to(found[1]) or found[1].is_relative_to(found[0])
-
-
 def run(wish: Wish, model: Model, pictures: Pictures, masks: Masks | None, out: Path) -> str:
     """Scores and maps images, and writes the table and the folder of maps (touches files).
 
     Args:
-      wish: see `wish`.
+      wish: what the flags ask for.
       model: that scores.
       pictures: to be scored.
       masks: of their defects; None knows none.
@@ -216,18 +99,9 @@ def run(wish: Wish, model: Model, pictures: Pictures, masks: Masks | None, out: 
       ConfigError: too few normal images for a rate.
       WriteError: a file cannot be written.
     """
-    normals = None if wish.normals is None else normal_pictures(wish, model)
-    mean = None
-    if normals is not None and wish.kind == "occlusion":
-        # The mean comes from other images than the threshold, so that this one keeps its rate.
-        mean_of, normals = _halves(normals)
-        mean = flow.mean_piece(flow.pieces_of(mean_of, model, wish.tiling))
-    mapped = None if wish.maps is None else detector_maps.mapper(model, wish.kind, mean)
-    told = Calibrated(np.zeros(0), np.zeros(0))
-    if normals is not None:
-        told = calibrate(wish, model, normals, mapped, out.parent)
+    normals, mapped, told = prepare(wish, model, out.parent)
     model = _with_threshold(wish, model, told)
-    limit = None if mapped is None or not len(told.maxima) else _limit(wish.map_rate, told.maxima)
+    limit = pixel_limit(wish, told)
     start = time.monotonic()
     with files.new_table(out) as writer:
         if wish.maps is None or mapped is None:
@@ -246,6 +120,31 @@ def run(wish: Wish, model: Model, pictures: Pictures, masks: Masks | None, out: 
                 drawn.draw(pictures, None if limit is None else limit.threshold)
                 drawn.keep(_description(wish, drawn, limit, len(told.maxima)))
     return "\n".join(lines)
+
+
+def prepare(wish: Wish, model: Model, scratch: Path) -> Prepared:
+    """Reads, scores and maps the normal images, if there are any, and makes what maps (touches
+    files).
+
+    Args:
+      wish: what the flags ask for.
+      model: that scores.
+      scratch: folder for maps that are too large for memory.
+
+    Raises:
+      DataError: a normal image that cannot be used, or none.
+    """
+    normals = None if wish.normals is None else normal_pictures(wish, model)
+    mean = None
+    if normals is not None and wish.kind == "occlusion":
+        # The mean comes from other images than the threshold, so that this one keeps its rate.
+        mean_of, normals = _halves(normals)
+        mean = flow.mean_piece(flow.pieces_of(mean_of, model, wish.tiling))
+    mapped = None if wish.maps is None else detector_maps.mapper(model, wish.kind, mean)
+    told = Calibrated(np.zeros(0), np.zeros(0), np.zeros(0))
+    if normals is not None:
+        told = calibrate(wish, model, normals, mapped, scratch)
+    return Prepared(normals, mapped, told)
 
 
 def normal_pictures(wish: Wish, model: Model) -> Pictures:
@@ -291,7 +190,7 @@ def calibrate(
     scratch: Path,
 ) -> Calibrated:
     """Scores and maps normal images exactly as the others will be."""
-    scores, maxima = [], []
+    scores, medians, maxima = [], [], []
     pieces = flow.pieces_of(normals, model, wish.tiling)
     with environment.progress_bar("normals", len(normals.names), "image") as bar:
         for found in flow.follow(
@@ -299,9 +198,10 @@ def calibrate(
         ):
             scores.append(found.score)
             if found.map is not None:
+                medians.append(map_folder.median_of(found.map))
                 maxima.append(float(found.map.max()))
             bar.update()
-    return Calibrated(np.array(scores), np.array(maxima))
+    return Calibrated(np.array(scores), np.array(medians), np.array(maxima))
 
 
 def _there(scratch: Path) -> Path | None:
@@ -350,9 +250,16 @@ def _usual_rate(count: int, asked: float | None = None) -> float:
     return max(asked or detectors.held_out.DEFAULT_ALARM_RATE, 1.0 / (count + 1))
 
 
-def _limit(rate: float | None, maxima: npt.NDArray[np.float64]) -> Limit:
-    rate = _usual_rate(len(maxima)) if rate is None else rate
-    return Limit(calibration.conformal_threshold(maxima, rate), rate)
+def pixel_limit(wish: Wish, told: Calibrated) -> Limit | None:
+    """Returns the threshold of pixels; None where no maps of normal images tell one.
+
+    Raises:
+      ConfigError: too few normal images for the rate.
+    """
+    if not len(told.maxima):
+        return None
+    rate = _usual_rate(len(told.maxima)) if wish.map_rate is None else wish.map_rate
+    return Limit(calibration.conformal_threshold(told.maxima, rate), rate)
 
 
 def _score(
@@ -371,8 +278,8 @@ def _score(
     writer.writerow(
         (
             *COLUMNS,
-            *(_MAP_COLUMNS if drawn is not None else ()),
-            *(_REGION_COLUMNS if limit is not None else ()),
+            *(MAP_COLUMNS if drawn is not None else ()),
+            *(REGION_COLUMNS if limit is not None else ()),
         )
     )
     alarms = marked = count = 0
@@ -423,10 +330,14 @@ def _mapped(
     if masks is not None:
         mask = map_masks.read_mask(masks, found.name, found.sides)
         evidence.append(localization.evidence(found.map, mask))
-    above = 0
-    if limit is not None:
-        above = sum(int(np.count_nonzero(row > limit.threshold)) for row in found.map)
-    return place, above
+    return place, marked_pixels(found.map, limit)
+
+
+def marked_pixels(values: Map, limit: Limit | None) -> int:
+    """Returns how many pixels of a map are marked."""
+    if limit is None:
+        return 0
+    return sum(int(np.count_nonzero(row > limit.threshold)) for row in values)
 
 
 def _scores_line(out: Path, model: Model, pictures: Pictures, scored: Scored) -> str:

@@ -1,0 +1,243 @@
+"""A folder of maps that grows: of images as they arrive, each once, through restarts."""
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+from absl import flags
+
+from deepsvdd_jax.cli import files, model_images, paths, thresholds
+from deepsvdd_jax.cli.files import ResultsError
+from deepsvdd_jax.cli.maps import flow, run, wishes
+from deepsvdd_jax.cli.maps import folder as map_folder
+from deepsvdd_jax.cli.maps.flow import Map
+from deepsvdd_jax.cli.maps.folder import DESCRIPTION
+from deepsvdd_jax.cli.maps.run import MAP_COLUMNS, REGION_COLUMNS, Limit, Prepared
+from deepsvdd_jax.cli.maps.wishes import Wish
+from deepsvdd_jax.datasets.formats.pieces import open_image
+from deepsvdd_jax.io.models import Model
+
+# What has to be the same for a folder of maps to go on.
+_FIXED = ("scores", "kind", "format", "normal_images", "false_alarm_rate")
+
+
+class Arrived(NamedTuple):
+    """An image that came.
+
+    Attributes:
+      pixels: `[height, width, channels]`, resized for the model, of as many bits as the file.
+      sides: (height, width) of the file, upright.
+      shown: what its map is laid over.
+    """
+
+    pixels: npt.NDArray[Any]
+    sides: tuple[int, int]
+    shown: npt.NDArray[Any]
+
+
+def define_flags() -> None:
+    """Defines the flags of maps of images that arrive."""
+    wishes.define_map_flags(
+        "folder of normal images that were not trained on: they set the threshold of pixels, and "
+        "the colour scale"
+    )
+
+
+def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]) -> Wish | None:
+    """Returns what the flags ask for; None without `--maps`.
+
+    Args:
+      values: parsed.
+      model: that scores.
+      out: the table of scores.
+      read: files and folders that the command reads.
+
+    Raises:
+      ConfigError: flags without effect, that the model cannot follow, or a folder that holds
+        something else.
+    """
+    if values.maps is None:
+        wishes.refuse_without_maps(values, ("normals",))
+        return None
+    normals = None if values.normals is None else paths.to_read("normals", values.normals)
+    wishes.tell_of_own_normals(normals, read)
+    everything = [*read, *([] if normals is None else [normals])]
+    maps = paths.separate_folder("maps", values.maps, (DESCRIPTION,), everything)
+    return Wish(
+        maps,
+        wishes.checked_kind(values, model, maps, normals, out),
+        values.map_format,
+        None,
+        normals,
+        values.map_false_alarm_rate,
+        None,
+        None,
+        None,
+        None,
+        False,
+    )
+
+
+def read_image(path: Path, model: Model) -> Arrived:
+    """Reads an image, for a model and to be looked at (touches files).
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    from deepsvdd_jax.datasets.formats.pixels import resize_image
+
+    wanted = model_images.wanted(model)
+    with open_image(path, wanted.channels) as image:
+        pixels = image.cut()
+        shown = map_folder.shown(image.sides, image.cut, image.reduced)
+    resized = pixels if wanted.size is None else resize_image(pixels, wanted.size)
+    return Arrived(resized, image.sides, shown)
+
+
+class GrowingMaps:
+    """A folder of maps, one of each image; made by `open_maps`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        ending: str,
+        prepared: Prepared,
+        limit: Limit | None,
+        description: dict[str, Any],
+    ) -> None:
+        assert prepared.mapped is not None
+        self._folder = folder
+        self._ending = ending
+        self._mapped = prepared.mapped
+        self._maxima = prepared.told.maxima
+        self._limit = limit
+        self._description = description
+        self._stems: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table that `write` returns the cells of."""
+        return (*MAP_COLUMNS, *(REGION_COLUMNS if self._limit is not None else ()))
+
+    def remember(self, names: Iterable[str]) -> None:
+        """Keeps the maps of images apart from those of new ones, whose names they may share but for
+        the ending."""
+        for name in names:
+            self._stem(name)
+
+    def write(
+        self, images: dict[str, Arrived], taken: npt.NDArray[Any]
+    ) -> dict[str, tuple[str, ...]]:
+        """Writes the maps of images and their overlays (touches files); those that are there
+        already, of rows that were not written, are written again.
+
+        Args:
+          images: by name.
+          taken: `[n, ...]`, their pixels as the model takes them.
+
+        Returns:
+          By name the cells of `columns`.
+
+        Raises:
+          WriteError: a file cannot be written.
+        """
+        found = {
+            name: flow.resized(values, image.sides)
+            for (name, image), values in zip(images.items(), self._mapped(taken), strict=True)
+        }
+        self._describe(list(found.values()))
+        return {name: self._write(name, images[name], values) for name, values in found.items()}
+
+    def _describe(self, maps: Sequence[Map]) -> None:
+        """Writes what the maps are, where that is not yet known or was removed."""
+        if self._description.get("scale") is None:
+            medians = [map_folder.median_of(values) for values in maps]
+            scale = map_folder.scale_of(medians, [float(values.max()) for values in maps])
+            self._description = {**self._description, "scale": list(scale)}
+        if not (self._folder / DESCRIPTION).is_file():
+            files.write_json(self._folder / DESCRIPTION, self._description)
+
+    def _write(self, name: str, image: Arrived, values: Map) -> tuple[str, ...]:
+        low, high = self._description["scale"]
+        threshold = None if self._limit is None else self._limit.threshold
+        buffer = io.BytesIO()
+        map_folder.save_map(buffer, values, self._ending)
+        stem = self._folder / self._stem(name)
+        files.write_bytes(Path(f"{stem}.{self._ending}"), buffer.getvalue())
+        overlay = map_folder.overlay_png(image.shown, values, (low, high), threshold)
+        files.write_bytes(Path(f"{stem}.png"), overlay)
+        place = map_folder.place_of_maximum(values)
+        cells = (str(place.row), str(place.column), repr(place.value))
+        if self._limit is None:
+            return cells
+        (p_value,) = thresholds.p_value_cells(self._maxima, [place.value])
+        return (*cells, p_value, str(run.marked_pixels(values, self._limit)))
+
+    def _stem(self, name: str) -> str:
+        """Returns the path of an image's map without ending: its own without ending, or with it
+        where an earlier image has that one."""
+        if name not in self._stems:
+            plain = str(PurePosixPath(name).with_suffix(""))
+            self._stems[name] = name if plain.lower() in self._taken else plain
+            self._taken.add(self._stems[name].lower())
+        return self._stems[name]
+
+
+def open_maps(wish: Wish, model: Model, out: Path) -> GrowingMaps:
+    """Opens a folder of maps, or makes it with the first one (touches files).
+
+    Args:
+      wish: of `wish`.
+      model: that scores.
+      out: the table of scores.
+
+    Raises:
+      DataError: a normal image that cannot be used.
+      ConfigError: too few of them for a rate.
+      ResultsError: a folder of other maps.
+    """
+    assert wish.maps is not None
+    prepared = run.prepare(wish, model, out.parent)
+    limit = run.pixel_limit(wish, prepared.told)
+    told = prepared.told
+    scale = None
+    if limit is not None:
+        scale = list(map_folder.scale_of(told.medians.tolist(), told.maxima.tolist()))
+    description: dict[str, Any] = {
+        "scores": str(out.resolve()),
+        "kind": wish.kind,
+        "format": wish.ending,
+        "scale": scale,
+        "threshold": None if limit is None else limit.threshold,
+        "false_alarm_rate": None if limit is None else limit.rate,
+        "normal_images": len(told.maxima),
+        "tile": None,
+        "overlap": None,
+    }
+    if (wish.maps / DESCRIPTION).is_file():
+        kept = files.read_json(wish.maps / DESCRIPTION)
+        _check_same(wish.maps, kept, description)
+        description = kept
+    return GrowingMaps(wish.maps, wish.ending, prepared, limit, description)
+
+
+def _check_same(folder: Path, kept: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuses a folder whose maps could not be compared with new ones."""
+    for name in _FIXED:
+        if kept.get(name) != wanted[name]:
+            raise ResultsError(
+                f"{folder}: its maps have {name} {kept.get(name)!r}, and {wanted[name]!r} is asked "
+                "for; give another --maps, or the settings that it was begun with"
+            )
+    if wanted["threshold"] is None:
+        return
+    before, now = float(kept["threshold"]), wanted["threshold"]
+    if not math.isclose(before, now, rel_tol=1e-4):
+        raise ResultsError(
+            f"{folder}: its threshold of pixels is {before:.6g}, that of these --normals and this "
+            f"model is {now:.6g}; give another --maps"
+        )

@@ -1,0 +1,253 @@
+"""Maps of images as they arrive: the files and columns of score --maps, through restarts."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepsvdd_jax import detectors
+from deepsvdd_jax.cli.commands import score, watch
+from deepsvdd_jax.configs import (
+    DetectorConfig,
+    NetworkConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    PreprocessingConfig,
+    RunConfig,
+)
+from deepsvdd_jax.io import atomic, models
+
+Calling = Callable[[ModuleType], AbstractContextManager[Callable[..., int]]]
+
+SIDE = 16
+HEIGHT, WIDTH = 24, 40
+QUICK = ("--poll_seconds=0.02", "--stop_after_idle=0.1")
+
+
+def texture(seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    rows = 100 + 40 * np.sin(np.arange(HEIGHT) / 2)[:, None]
+    return (rows + random.normal(0, 8, (HEIGHT, WIDTH))).clip(0, 255).astype(np.uint8)
+
+
+def put(folder: Path, name: str, seed: int) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(texture(seed)).save(path)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    images = np.stack([texture(seed)[:SIDE, :SIDE] for seed in range(60)])[..., None]
+    network = NetworkConfig("plain", ((4,),), rep_dim=3, kernel_size=3)
+    training = PhaseConfig(ObjectiveConfig(), OptimizerConfig("adam", 5e-3), epochs=2)
+    run = RunConfig(
+        network=network, preprocessing=PreprocessingConfig(contrast="none"), training=training
+    )
+    config = DetectorConfig(run=run, seeds=(0,), calibration_fraction=0.2, alarm_rate=0.1)
+    fitted = detectors.fit_detector(config, images)[0]
+    data = {"image_size": [SIDE, SIDE], "channels": 1, "pixel_range": None}
+    path = tmp_path_factory.mktemp("watched") / "model"
+    models.save_model(path, fitted._replace(summary={**fitted.summary, "data": data}))
+    return path
+
+
+@pytest.fixture
+def call(calling: Calling, model: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
+    def run(command: ModuleType, out: str, *arguments: str) -> int:
+        more = QUICK if command is watch else ()
+        with calling(command) as called:
+            return called(
+                f"--model={model}",
+                f"--data_dir={tmp_path / 'camera'}",
+                f"--out={tmp_path / out}",
+                *more,
+                *arguments,
+            )
+
+    return run
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> Path:
+    """Returns a folder with three images, a folder of normal ones beside it."""
+    for number in range(3):
+        put(tmp_path / "camera", f"belt/{number}.png", 100 + number)
+    for number in range(12):
+        put(tmp_path / "normals", f"{number}.png", 300 + number)
+    return tmp_path / "camera"
+
+
+@pytest.mark.parametrize("ending", ["npy", "tif"])
+def test_maps_and_columns_are_those_of_score(
+    call, camera: Path, tmp_path: Path, ending: str
+) -> None:
+    more = (f"--normals={tmp_path / 'normals'}", f"--map_format={ending}")
+    assert call(score, "scores.csv", f"--maps={tmp_path / 'one'}", *more) == 0
+    assert call(watch, "watched.csv", f"--maps={tmp_path / 'two'}", *more) == 0
+    scored = {row["name"]: row for row in rows_of(tmp_path / "scores.csv")}
+    watched = rows_of(tmp_path / "watched.csv")
+    assert list(watched[0]) == [
+        *("name", "score", "p_value", "anomalous", "drift"),
+        *("map_row", "map_column", "map_maximum", "map_p_value", "marked_pixels"),
+    ]
+    assert len(watched) == 3
+    for row in watched:
+        del row["drift"]
+        assert row == scored[row["name"]]
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+    for name in files_of(tmp_path / "one"):
+        if name.endswith(ending):
+            assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    told, kept = (
+        json.loads((tmp_path / part / "maps.json").read_text()) for part in ("one", "two")
+    )
+    for name in ("kind", "threshold", "false_alarm_rate", "normal_images"):
+        assert told[name] == kept[name]
+    # The colours are those of the normal images: from their median to their highest value.
+    overlay = np.array(Image.open(tmp_path / "two" / "belt" / "0.png"))
+    assert overlay.shape == (HEIGHT, WIDTH, 3)
+    assert kept["scale"][1] > kept["scale"][0]
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
+
+
+def test_after_a_restart_only_new_images_are_mapped_on_the_same_scale(
+    call, camera: Path, tmp_path: Path
+) -> None:
+    maps = tmp_path / "maps"
+    assert call(watch, "watched.csv", f"--maps={maps}") == 0
+    before = {name: (maps / name).stat().st_mtime_ns for name in files_of(maps)}
+    assert len(before) == 7
+    # Its name differs in nothing but the ending.
+    put(camera, "belt/0.bmp", 7)
+    put(camera, "belt/9.png", 8)
+    assert call(watch, "watched.csv", f"--maps={maps}") == 0
+    after = {name: (maps / name).stat().st_mtime_ns for name in files_of(maps)}
+    assert {name: after[name] for name in before} == before
+    new = {"belt/0.bmp.npy", "belt/0.bmp.png", "belt/9.npy", "belt/9.png"}
+    assert set(after) - set(before) == new
+    rows = rows_of(tmp_path / "watched.csv")
+    assert [row["name"] for row in rows[:3]] == [f"belt/{number}.png" for number in range(3)]
+    assert sorted(row["name"] for row in rows[3:]) == ["belt/0.bmp", "belt/9.png"]
+    for row in rows:
+        stem = row["name"] if row["name"].endswith("bmp") else row["name"].removesuffix(".png")
+        values = np.load(maps / f"{stem}.npy")
+        assert values.max() == np.float32(row["map_maximum"])
+        assert values[int(row["map_row"]), int(row["map_column"])] == values.max()
+
+
+def test_what_was_not_written_is_tried_again(
+    call, model: Path, camera: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    loaded = models.load_model(model)
+    maps = growing(loaded, tmp_path)
+    watched = watch.Watch(loaded, loaded.threshold, camera, 0.01, maps)
+    write = atomic.write_bytes
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with watch.open_log(tmp_path / "watched.csv", maps.columns) as log:
+        seen = watch.look(watched, log, watch.resume(watched, log.rows))
+        monkeypatch.setattr(atomic, "write_bytes", full)
+        for _ in range(2):
+            seen = watch.look(watched, log, seen)
+        assert log.rows == [] and capsys.readouterr().err.count("No space left") == 1
+        monkeypatch.setattr(atomic, "write_bytes", write)
+        seen = watch.look(watched, log, seen)
+        assert len(log.rows) == 3 and len(list((tmp_path / "maps").rglob("*.npy"))) == 3
+        # A folder of maps that vanishes comes back with the next image.
+        shutil.rmtree(tmp_path / "maps")
+        put(camera, "late.png", 5)
+        for _ in range(2):
+            seen = watch.look(watched, log, seen)
+        assert files_of(tmp_path / "maps") == ["late.npy", "late.png", "maps.json"]
+
+
+def growing(loaded: models.Model, folder: Path) -> watch.GrowingMaps:
+    wish = watch.arriving.Wish(
+        folder / "maps", "gradient", "npy", None, None, None, None, None, None, None, False
+    )
+    return watch.arriving.open_maps(wish, loaded, folder / "watched.csv")
+
+
+def test_few_large_images_are_held_at_once(
+    model: Path, camera: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = models.load_model(model)
+    maps = growing(loaded, tmp_path)
+    watched = watch.Watch(loaded, loaded.threshold, camera, 0.01, maps)
+    monkeypatch.setattr(watch, "_BYTES_AT_ONCE", HEIGHT * WIDTH + SIDE * SIDE)
+    counts = []
+    plain = maps.write
+    monkeypatch.setattr(
+        maps, "write", lambda images, taken: counts.append(len(images)) or plain(images, taken)
+    )
+    with watch.open_log(tmp_path / "watched.csv", maps.columns) as log:
+        seen = watch.resume(watched, log.rows)
+        for _ in range(2):
+            seen = watch.look(watched, log, seen)
+        assert len(log.rows) == 3 and counts == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--map_kind=gradient",), "--map_kind has no effect here: it is of --maps"),
+        (("--normals={0}/normals",), "--normals has no effect here: it is of --maps"),
+        (("--maps={0}/camera/maps",), "lies in"),
+        (("--maps={0}/normals",), "is not empty and was not written by this command"),
+        (("--maps={0}/maps", "--map_kind=objective"), "no map of its own"),
+        (("--maps={0}/maps", "--map_kind=occlusion"), "--normals=DIR"),
+        (("--maps={0}/begun", "--map_format=tif"), "its maps have format 'npy'"),
+        (("--maps={0}/begun", "--normals={0}/normals"), "its maps have normal_images 0"),
+        (("--maps={0}/begun", "--out={0}/other.csv"), "its maps have scores"),
+        (("--maps={0}/maps", "--out={0}/plain.csv"), "another file is there"),
+        (("--maps={0}/scored",), "its maps have scores None"),
+    ],
+)
+def test_what_cannot_go_on_is_refused_in_one_line(
+    call, camera: Path, tmp_path: Path, capsys, arguments: tuple[str, ...], words: str
+) -> None:
+    for number in range(2):
+        (camera / "belt" / f"{number}.png").unlink()
+    begun, scored = tmp_path / "begun", tmp_path / "scored"
+    assert call(watch, "watched.csv", f"--maps={begun}") == 0
+    assert call(watch, "plain.csv") == 0
+    assert call(score, "scores.csv", f"--maps={scored}") == 0
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    given = [argument.format(tmp_path) for argument in arguments]
+    assert call(watch, "watched.csv", *given) in (1, 2)
+    said = capsys.readouterr().err.splitlines()
+    assert words in said[-1] and "Traceback" not in "".join(said)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_maps_of_a_log_are_shown_in_the_report(call, camera: Path, tmp_path: Path) -> None:
+    from deepsvdd_jax.cli.reporting import score_report
+
+    assert call(watch, "watched.csv", f"--maps={tmp_path / 'maps'}") == 0
+    put(camera, "belt/0.bmp", 7)
+    assert call(watch, "watched.csv", f"--maps={tmp_path / 'maps'}") == 0
+    rows = score_report.read_scores(tmp_path / "watched.csv")
+    images = score_report.Images(camera, maps=tmp_path / "maps")
+    page = score_report.build_page(rows, images, 9)
+    for row in rows:
+        assert f"Image {row.name} and its map" in page.html
