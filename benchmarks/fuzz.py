@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
+from benchmarks import memory
 from benchmarks.parsers import PARSERS, Parser
 
 MOST_SECONDS = 20.0
@@ -212,7 +213,7 @@ def is_accepted(parser: Parser, data: bytes, folder: Path) -> bool:
     Raises:
       Crash: another error, too long a time, or memory that the input is not worth.
     """
-    before = _peak_bytes()
+    before = memory.process_peak_bytes()
     try:
         with _time_limit(MOST_SECONDS), contextlib.redirect_stderr(io.StringIO()):
             parser.parse(data, folder)
@@ -223,7 +224,7 @@ def is_accepted(parser: Parser, data: bytes, folder: Path) -> bool:
         accepted = False
     except (Exception, _TimeIsUp) as error:
         raise Crash(f"{type(error).__name__}: {error}") from error
-    grown = _peak_bytes() - before
+    grown = memory.process_peak_bytes() - before
     if grown > MOST_BYTES:
         raise Crash(f"took {grown >> 20} MiB of memory for {len(data)} bytes")
     return accepted
@@ -270,10 +271,6 @@ def _ran_out_of_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 # --- the loop -----------------------------------------------------------------------------------

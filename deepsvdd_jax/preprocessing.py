@@ -16,7 +16,7 @@ from deepsvdd_jax.configs import PreprocessingConfig
 Floats = npt.NDArray[np.floating]
 
 # Images are transformed this many at a time, so that float64 copies stay small.
-_CHUNK = 4096
+CHUNK = 4096
 
 # An epsilon this many times the largest eigenvalue leaves nothing to whiten.
 _MOST_EPSILON = 1e3
@@ -86,8 +86,8 @@ def normalize_contrast(images: Floats, kind: str) -> Floats:
     if kind == "none":
         return images
     result = np.empty(images.shape, np.float32)
-    for start in range(0, len(images), _CHUNK):
-        part = images[start : start + _CHUNK].astype(np.float64)
+    for start in range(0, len(images), CHUNK):
+        part = images[start : start + CHUNK].astype(np.float64)
         axes = tuple(range(1, part.ndim))
         constant = is_constant(part, axes, images.dtype)
         part -= part.mean(axis=axes, keepdims=True)
@@ -97,7 +97,7 @@ def normalize_contrast(images: Floats, kind: str) -> Floats:
             size = np.sqrt(np.square(part).mean(axis=axes, keepdims=True))
             if kind == "l2":
                 size *= np.sqrt(np.prod(part.shape[1:]))
-        result[start : start + _CHUNK] = np.where(constant, 0.0, part / np.where(constant, 1, size))
+        result[start : start + CHUNK] = np.where(constant, 0.0, part / np.where(constant, 1, size))
     return result
 
 
@@ -145,10 +145,10 @@ def fit_whitening(images: Floats, epsilon: float) -> Whitening:
 def apply_whitening(whitening: Whitening, images: Floats) -> Floats:
     """Whitens images `[n, ...]`; float32 of the same shape."""
     result = np.empty(images.shape, np.float32)
-    for start in range(0, len(images), _CHUNK):
-        part = images[start : start + _CHUNK]
+    for start in range(0, len(images), CHUNK):
+        part = images[start : start + CHUNK]
         flat = part.reshape(len(part), -1).astype(np.float64)
-        result[start : start + _CHUNK] = ((flat - whitening.mean) @ whitening.matrix).reshape(
+        result[start : start + CHUNK] = ((flat - whitening.mean) @ whitening.matrix).reshape(
             part.shape
         )
     return result

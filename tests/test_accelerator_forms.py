@@ -127,7 +127,7 @@ def test_every_form_is_xlas_convolution_for_many_runs_at_once(case: Case, form: 
 def test_a_kernels_gradient_is_a_product_a_tap_where_the_band_would_be_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rule, "_LARGEST_BAND", 1)
+    monkeypatch.setattr(rule, "LARGEST_BAND", 1)
     test_every_form_is_xlas_convolution_for_many_runs_at_once(CASES[4], "automatic")
     with convolution.lowered_for("cuda"):
         assert rule.form_of(3, 1, 1, 8) == "canonical"

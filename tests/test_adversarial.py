@@ -11,10 +11,9 @@ from deepsvdd_jax.cli.adversarial import arrays, configs
 from deepsvdd_jax.cli.adversarial import attack as adversarial
 from deepsvdd_jax.cli.adversarial.attack import (
     Adversarials,
-    _attack,
-    _rounded,
     generate_adversarials,
     l2_distances,
+    rounded,
 )
 from deepsvdd_jax.cli.adversarial.classifier import logits, predict, train_classifier
 from deepsvdd_jax.io import atomic
@@ -166,16 +165,16 @@ def test_progress_counts_queries(toy, classifier, made):
 
 
 def test_examples_that_do_not_survive_storing_are_replaced(toy, classifier, made, monkeypatch):
-    attack, calls = _attack, []
+    attack_all, calls = adversarial.attack_all, []
 
     def spoilt(foolbox, config, classifier, images, *rest):
-        found = attack(foolbox, config, classifier, images, *rest)
+        found = attack_all(foolbox, config, classifier, images, *rest)
         calls.append(len(images))
         if len(calls) == 1:
             found[1] = images[1]
         return found
 
-    monkeypatch.setattr(adversarial, "_attack", spoilt)
+    monkeypatch.setattr(adversarial, "attack_all", spoilt)
     replaced = generate(toy, classifier)
     assert calls == [4, 1]
     assert replaced.success.all() and len(set(replaced.original_indices.tolist())) == 4
@@ -190,7 +189,7 @@ def test_too_few_images_are_an_error(toy, classifier, made):
 
 def test_rounding_is_the_same_in_both_precisions():
     halves = (np.arange(255, dtype=np.float32) + np.float32(0.5)) / np.float32(255)
-    np.testing.assert_array_equal(_rounded(halves), _rounded(halves.astype(np.float64)))
+    np.testing.assert_array_equal(rounded(halves), rounded(halves.astype(np.float64)))
 
 
 def test_starting_images_of_the_attacked_class_are_an_error(toy, classifier, made):

@@ -12,7 +12,7 @@ import pytest
 
 from deepsvdd_jax import runs, training
 from deepsvdd_jax.cli.commands import sweep
-from deepsvdd_jax.cli.sweeps import ahead, deep, pretraining
+from deepsvdd_jax.cli.sweeps import ahead, pretraining
 from deepsvdd_jax.cli.sweeps.ahead import Ahead
 from deepsvdd_jax.cli.sweeps.pretraining import Pretrained
 from deepsvdd_jax.configs import NetworkConfig, ObjectiveConfig, PhaseConfig, RunConfig
@@ -87,7 +87,7 @@ def test_a_sweep_compiles_ahead_what_each_of_its_methods_trains_next(
 ) -> None:
     """As on an accelerator: DCAE, then one-class, which starts from its autoencoders."""
     log: list[str] = []
-    start, wait, train = Ahead.start, Ahead.wait, deep._train_program
+    start, wait, finish = Ahead.start, Ahead.wait, runs.Program.finish
 
     def watched_start(self: Ahead, *parts: Any) -> None:
         log.append("start")
@@ -98,13 +98,14 @@ def test_a_sweep_compiles_ahead_what_each_of_its_methods_trains_next(
         log.append("wait")
         compilations.clear()
 
-    def watched_train(*parts: Any) -> None:
-        train(*parts)
+    def watched_finish(*parts: Any) -> runs.Outcome:
+        outcome = finish(*parts)
         log.append("trained")
+        return outcome
 
     monkeypatch.setattr(Ahead, "start", watched_start)
     monkeypatch.setattr(Ahead, "wait", watched_wait)
-    monkeypatch.setattr(deep, "_train_program", watched_train)
+    monkeypatch.setattr(runs.Program, "finish", watched_finish)
     monkeypatch.setattr(ahead, "pays", lambda: True)
     arguments = ("--normal_classes=0", "--seeds=2", "--epochs=1", "--milestones=")
     arguments += ("--methods=dcae,deep_svdd", "--pretrain_epochs=1")

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity
 from sklearn.svm import OneClassSVM
 
-from deepsvdd_jax.detectors import baselines, kde, ocsvm
+from deepsvdd_jax.detectors import baselines, kde
 from deepsvdd_jax.detectors import features as detectors_features
 from deepsvdd_jax.detectors.baselines import KNNConfig
 from deepsvdd_jax.detectors.features import pca_features, squared_distances, to_features
@@ -119,8 +119,10 @@ def test_labelled_part_is_a_tenth_of_each_label_drawn_from_the_seed(data):
 
 def test_labelled_part_leaves_something_of_rare_labels():
     labels = np.array([0, 0, 0, 1, 1])
-    chosen, rest = ocsvm._labelled_split(labels, 0.9, 0)
-    assert set(labels[chosen]) == set(labels[rest]) == {0, 1}
+    config = OneClassSVMConfig("paper", labelled_fraction=0.9)
+    points = np.random.default_rng(0).normal(size=(25, 2))
+    rest = baselines.fit_and_score(config, points[:20], points[20:], 0, labels).test_indices
+    assert set(labels[rest]) == set(np.delete(labels, rest)) == {0, 1}
 
 
 def test_svm_scores_of_far_points_do_not_underflow(data):
@@ -152,7 +154,7 @@ def test_kde_selects_the_bandwidth_that_scikit_learn_selects(scale, count):
     expected = search.fit(train).best_params_["bandwidth"]
     result = baselines.fit_and_score(KDEConfig(), train, train[:2], 7)
     assert result.parameters["bandwidth"] == expected
-    likelihoods = kde._cross_validated_likelihoods(KDEConfig(), train, 7)
+    likelihoods = kde.cross_validated_likelihoods(KDEConfig(), train, 7)
     np.testing.assert_allclose(
         likelihoods, search.cv_results_["mean_test_score"] * 5 / count, rtol=1e-5
     )

@@ -173,7 +173,7 @@ def test_convolve(case):
 def test_a_wide_kernels_gradient_is_summed_over_parts_of_the_batch(images_at_once, monkeypatch):
     case = Case("plain", (6, 4, 5, 3), (3, 2, 3, 33), ((1, 0), (0, 1)))
     windows = 3 * 5 * 3 * 2 * 3
-    monkeypatch.setattr(cpu, "_GATHERED_BYTES", 4 * windows * images_at_once)
+    monkeypatch.setattr(cpu, "GATHERED_BYTES", 4 * windows * images_at_once)
     check_convolve(case)
 
 
@@ -316,10 +316,8 @@ TILED = [
 @pytest.mark.parametrize("case", [*TILED, *EACH_FORM], ids=case_name)
 def test_convolve_maximum(case, monkeypatch):
     taken: list[str] = []
-    tiled = cpu._maximum_tiled
-    monkeypatch.setattr(
-        cpu, "_maximum_tiled", lambda *given: taken.append("tiled") or tiled(*given)
-    )
+    tiled = cpu.maximum_tiled
+    monkeypatch.setattr(cpu, "maximum_tiled", lambda *given: taken.append("tiled") or tiled(*given))
     actual = compiled(lambda *given: convolution.convolve_maximum(*given, case.padding))(
         *drawn(case)
     )

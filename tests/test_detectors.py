@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -24,8 +25,7 @@ from deepsvdd_jax.configs import (
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.detectors import CollapseWarning, TrainingError
 from deepsvdd_jax.detectors.held_out import held_out_mask
-from deepsvdd_jax.detectors.members import _padded_count
-from deepsvdd_jax.detectors.scores import _distances
+from deepsvdd_jax.detectors.members import padded_count
 from deepsvdd_jax.io import models
 
 NETWORK = NetworkConfig("tiny", stages=(), hidden=(6,), rep_dim=3, batch_norm=False)
@@ -134,15 +134,15 @@ def test_progress_ends_with_all_epochs() -> None:
 
 @pytest.mark.parametrize("count", [2, 63, 64, 65, 1000, 1025, 54321])
 def test_padding_is_small_and_shared(count: int) -> None:
-    padded = _padded_count(count, is_table=False)
+    padded = padded_count(count, is_table=False)
     assert count <= padded <= max(64, count * 9 / 8 + 64)
-    assert _padded_count(padded, is_table=False) == padded
+    assert padded_count(padded, is_table=False) == padded
 
 
 def test_small_tables_have_few_numbers_of_rows() -> None:
-    found = {_padded_count(count, is_table=True) for count in range(2, 8193)}
+    found = {padded_count(count, is_table=True) for count in range(2, 8193)}
     assert found == {1024, 2048, 4096, 8192}
-    assert 54321 <= _padded_count(54321, is_table=True) <= 54321 * 9 / 8
+    assert 54321 <= padded_count(54321, is_table=True) <= 54321 * 9 / 8
 
 
 # --- threshold ----------------------------------------------------------------------------------
@@ -223,9 +223,18 @@ def test_scores_do_not_depend_on_the_batching(monkeypatch: pytest.MonkeyPatch) -
     alone = np.concatenate([detectors.score_images(model, NEW[i : i + 1]) for i in range(250, 260)])
     np.testing.assert_array_equal(alone, scores[250:260])
     assert detectors.score_images(model, NEW[:0]).shape == (0,)
-    compiled = _distances._cache_size()
-    detectors.score_images(model, np.concatenate([NEW, NEW]))
-    assert _distances._cache_size() == compiled
+    compiled: list[str] = []
+
+    def note(event: str, duration_secs: float, **details: str | int) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        detectors.score_images(model, np.concatenate([NEW, NEW]))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert not compiled
 
 
 @pytest.mark.parametrize("signs", [[1, 1, 1], [1, -1, -1]])

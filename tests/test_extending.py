@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -62,14 +63,9 @@ def push(config: PushConfig) -> Objective:
 
 @pytest.fixture
 def registered() -> Iterator[None]:
-    before = dict(objective_settings._CLASSES), dict(objectives._FACTORIES)
-    objectives.register(PushConfig, push=push)
-    yield
-    for registry, old in zip(
-        (objective_settings._CLASSES, objectives._FACTORIES), before, strict=True
-    ):
-        registry.clear()
-        registry.update(old)  # type: ignore[arg-type]
+    with mock.patch.dict(objective_settings.CLASSES), mock.patch.dict(objectives.FACTORIES):
+        objectives.register(PushConfig, push=push)
+        yield
 
 
 def run_config(objective: BaseObjectiveConfig, epochs: int = 3) -> RunConfig:

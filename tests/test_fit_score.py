@@ -171,7 +171,7 @@ def test_equal_scores_of_a_whole_file_are_told(
     blind = loaded._replace(params=jax.tree.map(np.zeros_like, loaded.params))
     models.save_model(tmp_path / "blind", blind)
     # One sample a batch: no batch by itself tells that its scores are equal.
-    monkeypatch.setattr(score, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(score, "ROWS_AT_ONCE", 1)
     draws = [np.random.RandomState(kind) for kind in kinds]
     images = np.stack([draw.randint(0, 256, (12, 12, 3), np.uint8) for draw in draws])
     np.savez(tmp_path / "new.npz", x=images)

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks import fuzz
+from benchmarks import fuzz, memory
 from benchmarks.fuzz import Count, Crash
 from benchmarks.parsers import PARSERS, Parser
 from deepsvdd_jax.datasets import DataError
@@ -187,7 +187,7 @@ def test_memory_that_an_input_is_not_worth_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peaks = iter((0, fuzz.MOST_BYTES + (1 << 20)))
-    monkeypatch.setattr(fuzz, "_peak_bytes", lambda: next(peaks))
+    monkeypatch.setattr(memory, "process_peak_bytes", lambda: next(peaks))
     with pytest.raises(Crash, match="took 1025 MiB of memory for 5 bytes"):
         fuzz.is_accepted(made_up(lambda data, folder: None), b"valid", tmp_path)
 

@@ -88,7 +88,7 @@ def test_the_report_shows_the_adversarials(
         images, stops, np.arange(3), np.ones(3), np.zeros(3, np.int64), np.ones(3, bool)
     )
     monkeypatch.setattr(datasets, "load", lambda config: signs)
-    monkeypatch.setattr(gtsrb_adversarial, "_check_extra", lambda: None)
+    monkeypatch.setattr(attack, "import_foolbox", lambda: None)
     monkeypatch.setattr(gtsrb_adversarial, "make_adversarials", lambda *given: made)
     with calling(gtsrb_adversarial) as call:
         assert call("--methods=isolation_forest", "--seeds=1", f"--out={out}") == 0

@@ -92,9 +92,7 @@ def test_settings_of_an_objective_of_ones_own_are_flags(
         margin: float = 2.0
         table: dict[str, float] | None = None
 
-    monkeypatch.setattr(
-        objective_settings, "_CLASSES", objective_settings._CLASSES | {"toy": MarginConfig}
-    )
+    monkeypatch.setitem(objective_settings.CLASSES, "toy", MarginConfig)
     with calling(sweep):
         values = flags.FLAGS
         values(["sweep", "--objective=toy", "--margin=0.5"])

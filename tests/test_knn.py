@@ -46,7 +46,7 @@ def test_blocks_do_not_show(points: tuple[Floats, Floats], monkeypatch: pytest.M
     queries, train = points
     expected = expected_distances(queries, train, 5)
     own = NearestNeighbors(n_neighbors=5, algorithm="kd_tree").fit(train).kneighbors()[0]
-    monkeypatch.setattr(knn, "_BLOCK_ELEMENTS", 7 * len(train))
+    monkeypatch.setattr(knn, "BLOCK_ELEMENTS", 7 * len(train))
     np.testing.assert_allclose(nearest_distances(queries, train, 5), expected, rtol=1e-13)
     found = nearest_distances(train, train, 5, leave_one_out=True)
     np.testing.assert_allclose(found, own, rtol=1e-13)

@@ -348,7 +348,7 @@ def test_an_ensemble_has_the_mean_map_in_units_of_the_training_scores(fcdd: Mode
 def test_any_number_of_images_has_the_same_maps(
     one_class: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detector_maps, "_MOST_AT_ONCE", 4)
+    monkeypatch.setattr(detector_maps, "MOST_AT_ONCE", 4)
     of_images = detector_maps.mapper(one_class)
     whole = of_images(normals(9, 7))
     parts = np.concatenate([of_images(normals(9, 7)[i : i + 1]) for i in range(9)])

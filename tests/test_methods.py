@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -50,10 +51,10 @@ WIDE = DeepMethod(
 
 
 @pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
-    methods.register(MEAN)
-    methods.register(WIDE)
+def registered() -> Iterator[None]:
+    with mock.patch.dict(methods.METHODS):
+        methods.register(MEAN, WIDE)
+        yield
 
 
 @pytest.fixture(scope="module")

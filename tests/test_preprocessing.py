@@ -57,7 +57,7 @@ def test_contrast_of_each_image_by_the_definition(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # More than one chunk, the last one partial.
-    monkeypatch.setattr(preprocessing, "_CHUNK", 16)
+    monkeypatch.setattr(preprocessing, "CHUNK", 16)
     images = preprocessing.unit_range(make_images())
     found = preprocessing.normalize_contrast(images, kind)
     assert found.dtype == np.float32
@@ -133,7 +133,7 @@ def test_zca_makes_the_covariance_the_identity() -> None:
 
 
 def test_zca_is_the_inverse_root_with_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocessing, "_CHUNK", 64)
+    monkeypatch.setattr(preprocessing, "CHUNK", 64)
     rng = np.random.default_rng(4)
     images = (rng.normal(size=(100, 6)) @ rng.normal(size=(6, 6))).reshape(100, 6)
     whitening = preprocessing.fit_whitening(images, 0.1)

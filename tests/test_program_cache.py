@@ -8,7 +8,6 @@ import jax
 import pytest
 
 import deepsvdd_jax as svdd
-from deepsvdd_jax.runs import program_cache
 
 # Prints how many programs jax took from the folder while a table was fitted.
 FIT = """
@@ -48,7 +47,8 @@ def test_the_folder_is_this_processors_and_must_be_there(
         folder = svdd.keep_compiled_programs(tmp_path / "kept")
         assert folder.is_dir() and folder.parent == tmp_path / "kept"
         assert jax.config.jax_compilation_cache_dir == str(folder)
-        monkeypatch.setattr(program_cache, "_processor_lines", lambda: ["another"])
+        text = "model name : another\nflags : none\n"
+        monkeypatch.setattr(Path, "read_text", lambda path, **_: text)
         assert svdd.keep_compiled_programs(tmp_path / "kept") != folder
         (tmp_path / "file").touch()
         with pytest.raises(OSError, match="file"):

@@ -288,10 +288,10 @@ def test_not_even_one_run_a_device_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def exhaust(*_: object) -> None:
+    def exhaust(*_: object) -> int:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
-    monkeypatch.setattr(deep, "_train_program", exhaust)
+    monkeypatch.setattr(runs.Program, "compile", exhaust)
     assert command(tmp_path / "out") == 1
     assert "lower --batch_size" in capsys.readouterr().err
 

@@ -354,7 +354,7 @@ def test_tiles_of_many_images_are_scored_in_calls_of_one_size(
         sizes.add(len(images))
         return plain(model, images)
 
-    monkeypatch.setattr(flow, "_MOST_PIECES", 7)
+    monkeypatch.setattr(flow, "MOST_PIECES", 7)
     monkeypatch.setattr(detectors, "score_images", noting)
     assert call("fcdd", "--tile=16") == 0
     assert (parts / "scores.csv").read_bytes() == whole and sizes == {7}
@@ -364,7 +364,7 @@ def test_a_map_that_is_too_large_for_memory_lies_in_a_file(
     call: Call, parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert call("fcdd", "--tile=16", f"--maps={parts / 'one'}") == 0
-    monkeypatch.setattr(flow, "_LARGEST_IN_MEMORY", 0)
+    monkeypatch.setattr(flow, "LARGEST_IN_MEMORY", 0)
     assert call("fcdd", "--tile=16", f"--maps={parts / 'two'}") == 0
     for path in (parts / "one").rglob("*.*"):
         other = parts / "two" / path.relative_to(parts / "one")

@@ -183,13 +183,13 @@ class ObjectiveConfig(BaseObjectiveConfig):
             )
 
 
-_CLASSES: dict[str, type[BaseObjectiveConfig]] = {}
+CLASSES: dict[str, type[BaseObjectiveConfig]] = {}
 
 
 def register_objective_config(config: type[BaseObjectiveConfig]) -> tuple[str, ...]:
     """Makes JSON and flags know an objective's settings; returns the kinds that they are of."""
     kinds: tuple[str, ...] = typing.get_args(hints_of(config)["kind"])
-    _CLASSES.update(dict.fromkeys(kinds, config))
+    CLASSES.update(dict.fromkeys(kinds, config))
     return kinds
 
 
@@ -198,7 +198,7 @@ register_objective_config(ObjectiveConfig)
 
 def objective_kinds() -> tuple[str, ...]:
     """Returns the names of all objectives."""
-    return tuple(_CLASSES)
+    return tuple(CLASSES)
 
 
 def objective_class(kind: object) -> type[BaseObjectiveConfig]:
@@ -208,7 +208,7 @@ def objective_class(kind: object) -> type[BaseObjectiveConfig]:
       ConfigError: there is no such objective.
     """
     check_choice("kind", kind, objective_kinds())
-    return _CLASSES[typing.cast(str, kind)]
+    return CLASSES[typing.cast(str, kind)]
 
 
 def as_kind(config: BaseObjectiveConfig, kind: object) -> BaseObjectiveConfig:

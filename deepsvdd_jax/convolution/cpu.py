@@ -44,7 +44,7 @@ _FEWEST_FAST_FEATURES = 16
 # times as fast as the convolution; with half as many the two take as long.
 _FEWEST_GATHERED_GRADIENTS = 32
 # The windows of as many images are gathered at once as the caches of a core hold.
-_GATHERED_BYTES = 1 << 21
+GATHERED_BYTES = 1 << 21
 # Columns of outputs that are computed together where only maxima are wanted.
 _TILE = 4
 
@@ -75,7 +75,7 @@ def convolve_maximum(images: Array, kernel: Array, padding: Padding) -> Array:
     height, width = output_shape(images, kernel, padding)
     tiled = height % 2 == 0 and width % _TILE == 0
     if tiled and kernel.shape[2] <= _MOST_GATHERED_CHANNELS:
-        return _maximum_tiled(images, kernel, padding)
+        return maximum_tiled(images, kernel, padding)
     return convolve_pool(images, kernel, padding).scaled(None, None)
 
 
@@ -153,7 +153,7 @@ def _gathered_kernel_gradient(
     down, across, channels, features = shape
     batch, height, width, _ = gradient.shape
     window_bytes = 4 * height * width * down * across * channels
-    most = max(1, _GATHERED_BYTES // window_bytes)
+    most = max(1, GATHERED_BYTES // window_bytes)
     size = max(count for count in range(1, batch + 1) if batch % count == 0 and count <= most)
     parts = [jnp.reshape(part, (-1, size, *part.shape[1:])) for part in (images, gradient)]
 
@@ -283,7 +283,7 @@ def _gather_windows(images: Array, size: int, padding: Padding) -> Array:
     return jnp.stack(windows, 1).reshape(channels * (size + 1) ** 2, -1)
 
 
-def _maximum_tiled(images: Array, kernel: Array, padding: Padding) -> Array:
+def maximum_tiled(images: Array, kernel: Array, padding: Padding) -> Array:
     """The maximum of four contiguous parts of a tile's row.
 
     What comes out lies as the next layer wants it; a third more multiplications than in

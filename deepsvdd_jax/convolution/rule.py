@@ -37,7 +37,7 @@ FORMS = ("automatic", *ACCELERATOR_FORMS)
 # A layer with as many channels and as many features is wide.
 _FEWEST_WIDE = 32
 # Numbers of a band matrix, of each run: with more it takes more memory than the images do.
-_LARGEST_BAND = 1 << 24
+LARGEST_BAND = 1 << 24
 
 _form = contextvars.ContextVar("form", default="automatic")
 _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
@@ -113,4 +113,4 @@ def form_of(taps: int, channels: int, features: int, width: int, upsampling: int
 def has_rows(taps: int, channels: int, features: int, width: int) -> bool:
     """Whether the band matrix of a layer's rows is small enough to be made, in any form of it: at
     most two rows and an overhang come in and two go out."""
-    return (taps + 1) * width * channels * 2 * width * features <= _LARGEST_BAND
+    return (taps + 1) * width * channels * 2 * width * features <= LARGEST_BAND

@@ -72,10 +72,10 @@ def score_kde(config: KDEConfig, train: FloatArray, test: FloatArray, seed: int)
 
 
 def _best_bandwidth(config: KDEConfig, train: FloatArray, seed: int) -> float:
-    return config.bandwidths[int(np.argmax(_cross_validated_likelihoods(config, train, seed)))]
+    return config.bandwidths[int(np.argmax(cross_validated_likelihoods(config, train, seed)))]
 
 
-def _cross_validated_likelihoods(config: KDEConfig, train: FloatArray, seed: int) -> FloatArray:
+def cross_validated_likelihoods(config: KDEConfig, train: FloatArray, seed: int) -> FloatArray:
     """Mean log density `[bandwidths]` of each point under the points of the other folds."""
     if len(train) < config.folds:
         raise ValueError(f"{config.folds} folds need as many training points, got {len(train)}")

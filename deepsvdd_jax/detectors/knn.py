@@ -15,7 +15,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 # Elements of a block of the distance matrix, and of the differences that are in memory at a time.
-_BLOCK_ELEMENTS = 1 << 22
+BLOCK_ELEMENTS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def nearest_distances(
         )
     center = train.mean(axis=0)
     centered, squares = train - center, np.square(train - center).sum(axis=1)
-    rows = max(1, _BLOCK_ELEMENTS // len(train))
+    rows = max(1, BLOCK_ELEMENTS // len(train))
     found = [np.empty((0, k))]
     for start in range(0, len(points), rows):
         block = points[start : start + rows]
@@ -129,7 +129,7 @@ def _nearest_of(
     """Returns the k least distances of each point to those training points that are near it."""
     rows, columns = np.nonzero(near)
     squared = np.empty(len(rows))
-    step = max(1, _BLOCK_ELEMENTS // train.shape[1])
+    step = max(1, BLOCK_ELEMENTS // train.shape[1])
     for start in range(0, len(rows), step):
         some = slice(start, start + step)
         squared[some] = np.square(points[rows[some]] - train[columns[some]]).sum(axis=1)

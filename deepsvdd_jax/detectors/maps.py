@@ -22,7 +22,7 @@ from deepsvdd_jax.scoring.distances import evaluate_network
 KINDS = ("objective", "gradient", "occlusion")
 
 # Of images that are mapped at once: pixels, and number.
-_PIXELS_AT_ONCE, _MOST_AT_ONCE = 1 << 17, 64
+_PIXELS_AT_ONCE, MOST_AT_ONCE = 1 << 17, 64
 
 Maps = npt.NDArray[np.float32]
 
@@ -99,7 +99,7 @@ def mapper(
 
 def batch_size(image_shape: tuple[int, ...]) -> int:
     """Returns how many images of a shape are mapped at once."""
-    return max(1, min(_MOST_AT_ONCE, _PIXELS_AT_ONCE // (image_shape[0] * image_shape[1])))
+    return max(1, min(MOST_AT_ONCE, _PIXELS_AT_ONCE // (image_shape[0] * image_shape[1])))
 
 
 def _unit_images(images: npt.ArrayLike) -> npt.NDArray[np.float32]:

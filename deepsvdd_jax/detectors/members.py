@@ -46,7 +46,7 @@ def train_members(
       start: see `Checkpoint.resume`.
       folds: see `Prepared`; member k is trained on all images but those of fold k.
     """
-    padding = _padded_count(len(images), is_table=images.ndim == 2) - len(images)
+    padding = padded_count(len(images), is_table=images.ndim == 2) - len(images)
     pool = np.pad(images, ((0, padding), *((0, 0),) * (images.ndim - 1)))
     ones = (1,) * (images.ndim - 1)
     scaling = np.zeros(ones), np.ones(ones)
@@ -110,7 +110,7 @@ def _filled(seeds: tuple[int, ...], *, is_table: bool) -> tuple[int, ...]:
     return seeds + seeds[-1:] * (-len(seeds) % devices)
 
 
-def _padded_count(count: int, *, is_table: bool) -> int:
+def padded_count(count: int, *, is_table: bool) -> int:
     """Returns a number of samples to compile for: few numbers, an eighth larger at most but for
     small ones. Rows of a table take so little that up to 8,192 they are a power of two."""
     if is_table and count <= _MOST_ROUNDED_ROWS:

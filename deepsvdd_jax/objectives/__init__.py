@@ -61,7 +61,7 @@ from deepsvdd_jax.objectives.state import (
     default_hyperparameters,
 )
 
-_FACTORIES: dict[str, Callable[..., Objective]] = {}
+FACTORIES: dict[str, Callable[..., Objective]] = {}
 
 
 def register(config: type[BaseObjectiveConfig], **factories: Callable[..., Objective]) -> None:
@@ -72,7 +72,7 @@ def register(config: type[BaseObjectiveConfig], **factories: Callable[..., Objec
       factories: `(config) -> Objective` of each name, underscores for hyphens.
     """
     for kind in register_objective_config(config):
-        _FACTORIES[kind] = factories[kind.replace("-", "_")]
+        FACTORIES[kind] = factories[kind.replace("-", "_")]
 
 
 register(
@@ -87,7 +87,7 @@ register(FCDDConfig, fcdd=fcdd)
 @functools.lru_cache(maxsize=64)
 def objective(config: BaseObjectiveConfig) -> Objective:
     """Returns the objective of some settings."""
-    return _FACTORIES[config.kind](config)
+    return FACTORIES[config.kind](config)
 
 
 __all__ = [

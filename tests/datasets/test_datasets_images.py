@@ -124,7 +124,7 @@ def test_fewer_pixels_may_be_allowed(large, refuses):
 
 
 def test_an_image_that_memory_does_not_hold_is_refused(large, monkeypatch, refuses):
-    monkeypatch.setattr(images, "_SMALL_BYTES", 1_000_000)
+    monkeypatch.setattr(images, "SMALL_BYTES", 1_000_000)
     monkeypatch.setattr(images.memory, "available_memory", lambda: 20_000_000)
     assert decode_image(large[1], "").shape == (1000, 1000, 1)
     refuses(["a.png", "2001 x 1000", "0.0 GB are free"], decode_image, large[0], "a.png")

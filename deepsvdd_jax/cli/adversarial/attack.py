@@ -99,7 +99,7 @@ def generate_adversarials(
                     f"{len(found)} adversarial examples found, {config.count} wanted: only"
                     f" {len(usable)} of {len(images)} images are classified rightly; lower count"
                 )
-            pixels = _attack(boundary_attack, config, classifier, images[rows], starts, progress)
+            pixels = attack_all(boundary_attack, config, classifier, images[rows], starts, progress)
             success = predict(classifier, pixels) != classifier.stop_class
             found = np.concatenate([found, rows[success]])
             adversarials = np.concatenate([adversarials, pixels[success]])
@@ -132,7 +132,7 @@ def import_foolbox() -> Any:
     return foolbox
 
 
-def _attack(
+def attack_all(
     foolbox: Any,
     config: AttackConfig,
     classifier: Classifier,
@@ -153,7 +153,7 @@ def _attack(
     )
     criterion = foolbox.criteria.Misclassification(np.full(len(images), classifier.stop_class))
     found = attack.run(model, scaled(images), criterion, starting_points=points)
-    return _rounded(found)
+    return rounded(found)
 
 
 def _rounding_model(
@@ -169,7 +169,7 @@ def _rounding_model(
         queries += 1
         if progress is not None:
             progress(queries, expected)
-        return np.asarray(pixel_logits(params, _rounded(images)))
+        return np.asarray(pixel_logits(params, rounded(images)))
 
     return model
 
@@ -190,7 +190,7 @@ def _starting_point(
     low, high = np.zeros(len(ends), np.float32), np.ones(len(ends), np.float32)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        classes = predict(classifier, _rounded(_blend(original, ends, middle)))
+        classes = predict(classifier, rounded(_blend(original, ends, middle)))
         misled = classes != classifier.stop_class
         high, low = np.where(misled, middle, high), np.where(misled, low, middle)
     points = _blend(original, ends, high)
@@ -206,7 +206,7 @@ def scaled(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32) / np.float32(255)
 
 
-def _rounded(images: np.ndarray) -> np.ndarray:
+def rounded(images: np.ndarray) -> np.ndarray:
     # Foolbox hands the same image back in another precision, where a half would round elsewhere.
     return np.rint(np.clip(images.astype(np.float64), 0, 1) * 255).astype(np.uint8)
 

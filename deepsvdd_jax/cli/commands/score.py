@@ -48,7 +48,7 @@ with lazily():
     from deepsvdd_jax.cli.maps import pictures
 
 COLUMNS = ("name", "score", "p_value", "anomalous")
-_ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE = 4096
 
 Batches = Iterator[tuple[list[str], npt.NDArray[Any]]]
 
@@ -253,8 +253,8 @@ def _open_csv(path: Path, model: Model, columns: Columns) -> Source:
 
 
 def _rows(samples: npt.NDArray[Any], names: Sequence[str] = ()) -> Batches:
-    for start in range(0, len(samples), _ROWS_AT_ONCE):
-        rows = range(start, min(start + _ROWS_AT_ONCE, len(samples)))
+    for start in range(0, len(samples), ROWS_AT_ONCE):
+        rows = range(start, min(start + ROWS_AT_ONCE, len(samples)))
         yield [names[row] if names else str(row) for row in rows], samples[rows.start : rows.stop]
 
 

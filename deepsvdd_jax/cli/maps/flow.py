@@ -21,10 +21,10 @@ Pixels = npt.NDArray[Any]
 Map = npt.NDArray[np.float32]
 
 # Pieces that are scored in one call: their number, and bytes.
-_MOST_PIECES, _BYTES_AT_ONCE = 256, 1 << 25
+MOST_PIECES, _BYTES_AT_ONCE = 256, 1 << 25
 
 # Larger maps of one image lie in a file while they are put together.
-_LARGEST_IN_MEMORY = 1 << 28
+LARGEST_IN_MEMORY = 1 << 28
 
 
 class Tiling(NamedTuple):
@@ -177,7 +177,7 @@ def _chunks(pieces: Iterator[Piece], fill: bool) -> Iterator[tuple[list[Piece], 
     first = next(pieces, None)
     if first is None:
         return
-    at_once = max(1, min(_MOST_PIECES, _BYTES_AT_ONCE // (4 * first.pixels.size)))
+    at_once = max(1, min(MOST_PIECES, _BYTES_AT_ONCE // (4 * first.pixels.size)))
     pieces = itertools.chain([first], pieces)
     while chunk := list(itertools.islice(pieces, at_once)):
         missing = at_once - len(chunk) if fill else 0
@@ -205,7 +205,7 @@ def resized(values: Map, sides: tuple[int, int]) -> Map:
 
 
 def _empty_map(sides: tuple[int, int], scratch: Path | None) -> Map:
-    if 4 * sides[0] * sides[1] <= _LARGEST_IN_MEMORY:
+    if 4 * sides[0] * sides[1] <= LARGEST_IN_MEMORY:
         return np.full(sides, -np.inf, np.float32)
     with tempfile.TemporaryFile(dir=scratch) as file:
         # The mapping outlives the file.

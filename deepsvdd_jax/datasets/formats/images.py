@@ -28,7 +28,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "PPM", "WEBP")
 _NOT_READ = frozenset(("EPS", "FITS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "XVTHUMB"))
 # Of Pillow's image, its conversions and the array, at most at one time.
 _BYTES_PER_PIXEL = 16
-_SMALL_BYTES = 1 << 28
+SMALL_BYTES = 1 << 28
 _PIXELS_LOCK = threading.RLock()
 _logger = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ def pixels_bounded(megapixels: int | None) -> Iterator[None]:
 
 def _check_memory(image: Image.Image, source: str) -> None:
     needed = image.width * image.height * _BYTES_PER_PIXEL
-    if needed <= _SMALL_BYTES:
+    if needed <= SMALL_BYTES:
         return
     missing = memory.shortage(needed)
     if missing is not None:

@@ -18,12 +18,12 @@ from deepsvdd_jax.configs import ConfigError
 AUTOENCODER = dcae.METHOD.name
 
 # In the order in which they are named to users.
-_METHODS: dict[str, Method] = {}
+METHODS: dict[str, Method] = {}
 
 
 def register(*methods: Method) -> None:
     """Makes methods known to sweeps, tables and reports."""
-    _METHODS.update({method.name: method for method in methods})
+    METHODS.update({method.name: method for method in methods})
 
 
 register(deep_svdd.METHOD)
@@ -37,17 +37,17 @@ register(soft_boundary.METHOD)
 
 def names() -> tuple[str, ...]:
     """Returns the names of all methods."""
-    return tuple(_METHODS)
+    return tuple(METHODS)
 
 
 def deep() -> dict[str, DeepMethod]:
     """Returns the methods that train networks, by name."""
-    return {name: one for name, one in _METHODS.items() if isinstance(one, DeepMethod)}
+    return {name: one for name, one in METHODS.items() if isinstance(one, DeepMethod)}
 
 
 def shallow() -> dict[str, ShallowMethod]:
     """Returns the other methods, by name."""
-    return {name: one for name, one in _METHODS.items() if isinstance(one, ShallowMethod)}
+    return {name: one for name, one in METHODS.items() if isinstance(one, ShallowMethod)}
 
 
 def in_tables() -> list[Method]:
@@ -62,8 +62,8 @@ def parse(text: str) -> tuple[str, ...]:
       ConfigError: an unknown name, or none.
     """
     found = tuple(dict.fromkeys(part for part in text.split(",") if part))
-    if not found or not set(found) <= set(_METHODS):
-        raise ConfigError(f"methods is {text!r}; allowed: any of {','.join(_METHODS)}")
+    if not found or not set(found) <= set(METHODS):
+        raise ConfigError(f"methods is {text!r}; allowed: any of {','.join(METHODS)}")
     return found
 
 
