@@ -35,6 +35,65 @@ def test_values_stay_in_the_range_of_the_images(kind: str) -> None:
     assert images.min() >= IMAGES.min() - 1e-6 and images.max() <= IMAGES.max() + 1e-6
 
 
+def test_a_turned_image_is_one_of_three_and_each_of_them_comes() -> None:
+    square = IMAGES[:, :, :32]
+    made = synthetic.defects(
+        "rotate", jax.random.key(0), jnp.asarray(np.tile(square, (4, 1, 1, 1)))
+    )
+    turns = []
+    for image, before in zip(np.asarray(made.images), np.tile(square, (4, 1, 1, 1)), strict=True):
+        # Quarter turns from transposed and reversed axes.
+        across = before.transpose(1, 0, 2)
+        expected = (across[::-1], before[::-1, ::-1], across[:, ::-1])
+        turns.append([np.array_equal(image, other) for other in expected].index(True))
+    assert set(turns) == {0, 1, 2}
+    assert np.asarray(made.regions).all()
+
+
+def test_shuffled_quarters_are_all_there_and_none_where_it_was() -> None:
+    made = synthetic.defects("shuffle", jax.random.key(0), jnp.asarray(IMAGES))
+    top, left = IMAGES[:, :16], IMAGES[:, :, :20]
+    np.testing.assert_array_equal(made.images[:, 16:, 20:], top[:, :, :20])
+    np.testing.assert_array_equal(made.images[:, 16:, :20], top[:, :, 20:])
+    np.testing.assert_array_equal(made.images[:, :16, 20:], left[:, 16:])
+    np.testing.assert_array_equal(made.images[:, :16, :20], IMAGES[:, 16:, 20:])
+    assert np.asarray(made.regions).all()
+
+
+def test_recolored_images_have_their_channels_moved_or_their_range_reversed() -> None:
+    images = np.tile(IMAGES, (4, 1, 1, 1))
+    made = np.asarray(synthetic.defects("recolor", jax.random.key(0), jnp.asarray(images)).images)
+    ways = []
+    for image, before in zip(made, images, strict=True):
+        expected = (
+            before[..., [2, 0, 1]],
+            before[..., [1, 2, 0]],
+            before.min() + before.max() - before,
+        )
+        ways.append([np.allclose(image, other, atol=1e-6) for other in expected].index(True))
+    assert set(ways) == {0, 1, 2}
+
+
+def test_of_a_gray_image_light_and_dark_change_places() -> None:
+    gray = IMAGES[..., :1]
+    made = np.asarray(synthetic.defects("recolor", jax.random.key(0), jnp.asarray(gray)).images)
+    ends = gray.min((1, 2, 3), keepdims=True) + gray.max((1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(made, ends - gray, atol=1e-6)
+
+
+def test_whole_changes_turn_some_images_shuffle_some_and_recolor_others() -> None:
+    square = np.tile(IMAGES[:, :, :32], (4, 1, 1, 1))
+    made = np.asarray(synthetic.defects("whole", jax.random.key(0), jnp.asarray(square)).images)
+    shuffled = np.roll(square, (16, 16), (1, 2))
+    # Turns and shuffles keep every channel's values, colours do not keep the red ones.
+    sums = np.sort(made[..., 0].reshape(24, -1)) == np.sort(square[..., 0].reshape(24, -1))
+    kinds = {
+        "shuffled" if np.array_equal(a, b) else "turned" if same.all() else "recolored"
+        for a, b, same in zip(made, shuffled, sums, strict=True)
+    }
+    assert kinds == {"shuffled", "turned", "recolored"}
+
+
 def test_a_pasted_patch_is_of_another_image() -> None:
     images = np.broadcast_to(np.arange(5.0).reshape(5, 1, 1, 1), (5, 20, 20, 1))
     made = synthetic.cutpaste(jax.random.key(0), jnp.asarray(images, jnp.float32))
@@ -100,3 +159,5 @@ def test_settings_without_effect_are_refused() -> None:
         PhaseConfig(augment=("rotate",))
     with pytest.raises(ConfigError, match="augment is for images"):
         training.check_images(PhaseConfig(augment=("flip",)), (7,))
+    with pytest.raises(ConfigError, match="rotate turns square images, and these are 32 x 40"):
+        training.check_images(PhaseConfig(HSCConfig(), synthetic_anomalies="rotate"), (32, 40, 3))

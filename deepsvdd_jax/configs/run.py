@@ -5,7 +5,7 @@ A configuration is static: it is closed over when a program is compiled. What is
 """
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from deepsvdd_jax.configs.checks import (
     ConfigError,
@@ -21,6 +21,15 @@ from deepsvdd_jax.configs.objective import BaseObjectiveConfig, ObjectiveConfig
 from deepsvdd_jax.configs.optimizer import OptimizerConfig
 
 AUGMENTATIONS = ("shift", "flip", "jitter", "noise")
+
+SyntheticKind = Literal[
+    "confetti", "cutpaste", "lines", "mix", "rotate", "shuffle", "recolor", "whole"
+]
+# Kinds of which an image gets one at random.
+SYNTHETIC_MIXTURES: dict[str, tuple[SyntheticKind, ...]] = {
+    "mix": ("confetti", "cutpaste", "lines"),
+    "whole": ("rotate", "shuffle", "recolor"),
+}
 
 EXPORT_PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -41,8 +50,10 @@ class PhaseConfig:
       stop_below: stop a run once an epoch's mean loss is below this; None never.
       augment: random changes of training images, any of `shift`, `flip`, `jitter` and `noise`;
         None makes none.
-      synthetic_anomalies: every other image of a batch that is no known anomaly is made one:
-        `confetti`, `cutpaste`, `lines` or a `mix` of them; None makes none.
+      synthetic_anomalies: every other image of a batch that is no known anomaly is made one: with
+        small defects (`confetti`, `cutpaste`, `lines` or a `mix` of them), or as a whole (`rotate`
+        by right angles, `shuffle` its quarters, `recolor`, or any of these: `whole`); None makes
+        none.
     """
 
     objective: BaseObjectiveConfig = ObjectiveConfig()
@@ -54,7 +65,7 @@ class PhaseConfig:
     whole_batches: bool = False
     stop_below: float | None = None
     augment: tuple[str, ...] | None = None
-    synthetic_anomalies: Literal["confetti", "cutpaste", "lines", "mix"] | None = None
+    synthetic_anomalies: SyntheticKind | None = None
 
     def __post_init__(self) -> None:
         check_count("epochs", self.epochs)
@@ -62,8 +73,7 @@ class PhaseConfig:
         for name in self.augment or ():
             check_choice("augment", name, AUGMENTATIONS)
         if self.synthetic_anomalies is not None:
-            allowed = ("confetti", "cutpaste", "lines", "mix")
-            check_choice("synthetic_anomalies", self.synthetic_anomalies, allowed)
+            check_choice("synthetic_anomalies", self.synthetic_anomalies, get_args(SyntheticKind))
             if not self.objective.uses_labels:
                 raise ConfigError(
                     f"synthetic_anomalies: objective {self.objective.kind} does not learn from "

@@ -7,6 +7,7 @@ but for the one-class means; `docs/experiments.md` has this project's own.
 from collections.abc import Callable
 
 from deepsvdd_jax.configs import ConfigError, RunConfig
+from deepsvdd_jax.recipes.cifar10 import cifar10
 from deepsvdd_jax.recipes.deep_sad import deep_sad
 from deepsvdd_jax.recipes.hsc import hsc
 from deepsvdd_jax.recipes.icml2018 import icml2018
@@ -48,6 +49,7 @@ RECIPES: dict[str, Callable[[str, ImageShape], RunConfig]] = {
     "itu": itu,
     "deep_sad": deep_sad,
     "hsc": hsc,
+    "cifar10": cifar10,
 }
 
 # Those of this project.

@@ -10,12 +10,18 @@ from deepsvdd_jax.training import augmentation, synthetic
 
 
 def check_images(phase: PhaseConfig, image_shape: tuple[int, ...]) -> None:
-    """Refuses to change tables as if they were images.
+    """Refuses to change tables as if they were images, and to turn images that are not square.
 
     Raises:
       ConfigError: names the setting.
     """
     if len(image_shape) == 3:
+        if phase.synthetic_anomalies in ("rotate", "whole") and image_shape[0] != image_shape[1]:
+            height, width, _ = image_shape
+            raise ConfigError(
+                f"synthetic_anomalies {phase.synthetic_anomalies} turns square images, and these "
+                f"are {height} x {width}; give a square --image_size, or shuffle"
+            )
         return
     for name in ("augment", "synthetic_anomalies"):
         if getattr(phase, name):

@@ -1,7 +1,9 @@
 """Anomalies made from normal images, for whoever has no others: pure functions of a key.
 
 Each returns the changed images and the mask of what was changed, bool `[n, height, width]`. They
-work on the network's input: colours are drawn from an image's own range.
+work on the network's input: colours are drawn from an image's own range. Small defects are for
+maps and for surfaces; changes of the whole image for pictures of things, whose parts and position a
+network then has to know.
 """
 
 from collections.abc import Callable
@@ -10,6 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from deepsvdd_jax.configs import SYNTHETIC_MIXTURES
 
 # Most shapes on an image.
 _MOST_RECTANGLES = 4
@@ -28,14 +32,17 @@ def defects(kind: str, key: Array, images: Array) -> Defects:
 
     Args:
       kind: `confetti` (small rectangles), `cutpaste` (a patch of another image), `lines` (thin
-        scratches), or `mix` (one of the three for each image).
+        scratches), `mix` (one of these three for each image); or of the whole image `rotate` (by
+        right angles), `shuffle` (its quarters change places), `recolor`, `whole` (one of these
+        three for each image).
       key: draws them.
       images: float32 `[n, height, width, channels]`.
     """
-    if kind != "mix":
+    if kind not in SYNTHETIC_MIXTURES:
         return _KINDS[kind](key, images)
-    key_kind, *keys = jax.random.split(key, 1 + len(_KINDS))
-    made = [make(one, images) for make, one in zip(_KINDS.values(), keys, strict=True)]
+    kinds = SYNTHETIC_MIXTURES[kind]
+    key_kind, *keys = jax.random.split(key, 1 + len(kinds))
+    made = [_KINDS[name](one, images) for name, one in zip(kinds, keys, strict=True)]
     chosen = jax.random.randint(key_kind, (images.shape[0],), 0, len(made))
     rows = jnp.arange(images.shape[0])
     return Defects(
@@ -80,6 +87,35 @@ def cutpaste(key: Array, images: Array) -> Defects:
     moved = jnp.take_along_axis(others, from_rows[:, :, None, None], axis=1)
     moved = jnp.take_along_axis(moved, from_columns[:, None, :, None], axis=2)
     return Defects(jnp.where(regions[..., None], moved, images), regions)
+
+
+def rotate(key: Array, images: Array) -> Defects:
+    """Turns a square image by 90, 180 or 270 degrees, for things that have an upright position
+    (Golan and El-Yaniv 2018 have a network tell such images apart; here each is an anomaly)."""
+    count, height, width, _ = images.shape
+    turned = jnp.stack([jnp.rot90(images, turns, axes=(1, 2)) for turns in (1, 2, 3)])
+    chosen = jax.random.randint(key, (count,), 0, 3)
+    return Defects(turned[chosen, jnp.arange(count)], jnp.ones((count, height, width), bool))
+
+
+def shuffle(key: Array, images: Array) -> Defects:
+    """Exchanges the quarters of an image crosswise; the same change for every image and key."""
+    del key
+    count, height, width, _ = images.shape
+    moved = jnp.roll(images, (height // 2, width // 2), axis=(1, 2))
+    return Defects(moved, jnp.ones((count, height, width), bool))
+
+
+def recolor(key: Array, images: Array) -> Defects:
+    """Gives an image other colours: its channels change places in turn, or light and dark do within
+    its own range, which is all that can be done to a gray image."""
+    count, height, width, channels = images.shape
+    low = jnp.min(images, (1, 2, 3), keepdims=True)
+    high = jnp.max(images, (1, 2, 3), keepdims=True)
+    moved = [jnp.roll(images, places, axis=3) for places in range(1, channels)]
+    changed = jnp.stack([*moved, low + high - images])
+    chosen = jax.random.randint(key, (count,), 0, len(changed))
+    return Defects(changed[chosen, jnp.arange(count)], jnp.ones((count, height, width), bool))
 
 
 def _shapes(
@@ -129,4 +165,7 @@ _KINDS: dict[str, Callable[[Array, Array], Defects]] = {
     "confetti": confetti,
     "cutpaste": cutpaste,
     "lines": lines,
+    "rotate": rotate,
+    "shuffle": shuffle,
+    "recolor": recolor,
 }
