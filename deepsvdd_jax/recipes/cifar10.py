@@ -19,6 +19,6 @@ def cifar10(dataset: str, image_shape: ImageShape) -> RunConfig:
     of the transformations); other things than those it was trained on do not fit either. Chosen by
     the test AUROC of airplanes, dogs and ships; the other seven classes chose nothing.
     """
-    run = hsc(dataset, image_shape)
+    run = hsc(dataset, image_shape, "cifar10")
     training = dataclasses.replace(run.training, synthetic_anomalies="whole")
-    return dataclasses.replace(run, preset="cifar10", training=training)
+    return dataclasses.replace(run, training=training)

@@ -16,7 +16,7 @@ from deepsvdd_jax.configs import (
 from deepsvdd_jax.recipes.networks import ImageShape, published_network
 
 
-def hsc(dataset: str, image_shape: ImageShape) -> RunConfig:
+def hsc(dataset: str, image_shape: ImageShape, name: str = "hsc") -> RunConfig:
     """The paper's LeNets with biases and trained normalisation, six epochs of Adam 1e-3 in batches
     of 200, half outliers, shifted, flipped and with a little noise.
 
@@ -26,9 +26,9 @@ def hsc(dataset: str, image_shape: ImageShape) -> RunConfig:
     epoch. Few epochs, because some thousand outliers are soon known by heart. Published, with
     eighty million of them: CIFAR-10 95.9 (from memory).
     """
-    network = published_network(dataset, image_shape, "hsc")
+    network = published_network(dataset, image_shape, name)
     return RunConfig(
-        preset="hsc",
+        preset=name,
         preprocessing=PreprocessingConfig(contrast="l1", min_max=False),
         network=dataclasses.replace(network, leaky_slope=0.1, bias=True, affine=True),
         pretraining=None,
