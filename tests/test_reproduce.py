@@ -1,6 +1,7 @@
 """The tables command: what each table is, what it is said to cost, and its folder."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import re
@@ -20,7 +21,13 @@ from deepsvdd_jax.cli.reporting.costs import PhaseCost, Speed
 from deepsvdd_jax.cli.sweeps import plans
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.cli.sweeps.workers import SINGLE
-from deepsvdd_jax.configs import DataConfig, RunConfig
+from deepsvdd_jax.configs import (
+    DataConfig,
+    NetworkConfig,
+    ObjectiveConfig,
+    PhaseConfig,
+    RunConfig,
+)
 from deepsvdd_jax.datasets import Dataset
 
 Call = Callable[..., int]
@@ -50,12 +57,12 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     """Replaces the measurement by a second a step, a thousandth an image; notes what was asked."""
     asked: list[RunConfig] = []
 
-    def speed(config: RunConfig, images: np.ndarray) -> Speed:
-        asked.append(config)
-        assert images.dtype == np.uint8
-        return Speed(1.0, 1e-3)
+    def speeds(wanted: dict[RunConfig, np.ndarray]) -> dict[RunConfig, Speed]:
+        asked.extend(wanted)
+        assert all(images.dtype == np.uint8 for images in wanted.values())
+        return {config: Speed(1.0, 1e-3) for config in wanted}
 
-    monkeypatch.setattr(costs, "measure_speed", speed)
+    monkeypatch.setattr(costs, "measure_speeds", speeds)
     return asked
 
 
@@ -210,14 +217,60 @@ def test_bad_flags_end_in_one_line(
 
 
 @pytest.mark.slow
-def test_a_step_and_a_scored_image_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def phases_of_digits() -> tuple[RunConfig, RunConfig]:
+    """Returns an autoencoder and the one-class phase after it."""
+    config = recipes.preset("auto", "digits", (8, 8, 1))
+    training = dataclasses.replace(config.training, objective=ObjectiveConfig("reconstruction"))
+    return dataclasses.replace(config, training=training), config
+
+
+def test_a_step_is_measured_and_an_image_scored_is_a_third_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ticks = itertools.count()
     monkeypatch.setattr(costs, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
-    config = recipes.preset("auto", "digits", (8, 8, 1))
+    monkeypatch.setattr(costs, "MEASURING_SECONDS", 1e9)
     images = np.random.default_rng(0).random((100, 8, 8, 1), np.float32)
+    wanted = dict.fromkeys(phases_of_digits(), images)
+    found = costs.measure_speeds(wanted)
     # By that clock an epoch takes a second for one run on each of two devices: two steps of 64.
-    # So does scoring the images twice, which each time are filled up to a batch of 500.
-    assert costs.measure_speed(config, images) == pytest.approx(Speed(1 / (2 * 2), 1 / (2 * 1000)))
+    step = 1 / (2 * 2)
+    assert list(found.values()) == [pytest.approx(Speed(step, step / 64 / 3, True))] * 2
+
+
+def test_what_would_take_too_long_to_compile_is_computed_from_the_operations_of_a_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    autoencoder, one_class = phases_of_digits()
+    images = np.random.default_rng(0).random((100, 8, 8, 1), np.float32)
+    measured: list[RunConfig] = []
+
+    def measure(config: RunConfig, program: object) -> Speed:
+        measured.append(config)
+        return Speed(2.0, 0.01)
+
+    monkeypatch.setattr(costs, "measure_speed", measure)
+    monkeypatch.setattr(costs, "MEASURING_SECONDS", 0.0)
+    found = costs.measure_speeds(dict.fromkeys((autoencoder, one_class), images))
+    assert measured == [one_class] and found[one_class] == Speed(2.0, 0.01)
+    # Its decoder costs about as much again as the encoder.
+    factor = found[autoencoder].step / 2.0
+    assert 1.5 < factor < 4
+    assert found[autoencoder] == pytest.approx(Speed(2 * factor, 0.01 * factor, False))
+
+
+def test_twice_the_operations_of_a_layer_are_counted() -> None:
+    def operations(hidden: int) -> float:
+        network = NetworkConfig("mlp", stages=(), hidden=(hidden,), rep_dim=2, batch_norm=False)
+        config = RunConfig(network=network, training=PhaseConfig(batch_size=16))
+        return costs.measured_program(config, np.ones((64, 100), np.float32)).operations()
+
+    # Of a step 16 x (100 x hidden + hidden x 2) products forward and about as many, once for the
+    # weights and once for the hidden layer, backward, for each of two devices or one.
+    products = 2 * 16 * 102 * 2 + 2 * 16 * 2
+    added = operations(512) - operations(256)
+    assert added / 256 == pytest.approx(products, rel=0.5)
+    assert operations(512) > 1.7 * operations(256)
 
 
 def test_a_sum_is_hours_and_minutes() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
@@ -14,7 +15,8 @@ from jax.sharding import PartitionSpec as Spec
 from deepsvdd_jax import training
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.networks import Network
-from deepsvdd_jax.runs import phases
+from deepsvdd_jax.runs import phases, transitions
+from deepsvdd_jax.runs.compilation import compiled
 from deepsvdd_jax.runs.mesh import place
 from deepsvdd_jax.runs.resident import ResidentPools, ResidentSource, whole_move
 from deepsvdd_jax.runs.state import (
@@ -60,6 +62,25 @@ class Program:
         state, untrained = self._perform(phases.begin_run, config_of_ends(self.config))
         phase = "training" if self.config.pretraining is None else "pretraining"
         return Progress(phase, 0, state, untrained, {})
+
+    def unprepared(self) -> Progress:
+        """Returns the training phase of drawn weights, without statistics, center and scores: for
+        measuring how long its steps take, as what these need would have to be compiled."""
+        state = self._draw(hurried=True)((), (self.runs,))
+        return Progress("training", 0, state, jnp.zeros(()), {})
+
+    def operations(self) -> float:
+        """Returns the floating-point operations of a step of all runs, in the training phase, as
+        they are counted in the program before it is compiled; 0 where they cannot be counted."""
+        state = _placed_shapes(self.mesh, self._draw().trace((), (self.runs,)).out_info)
+        name, no_epochs = "training", (np.int32(0), np.int32(0))
+        epochs = (phases.run_epochs, self.config, name, MOST_EPOCHS_PER_CALL)
+        traced = self._traced(*epochs, shared=no_epochs, per_run=(state,))
+        counted: Any = traced.lower().cost_analysis()
+        return float((counted or {}).get("flops", 0.0))
+
+    def _draw(self, hurried: bool = False) -> jax.stages.Wrapped:
+        return compiled(_drawn, self.mesh, self.config, self.network, hurried=hurried)
 
     def advance(self, progress: Progress, epochs: int) -> Progress:
         """Trains all runs for up to `epochs` epochs, within one phase.
@@ -186,6 +207,12 @@ class Program:
     ) -> jax.stages.Traced:
         whole = whole_move(move, self.mesh, config, self.network, *static)
         return whole.trace((self.images, shared), (self.runs, per_run))
+
+
+def _drawn(config: RunConfig, network: Network, run: Run) -> TrainState:
+    weights = transitions.init_params(config, network, run)
+    state = transitions.init_state(config, network, *weights)
+    return transitions.reset_optimizer(config.training, run, state)
 
 
 def is_over(config: RunConfig, progress: Progress) -> bool:

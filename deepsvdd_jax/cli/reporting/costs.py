@@ -3,14 +3,14 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepsvdd_jax import preprocessing, runs, scoring, training
+from deepsvdd_jax import preprocessing, runs, training
 from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import plans, pools, shallow
@@ -27,6 +27,12 @@ REPEATS = 2
 # Runs a device that are measured together on an accelerator; a wider program costs less a run.
 _ACCELERATOR_RUNS = 10
 
+# For so long phases are measured, compilation included; then one takes what its operations say.
+MEASURING_SECONDS = 12.0
+
+# What scoring an image takes of what a step takes an image: there and not back.
+_SCORING_SHARE = 1 / 3
+
 # Passes of a phase over a set, beside its epochs: statistics, center and last distances of the
 # training images, first and last distances of the test images.
 _TRAIN_PASSES, _TEST_PASSES = 3, 2
@@ -35,10 +41,12 @@ AUTOENCODER = "autoencoder"
 
 
 class Speed(NamedTuple):
-    """Seconds of the whole device a run: of one step, and of one image scored."""
+    """Seconds of the whole device a run: of one step, and of one image scored; whether they were
+    measured, or computed from those of another phase."""
 
     step: float
     image: float
+    measured: bool = True
 
 
 class PhaseCost(NamedTuple):
@@ -49,12 +57,14 @@ class PhaseCost(NamedTuple):
       runs: how many classes and seeds have it to go.
       epochs: of one of them.
       seconds: that one of them takes.
+      measured: whether its steps were, or computed from another phase's.
     """
 
     name: str
     runs: int
     epochs: int
     seconds: float
+    measured: bool = True
 
 
 def estimate(sweep: Sweep, rows: Mapping[RunName, files.Row]) -> list[PhaseCost]:
@@ -65,19 +75,20 @@ def estimate(sweep: Sweep, rows: Mapping[RunName, files.Row]) -> list[PhaseCost]
       rows: of the runs that are there.
     """
     costs = []
-    measured: dict[RunConfig, Speed] = {}
-    for (name, config), problems in phases_to_go(sweep, rows).items():
-        label, seed = problems[0]
-        split = sweep.splits[label, seed]
-        alike = _measured_as(config)
-        if alike not in measured:
-            measured[alike] = measure_speed(alike, sweep.dataset.x_train[split.train_indices])
-        speed = measured[alike]
+    to_go = phases_to_go(sweep, rows)
+    wanted: dict[RunConfig, np.ndarray] = {}
+    for (_, config), problems in to_go.items():
+        images = sweep.dataset.x_train[sweep.splits[problems[0]].train_indices]
+        wanted.setdefault(_measured_as(config), images)
+    measured = measure_speeds(wanted)
+    for (name, config), problems in to_go.items():
+        split = sweep.splits[problems[0]]
+        speed = measured[_measured_as(config)]
         steps = math.ceil(len(split.train_indices) / config.training.batch_size)
         scored = _TRAIN_PASSES * len(split.train_indices) + _TEST_PASSES * len(sweep.dataset.x_test)
         epochs = config.training.epochs
         seconds = epochs * steps * speed.step + scored * speed.image
-        costs.append(PhaseCost(name, len(problems), epochs, seconds))
+        costs.append(PhaseCost(name, len(problems), epochs, seconds, speed.measured))
     return costs
 
 
@@ -119,15 +130,68 @@ def _measured_as(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, training=plain)
 
 
-def measure_speed(config: RunConfig, images: np.ndarray) -> Speed:
-    """Times warm epochs of a few steps and a warm scoring of the same images (reads the clock).
+def measure_speeds(wanted: Mapping[RunConfig, np.ndarray]) -> dict[RunConfig, Speed]:
+    """Times warm epochs of a few steps of phases (reads the clock).
+
+    The phase with the fewest operations comes first. A further one whose compilation would take too
+    long is not compiled: it takes as much longer as it has more operations. Steps start with drawn
+    weights, because passes over a set need programs of their own; an image's score is counted as a
+    third of what a step takes an image.
 
     Args:
-      config: of one phase.
+      wanted: by the settings of one phase, raw images of the normal class.
+    """
+    started = time.perf_counter()
+    programs = {config: measured_program(config, images) for config, images in wanted.items()}
+    operations = {config: program.operations() for config, program in programs.items()}
+    measured: dict[RunConfig, Speed] = {}
+    found: dict[RunConfig, Speed] = {}
+    a_operation = 0.0
+    for config in sorted(operations, key=lambda config: operations[config]):
+        begun = time.perf_counter()
+        late = begun - started + a_operation * operations[config] > MEASURING_SECONDS
+        if measured and late and all(operations.values()):
+            first = next(iter(measured))
+            factor = operations[config] / operations[first]
+            batches = first.training.batch_size / config.training.batch_size
+            found[config] = Speed(
+                factor * measured[first].step, factor * batches * measured[first].image, False
+            )
+            continue
+        measured[config] = found[config] = measure_speed(config, programs[config])
+        a_operation = (time.perf_counter() - begun) / max(operations[config], 1.0)
+    return found
+
+
+def measure_speed(config: RunConfig, program: runs.Program) -> Speed:
+    """Times warm epochs of one phase (reads the clock).
+
+    Args:
+      config: of the phase.
+      program: of it, see `measured_program`.
+    """
+    # The first epoch compiles the program.
+    progress = program.advance(program.unprepared(), 1)
+    found = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        progress = program.advance(progress, 1)
+        found.append(time.perf_counter() - started)
+    width, batch_size = len(progress.state.active), config.training.batch_size
+    steps = math.ceil(len(program.images.images) / batch_size)
+    step = min(found) / (width * steps)
+    return Speed(step, _SCORING_SHARE * step / batch_size, True)
+
+
+def measured_program(config: RunConfig, images: np.ndarray) -> runs.Program:
+    """Returns a program of a phase with images for a few steps, a run a device, more on an
+    accelerator.
+
+    Args:
+      config: of the phase.
       images: raw, of the normal class.
     """
-    batch = config.training.batch_size
-    pool = _network_input(config, images)[: STEPS * batch]
+    pool = _network_input(config, images[: STEPS * config.training.batch_size])
     network = build_network(config.network, pool.shape[1:])
     mesh = runs.make_mesh()
     width = mesh.size * (1 if jax.default_backend() == "cpu" else _ACCELERATOR_RUNS)
@@ -135,19 +199,7 @@ def measure_speed(config: RunConfig, images: np.ndarray) -> Speed:
     endless = dataclasses.replace(config.training, epochs=REPEATS + 2, stop_below=None)
     config = dataclasses.replace(config, training=endless)
     stacked = runs.place(mesh, runs.stack_runs([_run(config, pool, seed) for seed in range(width)]))
-    program = runs.Program(config, network, mesh, runs.in_memory(mesh, pool, pool), stacked)
-    progress = program.init()
-
-    def train() -> None:
-        nonlocal progress
-        progress = program.advance(progress, 1)
-
-    epoch = _least_seconds(train)
-    scored = _least_seconds(lambda: jax.block_until_ready(program.evaluate(progress)))
-    steps = math.ceil(len(pool) / batch)
-    # Both sets, which are the same images here, are filled up to whole batches.
-    images_scored = 2 * scoring.BATCH_SIZE * math.ceil(len(pool) / scoring.BATCH_SIZE)
-    return Speed(epoch / (width * steps), scored / (width * images_scored))
+    return runs.Program(config, network, mesh, runs.in_memory(mesh, pool, pool[:1]), stacked)
 
 
 def _network_input(config: RunConfig, images: np.ndarray) -> np.ndarray:
@@ -164,16 +216,6 @@ def _run(config: RunConfig, pool: np.ndarray, seed: int) -> runs.Run:
         jnp.ones(ones, jnp.float32),
     )
     return runs.Run(pools.run_key(seed, 0), data, *runs.phase_settings(config), {})
-
-
-def _least_seconds(work: Callable[[], Any]) -> float:
-    work()
-    found = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - started)
-    return min(found)
 
 
 def describe(sweep: Sweep, rows: Mapping[RunName, files.Row], costs: list[PhaseCost]) -> str:
@@ -196,14 +238,22 @@ def describe(sweep: Sweep, rows: Mapping[RunName, files.Row], costs: list[PhaseC
         lines += [
             tables.aligned([header, *cells]),
             f"{deep_runs} deep runs: {tables.hours_and_minutes(seconds)}, "
-            f"{3600 * deep_runs / seconds:.3g} runs an hour, from {STEPS} steps of each phase "
-            f"measured on {jax.local_device_count()} x {device.device_kind}; compilation and "
+            f"{3600 * deep_runs / seconds:.3g} runs an hour, from {STEPS} steps measured on "
+            f"{jax.local_device_count()} x {device.device_kind}{_computed(costs)}; compilation and "
             "baselines come on top",
         ]
     lines += shallow.describe_costs(
         sweep, [name for name in plans.wanted_runs(sweep) if name not in rows]
     )
     return "\n".join(lines) or "every run is there"
+
+
+def _computed(costs: list[PhaseCost]) -> str:
+    """Returns in words which phases were not measured."""
+    names = [cost.name for cost in costs if not cost.measured]
+    if not names:
+        return " of each phase"
+    return f"; {' and '.join(names)} computed from these by the operations of a step, not measured"
 
 
 def _time_of(cost: PhaseCost) -> str:
