@@ -211,4 +211,6 @@ def test_the_version_is_that_of_the_metadata() -> None:
     configuration.read(ROOT / "setup.cfg")
     assert configuration["metadata"]["version"] == "attr: deepsvdd_jax.__version__"
     assert configuration["metadata"]["author"] in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    urls = configuration["metadata"]["project_urls"].split()
+    assert urls == ["Paper", "=", "https://proceedings.mlr.press/v80/ruff18a.html"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", svdd.__version__)
