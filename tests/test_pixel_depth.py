@@ -2,9 +2,12 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from deepsvdd_jax import datasets
+from deepsvdd_jax.cli import model_images, settings
 from deepsvdd_jax.configs import ConfigError, DataConfig
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.datasets.formats.pixels import PixelError, resize_image, unit_pixels
@@ -92,6 +96,56 @@ def test_a_model_without_a_range_takes_eight_bits_as_it_did() -> None:
     assert unit_pixels(wide, None).ravel().tolist() == [0, 0, 1, 255]
     with pytest.raises(PixelError, match="the model was trained on 8 bits"):
         unit_pixels(wide.astype(np.float32), None)
+
+
+def test_outliers_are_in_units_of_the_data_and_not_of_their_own_range(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", np.array([[1000, 3000]], np.uint16))
+    images = np.zeros((2, 1, 2, 1), np.float32)
+    data = datasets.Dataset(
+        "folder", images, np.zeros(2, int), images[:0], np.zeros(0, int), ("a",)
+    )
+    data = data._replace(pixel_range=(0.0, 4000.0))
+    flags: Any = SimpleNamespace(
+        outliers=str(tmp_path), outlier_count=None, max_megapixels=None, data_dir=None
+    )
+    found = settings.load_outliers(flags, data)
+    assert found is not None and found.ravel().tolist() == [0.25, 0.75]
+    write(tmp_path / "a.png", np.array([[100, 200]], np.uint8))
+    with pytest.raises(DataError, match="8 bits a pixel, beside images of 0 to 4000"):
+        settings.load_outliers(flags, data)
+
+
+def test_every_image_of_a_folder_of_outliers_is_taken_whatever_its_folders(tmp_path: Path) -> None:
+    """Five of them lie apart as a test part would, and one as defects do."""
+    for number in range(5):
+        write(tmp_path / "good" / f"{number}.png", np.array([[number, 0]], np.uint8))
+    write(tmp_path / "crack" / "a.png", np.array([[5, 0]], np.uint8))
+    write(tmp_path / "mask" / "a.png", np.array([[99, 0]], np.uint8))
+    write(tmp_path / "6.png", np.array([[6, 0]], np.uint8))
+    found = datasets.folder.load_every_image(DataConfig("folder", str(tmp_path)))
+    assert sorted(found[:, 0, 0, 0].tolist()) == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("pixel_range", "dtype", "words"),
+    [
+        ([909, 3175], np.uint8, "x.png: 8 bits a pixel, and the model was trained on .* 909 to"),
+        (None, np.uint16, "x.png: more than 8 bits a pixel, of which the model takes the upper 8"),
+        ([909, 3175], np.uint16, None),
+        ([0, 200], np.uint8, None),
+        (None, np.uint8, None),
+    ],
+)
+def test_another_depth_than_that_of_the_training_is_told(
+    pixel_range: list[int] | None, dtype: type, words: str | None
+) -> None:
+    model: Any = SimpleNamespace(
+        image_shape=(1, 2, 1), summary={"data": {"pixel_range": pixel_range}}
+    )
+    other = model_images.has_other_depth(model, np.zeros((1, 1, 2, 1), dtype))
+    assert other == (words is not None)
+    if words is not None:
+        assert re.match(words, model_images.depth_warning(model, "x.png"))
 
 
 def command(name: str, *arguments: object) -> str:

@@ -214,6 +214,10 @@ IDLE = [
     ),
     ("--methods=deep_svdd", "--image_size=4,4"),
     ("--methods=deep_svdd", "--channels=3"),
+    ("--methods=deep_svdd", "--pixel_range=0,9"),
+    ("--methods=deep_svdd", "--max_megapixels=9"),
+    ("--methods=deep_svdd", "--prepare"),
+    ("--methods=deep_svdd", "--data_dir=/nowhere"),
 ]
 
 
@@ -250,6 +254,14 @@ def test_a_model_with_a_center_leaves_nothing_to_the_flags_of_a_new_one(
         # An autoencoder has no center, and what is pretrained in between gets a new one.
         plan("--methods=deep_svdd", autoencoder, flag, out)
         plan("--methods=deep_svdd", begun, "--pretrain_epochs=1", flag, out)
+
+
+def test_the_data_set_itself_is_no_outlier(
+    plan: Callable[..., plans.Sweep], tmp_path: Path
+) -> None:
+    arguments = ("--methods=deep_svdd", "--objective=hsc", "--outliers=digits")
+    with pytest.raises(ConfigError, match="outliers digits: the data set itself"):
+        plan(*arguments, f"--out={tmp_path / 'out'}")
 
 
 READ = [

@@ -34,14 +34,25 @@ def wanted(model: Model) -> Wanted:
     return Wanted(size, made_alike.get("channels"), made_alike.get("pixel_range"))
 
 
-def loses_depth(model: Model, images: npt.NDArray[Any]) -> bool:
-    """Whether the images have more bits than a model that knows of no range takes."""
-    return wanted(model).pixel_range is None and images.dtype != np.uint8
+def has_other_depth(model: Model, images: npt.NDArray[Any]) -> bool:
+    """Whether the images have more bits than a model that knows of no range takes, or 8 where its
+    range says that it was trained on more."""
+    trained = wanted(model).pixel_range
+    if trained is None:
+        return images.dtype != np.uint8
+    return images.dtype == np.uint8 and trained[1] > 255
 
 
-def depth_warning(name: str) -> str:
-    """Returns the line on images of which `loses_depth` holds."""
-    return f"{name}: more than 8 bits a pixel, of which the model takes the upper 8 of 16"
+def depth_warning(model: Model, name: str) -> str:
+    """Returns the line on images of which `has_other_depth` holds."""
+    trained = wanted(model).pixel_range
+    if trained is None:
+        return f"{name}: more than 8 bits a pixel, of which the model takes the upper 8 of 16"
+    low, high = trained
+    return (
+        f"{name}: 8 bits a pixel, and the model was trained on pixels from {low:g} to {high:g}: "
+        "its scores mean nothing unless the pixels lie there too"
+    )
 
 
 def as_trained(model: Model, name: str, images: npt.NDArray[Any]) -> npt.NDArray[Any]:

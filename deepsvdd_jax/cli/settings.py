@@ -212,6 +212,11 @@ def load_outliers(values: flags.FlagValues, dataset: Dataset) -> npt.NDArray[Any
         return None
     shape = dataset.x_train.shape[1:]
     if source in datasets.LOADERS and source not in ("npz", "folder", "csv"):
+        if source == dataset.name:
+            raise ConfigError(
+                f"outliers {source}: the data set itself, of whose images some are normal; give "
+                "another one"
+            )
         config = DataConfig(source, values.data_dir)
     else:
         path = paths.to_read("outliers", source)
@@ -220,7 +225,17 @@ def load_outliers(values: flags.FlagValues, dataset: Dataset) -> npt.NDArray[Any
         elif len(shape) != 3:
             raise ConfigError(f"outliers {source}: a folder of images; the data are a table")
         else:
-            config = DataConfig("folder", source, image_size=shape[:2], channels=shape[2])
+            # In the units of the data, whose range is not that of the outliers.
+            every = DataConfig(
+                "folder",
+                str(path),
+                image_size=shape[:2],
+                channels=shape[2],
+                max_megapixels=values.max_megapixels,
+                pixel_range=dataset.pixel_range,
+            )
+            images = datasets.folder.load_every_image(every)
+            return datasets.chosen_outliers(images, values.outlier_count, source)
     found = datasets.load(config).x_train
     return datasets.chosen_outliers(found, values.outlier_count, source)
 

@@ -240,16 +240,33 @@ def check_settings(
             raise ConfigError(f"--{name} has no effect here: {reasons[0]}")
 
 
+_STANDARD = ("mnist", "fashion_mnist", "kmnist", "cifar10")
+
+# Flags of the data, and the data sets that read them.
+_DATA_READERS = {
+    "image_size": ("folder", "gtsrb"),
+    "channels": ("folder",),
+    "pixel_range": ("folder",),
+    "max_megapixels": ("folder",),
+    "prepare": _STANDARD,
+    "data_dir": (*_STANDARD, "gtsrb", "npz", "folder", "csv"),
+}
+
+
 def check_data(values: flags.FlagValues) -> None:
     """Refuses flags of the data that the data set does not read.
 
     Raises:
       ConfigError: names the flag and the data sets that it is for.
     """
-    for name, readers in (("image_size", ("folder", "gtsrb")), ("channels", ("folder",))):
-        if values[name].value is not None and values.dataset not in readers:
+    # Outliers may be a folder of images, or a data set below the same folder.
+    of_outliers = ("max_megapixels", "data_dir") if "outliers" in values and values.outliers else ()
+    for name, readers in _DATA_READERS.items():
+        given = values[name].value not in (None, False)
+        if given and values.dataset not in readers and name not in of_outliers:
             raise ConfigError(
-                f"--{name} has no effect here: it is for --dataset={' or '.join(readers)}"
+                f"--{name} has no effect here: it is for --dataset={' or '.join(readers)}, and "
+                f"the data set is {values.dataset}"
             )
 
 

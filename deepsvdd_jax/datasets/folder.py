@@ -13,7 +13,14 @@ from deepsvdd_jax.configs import DataConfig
 from deepsvdd_jax.datasets.dataset import DataError, Dataset, every_fifth, printable
 from deepsvdd_jax.datasets.files import describe_left_out, find_images
 from deepsvdd_jax.datasets.formats.images import iter_images
-from deepsvdd_jax.datasets.layout import DIRECT, NORMAL_NAMES, Layout, sort_paths, understand
+from deepsvdd_jax.datasets.layout import (
+    DIRECT,
+    NORMAL_NAMES,
+    Layout,
+    every_image,
+    sort_paths,
+    understand,
+)
 from deepsvdd_jax.io import memory
 
 _SHOWN_FOLDERS = 5
@@ -68,6 +75,25 @@ def load_folder(config: DataConfig) -> Dataset:
         train_names=tuple(name_in_part(layout, path) for path, _ in train),
         pixel_range=pixel_range,
     )
+
+
+def load_every_image(config: DataConfig) -> np.ndarray:
+    """Returns all images of a folder, `[n, height, width, channels]`, whatever its folders are
+    called, masks left out (touches files); in units of `config.pixel_range` where that is given.
+
+    Raises:
+      DataError: see `load_folder`, or images of 8 bits where the range is of more.
+    """
+    root = Path(str(config.data_dir))
+    layout = read_layout(root)
+    paths, left_out = every_image(layout)
+    tell_left_out(layout._replace(left_out=left_out))
+    images = _read_all([root / path for path in paths], config)
+    pixel_range = range_of_pixels(config, images)
+    if pixel_range is not None and images.dtype == np.uint8 and pixel_range[1] > 255:
+        low, high = pixel_range
+        raise DataError(f"{root}: 8 bits a pixel, beside images of {low:g} to {high:g}")
+    return in_range(images, pixel_range)
 
 
 def _read_all(paths: Sequence[Path], config: DataConfig) -> np.ndarray:

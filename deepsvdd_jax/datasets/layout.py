@@ -161,6 +161,11 @@ def images_to_score(layout: Layout) -> tuple[tuple[str, ...], tuple[LeftOut, ...
     if layout.has_parts and layout.test:
         trained = (LeftOut(path, "the training part") for path in _joined(layout.train))
         return _joined(layout.test), (*trained, *layout.left_out)
+    return every_image(layout)
+
+
+def every_image(layout: Layout) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
+    """Returns the images of all parts and classes, and what is left out."""
     stray = [item.path for item in layout.left_out if item.reason == _NO_CLASS]
     rest = tuple(item for item in layout.left_out if item.reason != _NO_CLASS)
     everything = (*_joined(layout.train), *_joined(layout.test), *stray)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from deepsvdd_jax.datasets.dataset import DataError, Dataset
+
+_logger = logging.getLogger(__name__)
 
 # Of no class: an image of it is neither normal nor an anomaly of the data set.
 OUTLIER_LABEL = -1
@@ -35,15 +39,31 @@ def add_outliers(dataset: Dataset, outliers: np.ndarray, source: str) -> tuple[D
         raise DataError(
             f"outliers {source}: {outliers.dtype} beside images of uint8; give both as uint8"
         )
+    outliers = outliers.astype(dataset.x_train.dtype)
+    _tell_shared(dataset, outliers, source)
     first = len(dataset.x_train)
     labels = np.full(len(outliers), OUTLIER_LABEL, dataset.y_train.dtype)
     names = dataset.train_names and (*dataset.train_names, *("outlier",) * len(outliers))
     joined = dataset._replace(
-        x_train=np.concatenate([dataset.x_train, outliers.astype(dataset.x_train.dtype)]),
+        x_train=np.concatenate([dataset.x_train, outliers]),
         y_train=np.concatenate([dataset.y_train, labels]),
         train_names=names,
     )
     return joined, np.arange(first, first + len(outliers), dtype=np.int32)
+
+
+def _tell_shared(dataset: Dataset, outliers: np.ndarray, source: str) -> None:
+    """Logs one line where outliers are images or rows of the data set too."""
+    parts = (("training", dataset.x_train), ("test", dataset.x_test))
+    for part, samples in parts:
+        known = {hash(sample.tobytes()) for sample in samples}
+        shared = sum(hash(outlier.tobytes()) in known for outlier in outliers)
+        if shared:
+            _logger.warning(
+                "outliers %s: %d of %d are in the %s part of the data too: what is normal may be "
+                "learned as an anomaly, and figures may be too good",
+                *(source, shared, len(outliers), part),
+            )
 
 
 def chosen_outliers(outliers: np.ndarray, count: int | None, source: str) -> np.ndarray:

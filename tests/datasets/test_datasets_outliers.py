@@ -53,3 +53,13 @@ def test_a_count_takes_some_of_them_and_always_the_same() -> None:
 def test_outliers_that_do_not_fit_are_refused(outliers: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
         add_outliers(_dataset(), outliers, "x")
+
+
+def test_outliers_that_are_samples_of_the_data_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    data = _dataset()
+    add_outliers(data, np.full((5, 2, 2, 1), 200, np.uint8), "x")
+    assert not caplog.text
+    data = data._replace(x_test=data.x_test + 100)
+    add_outliers(data, np.concatenate([data.x_train[:3], data.x_test[:2]]), "x")
+    assert "outliers x: 3 of 5 are in the training part of the data too" in caplog.text
+    assert "outliers x: 2 of 5 are in the test part of the data too" in caplog.text

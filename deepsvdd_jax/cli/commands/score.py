@@ -233,9 +233,9 @@ def _as_trained(batches: Batches, root: Path, model: Model) -> Batches:
     """Yields names below `root`, and images as the model takes them."""
     told = False
     for names, images in batches:
-        if not told and model_images.loses_depth(model, images):
+        if not told and model_images.has_other_depth(model, images):
             told = True
-            print(model_images.depth_warning(names[0]), file=sys.stderr)
+            print(model_images.depth_warning(model, names[0]), file=sys.stderr)
         shown = [Path(name).relative_to(root).as_posix() for name in names]
         yield shown, model_images.as_trained(model, names[0], images)
 

@@ -292,13 +292,13 @@ def _read(
             unreadable[name] = str(error)
             continue
         read[name] = image, taken
-        if model_images.loses_depth(watched.model, image.pixels):
+        if model_images.has_other_depth(watched.model, image.pixels):
             deep.append(str(path))
         held += image.shown.nbytes + taken.nbytes
         if held > _BYTES_AT_ONCE:
             break
     if deep:
-        print(model_images.depth_warning(deep[0]), file=sys.stderr)
+        print(model_images.depth_warning(watched.model, deep[0]), file=sys.stderr)
     return read, unreadable
 
 

@@ -124,9 +124,16 @@ def read_outliers(values: flags.FlagValues, samples: Samples) -> Images:
     Raises:
       ConfigError, DataError: they are not there, or do not suit the samples.
     """
-    images = samples.images
-    labels = np.zeros(len(images), np.int64)
-    dataset = Dataset(values.dataset, images, labels, images[:0], labels[:0], (samples.normal,))
+    images, tests = samples.images, samples.test_images
+    dataset = Dataset(
+        values.dataset,
+        images,
+        np.zeros(len(images), np.int64),
+        tests,
+        np.zeros(len(tests), np.int64),
+        (samples.normal,),
+        pixel_range=samples.pixel_range,
+    )
     outliers = settings.load_outliers(values, dataset)
     if outliers is None:
         return images[:0]

@@ -116,8 +116,8 @@ def pieces_of(pictures: Pictures, model: Model, tiling: Tiling | None) -> Iterat
             pixels = picture.cut(box)
             if first is None:
                 first = picture.name, pixels.dtype != np.uint8
-                if model_images.loses_depth(model, pixels):
-                    print(model_images.depth_warning(picture.name), file=sys.stderr)
+                if model_images.has_other_depth(model, pixels):
+                    print(model_images.depth_warning(model, picture.name), file=sys.stderr)
             _check_depth(picture.name, pixels, first)
             taken = _as_trained(picture.name, pixels, model)
             yield Piece(picture.name, picture.sides, box, taken, box is boxes[-1])
