@@ -2,13 +2,18 @@
 
     python -m benchmarks.adbench --data_dir=FOLDER_OF_NPZ
     python -m benchmarks.adbench --data_dir=FOLDER_OF_NPZ --splits=3 --detectors=ours,knn
+    python -m benchmarks.adbench --data_dir=FOLDER_OF_NPZ --detectors=ours,knn \
+        --labelled_ratios=0.01,0.05,0.1
 
 Every `*.npz` of the folder is a data set: `X` `[n, features]`, `y` `[n]`, 1 = anomalous. A split
 trains on a random half of the normal rows and scores everything else; its number draws the half
 and is every detector's seed. Sets of more than `--most_rows` are thinned out first, as ADBench
 does, both kinds of rows alike. Rows are standardized by the training half for all detectors; ours
 gets them as they are and does so itself. Detectors have their defaults, ours holds no row back,
-since only the ranking is measured. None sees a label.
+since only the ranking is measured. None sees a label, but for Deep SAD, `deep_sad_R`, which
+`--labelled_ratios` adds: half of the anomalous rows of a split are then set aside for it and tested
+on by nobody. It is trained on as many of them as make up a share R of its training rows, all where
+there are fewer.
 
 A data set's figures are written to `--out` when it is done; the same command goes on with the
 others. Printed at the end: mean AUROC and mean rank over the sets, wins, losses and Wilcoxon's test
@@ -35,12 +40,13 @@ from deepsvdd_jax.cli import environment, files
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.datasets.labelled import labelled_count
 from deepsvdd_jax.detectors import TrainingError
 from deepsvdd_jax.io import npz
 
 Floats = npt.NDArray[np.float64]
 
-OURS = "ours"
+OURS, OUR_SOURCE = "ours", "deepsvdd_jax"
 COLUMNS = ("set", "rows", "features", "detector", "source", "split", "auroc", "fit_seconds")
 RUNS, SETTINGS = "runs.csv", "config.json"
 
@@ -54,11 +60,12 @@ class Table(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Normal rows to train on, and rows to score with their labels."""
+    """Normal rows to train on, rows to score with their labels, and known anomalies."""
 
     train: Floats
     test: Floats
     labels: npt.NDArray[np.int64]
+    known: Floats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +79,7 @@ class Settings:
       most_rows: of a data set.
       members: of our ensemble; 0 is the estimator's own number for a table.
       pyod_deep_svdd_splits: how many of the splits PyOD's DeepSVDD is trained on.
+      labelled_ratios: shares of labelled anomalies of Deep SAD's training rows.
     """
 
     detectors: tuple[str, ...]
@@ -80,6 +88,7 @@ class Settings:
     most_rows: int
     members: int
     pyod_deep_svdd_splits: int
+    labelled_ratios: tuple[float, ...] = ()
 
 
 def define_flags() -> None:
@@ -94,6 +103,9 @@ def define_flags() -> None:
     flags.DEFINE_integer("members", 0, "members of our ensemble; 0 = its default", lower_bound=0)
     flags.DEFINE_integer(
         "pyod_deep_svdd_splits", 1, "splits of PyOD's DeepSVDD, the slowest", lower_bound=0
+    )
+    flags.DEFINE_list(
+        "labelled_ratios", [], "Deep SAD too, with these shares of labelled anomalies, as 0.01,0.1"
     )
 
 
@@ -132,7 +144,18 @@ def read_settings(values: flags.FlagValues) -> Settings:
         values.most_rows,
         values.members,
         values.pyod_deep_svdd_splits,
+        tuple(map(_ratio, dict.fromkeys(values.labelled_ratios))),
     )
+
+
+def _ratio(text: str) -> float:
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = float("nan")
+    if not 0.0 < ratio < 1.0:
+        raise ConfigError(f"labelled_ratios: {text!r} is no share above 0 and below 1")
+    return ratio
 
 
 # --- data ---------------------------------------------------------------------------------------
@@ -169,10 +192,11 @@ def read_table(path: Path) -> Table:
     return Table(path.stem, values, labels.astype(np.int64))
 
 
-def make_problem(table: Table, split: int, most_rows: int) -> Problem:
+def make_problem(table: Table, split: int, most_rows: int, with_known: bool = False) -> Problem:
     """Draws a random half of the normal rows for training; the other rows are scored.
 
-    A table of more than `most_rows` keeps that many, of each kind the same share, at least 10.
+    A table of more than `most_rows` keeps that many, of each kind the same share, at least 10. Of
+    the anomalous rows half, rounded down, are known where `with_known` is set, and not scored.
     """
     random = np.random.RandomState([split, zlib.crc32(table.name.encode())])
     share = min(1.0, most_rows / len(table.labels))
@@ -183,8 +207,14 @@ def make_problem(table: Table, split: int, most_rows: int) -> Problem:
 
     normal, anomalous = drawn(0), drawn(1)
     half = len(normal) // 2
-    tested = np.concatenate([normal[half:], anomalous])
-    return Problem(table.values[normal[:half]], table.values[tested], table.labels[tested])
+    known = len(anomalous) // 2 if with_known else 0
+    tested = np.concatenate([normal[half:], anomalous[known:]])
+    return Problem(
+        table.values[normal[:half]],
+        table.values[tested],
+        table.labels[tested],
+        table.values[anomalous[:known]],
+    )
 
 
 def standardized(problem: Problem) -> Problem:
@@ -192,8 +222,9 @@ def standardized(problem: Problem) -> Problem:
     shifted."""
     mean, deviation = problem.train.mean(axis=0), problem.train.std(axis=0)
     scale = np.where(deviation > 1e-12 * np.maximum(1.0, np.abs(mean)), deviation, 1.0)
-    train, test = ((rows - mean) / scale for rows in (problem.train, problem.test))
-    return Problem(train, test, problem.labels)
+    rows = (problem.train, problem.test, problem.known)
+    train, test, known = ((some - mean) / scale for some in rows)
+    return Problem(train, test, problem.labels, known)
 
 
 # --- measuring ----------------------------------------------------------------------------------
@@ -201,18 +232,40 @@ def standardized(problem: Problem) -> Problem:
 
 def detectors_of(settings: Settings) -> dict[str, peers.Peer]:
     """Returns the detectors that are asked for; ours standardizes its rows itself."""
-    every = {OURS: peers.Peer("ours", "deepsvdd_jax", ours(settings.members)), **peers.available()}
+    every = {OURS: peers.Peer("ours", OUR_SOURCE, ours(settings.members)), **peers.available()}
     return {name: every[name] for name in settings.detectors}
 
 
-def ours(members: int) -> peers.Fit:
-    """Returns our estimator as a detector: `members` of an ensemble, 0 for its own number."""
+def with_labels(settings: Settings, known: Floats) -> dict[str, peers.Peer]:
+    """Returns Deep SAD as a detector for each share of labelled rows, of those that are known."""
+    return {
+        f"deep_sad_{ratio:g}": peers.Peer(
+            f"Deep SAD, {ratio:g} labelled", OUR_SOURCE, ours(settings.members, known, ratio)
+        )
+        for ratio in settings.labelled_ratios
+    }
+
+
+def ours(members: int, known: Floats | None = None, ratio: float = 0.0) -> peers.Fit:
+    """Returns our estimator as a detector.
+
+    Args:
+      members: of an ensemble, 0 for its own number.
+      known: anomalies `[k, features]` that Deep SAD is trained on too; None is one-class.
+      ratio: their share of the training rows; all of them where there are fewer.
+    """
 
     def fit(train: Floats, seed: int) -> peers.Score:
         # Members of different splits share no seed.
         arguments: dict[str, Any] = {"n_seeds": members} if members else {}
-        detector = DeepSVDD(calibration_fraction=0.0, random_state=1000 * seed, **arguments)
-        detector.fit(train)
+        arguments |= {"calibration_fraction": 0.0, "random_state": 1000 * seed}
+        if known is None:
+            detector = DeepSVDD(**arguments).fit(train)
+        else:
+            labelled = known[: labelled_count(len(train), ratio)]
+            labels = np.repeat([0, -1], [len(train), len(labelled)])
+            detector = DeepSVDD(objective="deep-sad", **arguments)
+            detector.fit(np.concatenate([train, labelled]), labels)
         return lambda rows: -detector.score_samples(rows)
 
     return fit
@@ -229,12 +282,12 @@ def measure(
     rows = []
     for number in range(settings.splits):
         split = settings.first_split + number
-        raw = make_problem(table, split, settings.most_rows)
+        raw = make_problem(table, split, settings.most_rows, bool(settings.labelled_ratios))
         scaled = standardized(raw)
-        for name, peer in fits.items():
+        for name, peer in {**fits, **with_labels(settings, raw.known)}.items():
             if name == "pyod_deep_svdd" and number >= settings.pyod_deep_svdd_splits:
                 continue
-            problem = raw if name == OURS else scaled
+            problem = raw if peer.source == OUR_SOURCE else scaled
             where = f"{table.name}, split {split}, {name}"
             auroc, seconds = _measured(problem, split, peer.fit, where)
             size = (table.name, *problem.train.shape)
@@ -265,7 +318,8 @@ def open_folder(out: Path, settings: Settings) -> list[dict[str, Any]]:
     """
     asked = json.loads(json.dumps(dataclasses.asdict(settings)))
     if (out / SETTINGS).exists():
-        there = files.read_json(out / SETTINGS)
+        # A folder may be older than this setting.
+        there = {"labelled_ratios": [], **files.read_json(out / SETTINGS)}
         for name, value in asked.items():
             if there.get(name) != value:
                 raise files.ResultsError(

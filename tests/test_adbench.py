@@ -61,6 +61,50 @@ def test_a_split_trains_on_half_of_the_normal_rows_and_scores_all_others(folder:
     assert not np.array_equal(other.train, problem.train)
 
 
+def test_half_of_the_anomalous_rows_can_be_known_and_are_then_not_scored(folder: Path) -> None:
+    table = adbench.read_table(folder / "a.npz")
+    problem, plain = (adbench.make_problem(table, 3, 1000, known) for known in (True, False))
+    np.testing.assert_array_equal(problem.train, plain.train)
+    assert len(problem.known) == 5 and problem.labels.tolist() == [0] * 25 + [1] * 5
+    anomalous = np.concatenate([problem.known, problem.test[problem.labels == 1]])
+    expected = table.values[table.labels == 1]
+    np.testing.assert_array_equal(np.sort(anomalous, axis=0), np.sort(expected, axis=0))
+    assert len(plain.known) == 0
+
+
+def test_deep_sad_is_trained_on_its_share_of_the_known_rows(
+    command: Call, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int, np.ndarray]] = []
+
+    class Noted:
+        def __init__(self, *, objective: str = "one-class", **settings: object) -> None:
+            self.objective = objective
+
+        def fit(self, rows: np.ndarray, labels: np.ndarray) -> "Noted":
+            seen.append((self.objective, int(np.sum(labels == 0)), rows[labels == -1]))
+            return self
+
+        def score_samples(self, rows: np.ndarray) -> np.ndarray:
+            return -rows[:, 0]
+
+    monkeypatch.setattr(adbench, "DeepSVDD", Noted)
+    out = tmp_path / "out"
+    asked = (f"--data_dir={folder}", f"--out={out}", "--detectors=knn", "--splits=1")
+    assert command(*asked, "--labelled_ratios=0.04,0.1,0.5") == 0
+    # Of 25 normal rows 1 / 24, 1 / 9 and 1, of the latter the 5 rows that there are.
+    assert [(name, normal, len(known)) for name, normal, known in seen[:3]] == [
+        ("deep-sad", 25, 1),
+        ("deep-sad", 25, 3),
+        ("deep-sad", 25, 5),
+    ]
+    table = adbench.read_table(folder / "a.npz")
+    anomalous = {tuple(row) for row in table.values[table.labels == 1]}
+    assert all(tuple(row) in anomalous for _, _, known in seen[:3] for row in known)
+    named = {row["detector"] for row in read_rows(out / "runs.csv")}
+    assert named == {"knn", "deep_sad_0.04", "deep_sad_0.1", "deep_sad_0.5"}
+
+
 def test_a_large_set_is_thinned_out_with_its_share_of_anomalies() -> None:
     labels = (np.arange(4000) % 20 == 0).astype(int)
     table = adbench.Table("large", np.random.RandomState(0).randn(4000, 2), labels)
@@ -174,6 +218,9 @@ def test_a_users_mistake_is_one_line(
     assert "holds no npz file" in refused(f"--data_dir={tmp_path}", out)
     assert "'svm' is not here; there are ours, knn" in refused(data, out, "--detectors=svm")
     assert "not of this command" in refused(data, f"--out={folder}", FAST)
+    for share in ("1", "0", "few"):
+        line = refused(data, out, f"--labelled_ratios=0.1,{share}")
+        assert f"labelled_ratios: '{share}' is no share" in line
     assert command(data, out, "--detectors=knn", "--splits=1") == 0
     capsys.readouterr()
     assert "has splits 1, asked for is 2" in refused(data, out, "--detectors=knn", "--splits=2")

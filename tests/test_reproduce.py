@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from deepsvdd_jax import datasets, recipes
 from deepsvdd_jax.cli.commands import reproduce
 from deepsvdd_jax.cli.reporting import costs, tables
 from deepsvdd_jax.cli.reporting.costs import PhaseCost, Speed
-from deepsvdd_jax.cli.sweeps import plans
+from deepsvdd_jax.cli.sweeps import plans, pools
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.cli.sweeps.workers import SINGLE
 from deepsvdd_jax.configs import (
@@ -29,6 +30,7 @@ from deepsvdd_jax.configs import (
     RunConfig,
 )
 from deepsvdd_jax.datasets import Dataset
+from deepsvdd_jax.runs import Run
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -295,7 +297,17 @@ def test_the_table_of_deep_sad_is_a_sweep_for_each_share_and_known_class(
     measured: list[RunConfig],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    shapes = []
+    stack_jobs = pools.stack_jobs
+
+    def noted(*arguments: Any) -> Run:
+        run = stack_jobs(*arguments)
+        shapes.append(run.data.indices.shape)
+        return run
+
+    monkeypatch.setattr(pools, "stack_jobs", noted)
     out = tmp_path / "out"
     assert command(*LABELLED, "--estimate_only", f"--out={out}") == 0
     # Of 24 images two steps of 16, and 3 x 24 + 2 x 90 of a thousandth: 2.25 s a run. Pairs: 2
@@ -308,6 +320,8 @@ def test_the_table_of_deep_sad_is_a_sweep_for_each_share_and_known_class(
     assert command(*LABELLED, f"--out={out}") == 0
     printed = capsys.readouterr()
     assert "2 runs in 3 sweeps" in printed.err
+    # Three sweeps with one or two runs of 24 to 27 images: programs of one shape, compiled once.
+    assert len(shapes) == 3 and set(shapes) == {(2, 24 + round(24 / 9))}
     folders = sorted(path.name for path in out.iterdir() if path.is_dir())
     assert folders == ["labelled0", "labelled0.1-known1", "labelled0.1-known3"]
     with (out / "pairs.csv").open(newline="") as file:

@@ -150,6 +150,10 @@ def test_every_other_normal_image_of_a_batch_becomes_an_anomaly() -> None:
     np.testing.assert_array_equal(new.labels, [0, -1, -1, 1, -1, 0])
     changed = [not np.array_equal(a, b) for a, b in zip(new.images, IMAGES, strict=True)]
     assert changed == [False, False, True, False, True, False]
+    assert new.regions is not None
+    np.testing.assert_array_equal(np.asarray(new.regions).any(axis=(1, 2)), changed)
+    differs = np.abs(np.asarray(new.images) - IMAGES).max(axis=-1) > 0
+    assert (np.asarray(new.regions) | ~differs).all()
 
 
 def test_settings_without_effect_are_refused() -> None:

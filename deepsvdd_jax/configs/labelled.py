@@ -82,10 +82,14 @@ class FCDDConfig(LabelledObjectiveConfig):
     Attributes:
       map_share: share of the map's values, the highest, whose mean is the score: 1 in the paper,
         0.01 finds small defects better.
+      map_masks: learn where synthetic anomalies are, from the masks of what was changed: the mean
+        of the map outside of it is that of a normal image, the mean inside that of an anomaly.
+        None is False.
     """
 
     kind: Literal["fcdd"] = "fcdd"
     map_share: float = 1.0
+    map_masks: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,6 +99,10 @@ class FCDDConfig(LabelledObjectiveConfig):
     @property
     def needs_map(self) -> bool:
         return True
+
+    @property
+    def needs_masks(self) -> bool:
+        return bool(self.map_masks)
 
 
 for _config in (DeepSADConfig, HSCConfig, FCDDConfig, BCEConfig):

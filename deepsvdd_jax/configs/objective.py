@@ -72,6 +72,11 @@ class BaseObjectiveConfig:
         return False
 
     @property
+    def needs_masks(self) -> bool:
+        """Whether it learns where anomalies are from masks, which synthetic ones alone have."""
+        return False
+
+    @property
     def draws_balanced(self) -> bool:
         """Whether batches are half known anomalies, half all others, where there are any."""
         return False

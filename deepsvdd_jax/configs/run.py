@@ -136,6 +136,8 @@ class RunConfig:
                 f"objective {self.training.objective.kind} needs a fully convolutional network, as "
                 "network=fcdd"
             )
+        if self.training.objective.needs_masks and getattr(self.network, "padding", "") != "same":
+            raise ConfigError("map_masks needs a network of this package with padding=same")
         if self.needs_decoder and maps and hasattr(self.network, "fully_convolutional"):
             raise ConfigError(
                 f"network {self.network.name} is fully convolutional and has no decoder; train "

@@ -35,6 +35,30 @@ def masked_map_losses(maps: Array, regions: Array) -> Array:
     return mean + jnp.where(some, anomalous, 0.0)
 
 
+def regions_of_map(regions: Array, values: int) -> Array:
+    """Returns which values of a map have a marked pixel in their cell, bool
+    `[n, rows, columns]`: cells are squares, as many as the map has values.
+
+    The paper compares the map spread to image size; lowering the mask instead asks for peaks that
+    are as narrow as the map can be, and costs nothing.
+
+    Args:
+      regions: bool `[n, height, width]`.
+      values: of a map, rows * columns.
+
+    Raises:
+      ValueError: no halving of the sides leaves so many values.
+    """
+    count, height, width = regions.shape
+    for halvings in range(height.bit_length()):
+        side = 1 << halvings
+        rows, columns = height // side, width // side
+        if rows * columns == values:
+            cells = regions[:, : rows * side, : columns * side]
+            return cells.reshape(count, rows, side, columns, side).any(axis=(2, 4))
+    raise ValueError(f"a map of {values} values is no halving of {height} x {width} pixels")
+
+
 def highest_mean(maps: Array, share: float) -> Array:
     """Returns the mean of the highest share of a map's values, `[n]`, of at least one.
 
@@ -64,6 +88,10 @@ def fcdd(config: FCDDConfig) -> Objective:
         forward = apply(params, batch, key)
         maps = anomaly_map(forward.embeddings)
         values = distance_losses(jnp.mean(maps, axis=1), batch.labels)
+        if config.map_masks and batch.regions is not None:
+            regions = regions_of_map(batch.regions, maps.shape[1])
+            masked = masked_map_losses(maps.reshape(regions.shape), regions)
+            values = jnp.where(regions.any(axis=(1, 2)), masked, values)
         return Losses(values, highest_mean(maps, config.map_share), forward.statistics)
 
     def maps(state: TrainState, evaluate: Evaluate, images: Array) -> Array:

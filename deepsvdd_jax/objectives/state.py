@@ -58,11 +58,14 @@ class Batch(NamedTuple):
       mask: bool `[batch]`, False on padding.
       labels: int32 `[batch]`, 0 unlabelled, 1 known to be normal, -1 known to be anomalous; None
         is 0 for all.
+      regions: bool `[batch, height, width]`, True on the pixels that make an image anomalous, none
+        of them where that is not known; None is not known for all.
     """
 
     images: Array
     mask: Array
     labels: Array | None = None
+    regions: Array | None = None
 
 
 def default_hyperparameters(phase: PhaseConfig) -> Hyperparameters:

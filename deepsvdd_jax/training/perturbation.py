@@ -10,11 +10,17 @@ from deepsvdd_jax.training import augmentation, synthetic
 
 
 def check_images(phase: PhaseConfig, image_shape: tuple[int, ...]) -> None:
-    """Refuses to change tables as if they were images, and to turn images that are not square.
+    """Refuses to change tables as if they were images, to turn images that are not square, and
+    masks that nothing makes.
 
     Raises:
       ConfigError: names the setting.
     """
+    if phase.objective.needs_masks and not phase.synthetic_anomalies:
+        raise ConfigError(
+            "map_masks learns from the masks of synthetic anomalies and there are none; give "
+            "synthetic_anomalies, as mix"
+        )
     if len(image_shape) == 3:
         if phase.synthetic_anomalies in ("rotate", "whole") and image_shape[0] != image_shape[1]:
             height, width, _ = image_shape
@@ -39,7 +45,7 @@ def perturbed(phase: PhaseConfig, key: Array, batch: Batch) -> Batch:
       batch: with labels.
     """
     key_augment, key_anomalies = jax.random.split(key)
-    images, labels = batch.images, batch.labels
+    images, labels, regions = batch.images, batch.labels, batch.regions
     if phase.augment:
         images = augmentation.augment(phase.augment, key_augment, images)
     if phase.synthetic_anomalies:
@@ -49,4 +55,5 @@ def perturbed(phase: PhaseConfig, key: Array, batch: Batch) -> Batch:
         chosen = normal & (jnp.cumsum(normal) % 2 == 0)
         images = jnp.where(chosen[:, None, None, None], made.images, images)
         labels = jnp.where(chosen, -1, labels)
-    return batch._replace(images=images, labels=labels)
+        regions = made.regions & chosen[:, None, None]
+    return batch._replace(images=images, labels=labels, regions=regions)

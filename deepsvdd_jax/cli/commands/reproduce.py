@@ -32,9 +32,11 @@ from deepsvdd_jax.cli.sweeps import plans, records, workers
 from deepsvdd_jax.cli.sweeps.plans import Sweep
 from deepsvdd_jax.cli.sweeps.workers import WorkerGroup
 from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.datasets.labelled import labelled_count
 
 with lazily():
     from deepsvdd_jax.cli.reporting import costs
+    from deepsvdd_jax.cli.sweeps import pools
 
 _ALL_METHODS = "deep_svdd,soft_boundary,dcae,ocsvm,kde,isolation_forest"
 
@@ -268,6 +270,7 @@ def reproduce_labelled(values: flags.FlagValues, name: str) -> None:
             # The data of all sweeps are the same, and are read once.
             data, split = settings.data_config(values), settings.split_config(values)
             wanted = plans.plan_on(values, data, split, base.dataset, tuple(labels))
+            wanted = wanted._replace(shape=shape_of(base, ratios))
             with contextlib.redirect_stdout(sys.stderr):
                 sweep.carry_out(wanted, {"table": name})
         files.write_table(out / _PAIRS, label_table.pair_lines(summaries_of(out)))
@@ -283,6 +286,20 @@ def summaries_of(out: Path) -> dict[Cell, list[files.Row]]:
     # Without a known class first.
     order = sorted(found, key=lambda cell: (cell.ratio, -1 if cell.known is None else cell.known))
     return {cell: files.read_table(found[cell], records.SUMMARY_COLUMNS) for cell in order}
+
+
+def shape_of(base: Sweep, ratios: list[float]) -> plans.Shape:
+    """Returns the shape of the programs of all sweeps of the table.
+
+    Args:
+      base: the sweep without labels, of all normal classes.
+      ratios: shares of known anomalies in the training set.
+    """
+    images = [
+        pools.image_count(split) + labelled_count(len(split.train_indices), max(ratios))
+        for split in base.splits.values()
+    ]
+    return plans.Shape(len(base.splits), max(images))
 
 
 def labelled_ratios(texts: list[str]) -> list[float]:

@@ -23,6 +23,18 @@ with lazily():
     from deepsvdd_jax.runs import initialization, memory
 
 
+class Shape(NamedTuple):
+    """What the programs of several sweeps are made for alike, so that they are compiled once.
+
+    Attributes:
+      runs: most of them in a sweep.
+      images: most of them in a run, see `pools.image_count`.
+    """
+
+    runs: int = 0
+    images: int = 0
+
+
 class Sweep(NamedTuple):
     """All that was asked for, checked.
 
@@ -33,6 +45,7 @@ class Sweep(NamedTuple):
       splits: the one-class problem of every class and seed.
       out: the folder.
       group: the processes that share it.
+      shape: of programs that other sweeps share; its own runs may need more.
     """
 
     settings: SweepSettings
@@ -41,6 +54,7 @@ class Sweep(NamedTuple):
     splits: dict[tuple[int, int], OneClassSplit]
     out: Path
     group: WorkerGroup = SINGLE
+    shape: Shape = Shape()
 
 
 def plan(values: flags.FlagValues) -> Sweep:

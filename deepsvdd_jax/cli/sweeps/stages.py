@@ -87,8 +87,8 @@ def _train_stage(
         sweep.settings.runs_per_program,
         sweep.settings.evaluate_every,
         # Of all processes alike: they then run the same compiled program.
-        math.ceil(len(sweep.splits) / sweep.group.size),
-        max(pools.image_count(split) for split in sweep.splits.values()),
+        math.ceil(max(len(sweep.splits), sweep.shape.runs) / sweep.group.size),
+        max(sweep.shape.images, *map(pools.image_count, sweep.splits.values())),
         sweep.settings.data_devices,
         sweep.settings.memory_budget,
         ahead.Ahead(*stage.following) if stage.following and ahead.pays() else None,
