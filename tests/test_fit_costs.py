@@ -19,6 +19,7 @@ from deepsvdd_jax.cli.fitting.tasks import Plan, Task
 from deepsvdd_jax.configs import ConfigError, DetectorConfig
 from deepsvdd_jax.detectors import Speed
 from deepsvdd_jax.io import models
+from deepsvdd_jax.runs import initialization
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -138,6 +139,28 @@ def test_estimate_only_says_the_cost_and_writes_nothing(
             budget = "--time_budget=5min" if more else "--time_budget=5"
             assert command(*given, *more, budget) == 2
             assert words in capsys.readouterr().err
+
+
+def test_samples_are_prepared_and_a_dictionary_is_learned_once(
+    calling: Calling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "good", 30)
+    calls: list[str] = []
+
+    def counted(module: ModuleType, name: str) -> None:
+        plain = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given: calls.append(name) or plain(*given))
+
+    counted(detectors.deep_svdd.preprocessing, "fit")
+    counted(initialization, "dictionary_kernel")
+    with calling(fit) as command:
+        given = (f"--data_dir={tmp_path / 'good'}", f"--model={tmp_path / 'm'}", "--seeds=2")
+        more = ("--first_layer=dictionary", "--epochs=2", "--pretrain_epochs=1")
+        assert command(*given, *more) == 0
+    # A dictionary for each of the two members, for two phases that are measured and the training.
+    assert sorted(calls) == ["dictionary_kernel", "dictionary_kernel", "fit"]
+    learned = models.load_model(tmp_path / "m")
+    assert learned.summary["epochs"] == [2, 2]
 
 
 def test_a_budget_decides_what_is_trained(

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 from deepsvdd_jax.faces import attach
 
 if TYPE_CHECKING:
-    from deepsvdd_jax.detectors.deep_svdd import Checkpoint, History, fit_detector, make_model
+    from deepsvdd_jax.detectors.deep_svdd import (
+        Checkpoint,
+        History,
+        Prepared,
+        fit_detector,
+        make_model,
+        prepare,
+    )
     from deepsvdd_jax.detectors.errors import CollapseWarning, ConstantFeatureWarning, TrainingError
     from deepsvdd_jax.detectors.held_out import default_alarm_rate, held_out_count, held_out_mask
     from deepsvdd_jax.detectors.inputs import Images, network_values
@@ -27,8 +34,10 @@ __getattr__, __dir__ = attach(
         "deep_svdd": (
             "Checkpoint",
             "History",
+            "Prepared",
             "fit_detector",
             "make_model",
+            "prepare",
         ),
         "errors": (
             "CollapseWarning",
@@ -65,6 +74,7 @@ __all__ = [
     "History",
     "Images",
     "Judgement",
+    "Prepared",
     "Scores",
     "Speed",
     "TrainingError",
@@ -78,6 +88,7 @@ __all__ = [
     "measure",
     "member_distances",
     "network_values",
+    "prepare",
     "preprocessing_of",
     "score_images",
     "states_of",

@@ -85,6 +85,7 @@ def fit_detector(
     on_progress: Callable[[int, int], None] | None = None,
     on_compiled: Callable[[int, int], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    prepared: Prepared | None = None,
 ) -> tuple[Model, History]:
     """Trains all members on normal images and sets the threshold.
 
@@ -104,6 +105,7 @@ def fit_detector(
       on_compiled: called about once a second while programs are compiled, with how many are done
         and of how many.
       checkpoint: keeps the training under way, and takes it up again.
+      prepared: what `prepare` returned for the same arguments; None prepares them.
 
     Returns:
       The model, and the history of its training.
@@ -113,7 +115,7 @@ def fit_detector(
       DataError: images that cannot be trained on.
       TrainingError: a member failed.
     """
-    parts = prepare(config, images, labels, groups)
+    parts = prepare(config, images, labels, groups) if prepared is None else prepared
     if config.run.preprocessing.standardize:
         _warn_of_constant_columns(parts.train, feature_names)
     outcome, progress = train_members(

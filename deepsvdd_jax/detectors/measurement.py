@@ -38,7 +38,10 @@ class _Measured(Exception):
 
 
 def measure(
-    config: DetectorConfig, images: npt.ArrayLike, labels: npt.ArrayLike | None = None
+    config: DetectorConfig,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike | None = None,
+    prepared: deep_svdd.Prepared | None = None,
 ) -> Speed:
     """Times steps of the programs that `fit_detector` then runs (reads the clock).
 
@@ -49,11 +52,12 @@ def measure(
       config: of the detector.
       images: as of `fit_detector`.
       labels: likewise.
+      prepared: likewise.
 
     Raises:
       ConfigError, DataError: as `fit_detector`.
     """
-    parts = deep_svdd.prepare(config, images, labels)
+    parts = deep_svdd.prepare(config, images, labels) if prepared is None else prepared
     steps: dict[str, float] = {}
     begin = compilation = 0.0
     for phase, run in _phases(config.run):

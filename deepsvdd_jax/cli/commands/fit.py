@@ -134,12 +134,12 @@ def main() -> None:
     out = sys.stdout if values.estimate_only else sys.stderr
     print(announce(planned), file=out)
     if values.estimate_only:
-        bound(values, planned, budget, started, out)
+        bound(values, planned, groups, budget, started, out)
         return
     kept = under_way.UnderWay(target, under_way.fingerprint(planned, groups, values.time_budget))
-    planned = resume_or_bound(values, planned, budget, started, kept)
+    planned, prepared = resume_or_bound(values, planned, groups, budget, started, kept)
     config = planned.main.config
-    model, *others = train_all(planned, groups, kept)
+    model, *others = train_all(planned, groups, kept, prepared)
     model = model._replace(
         summary={**model.summary, **_summary(config, data_config, model, data.pixel_range)}
     )
@@ -156,21 +156,29 @@ def main() -> None:
 
 
 def bound(
-    values: flags.FlagValues, planned: Plan, budget: float | None, started: float, out: TextIO
-) -> Plan:
-    """Measures and says what the training takes, and returns what fits into a budget.
+    values: flags.FlagValues,
+    planned: Plan,
+    groups: npt.NDArray[np.str_] | None,
+    budget: float | None,
+    started: float,
+    out: TextIO,
+) -> "tuple[Plan, detectors.Prepared | None]":
+    """Measures and says what the training takes, and returns what fits into a budget, and the
+    samples of its main task where these are prepared for it.
 
     Args:
       values: parsed flags.
       planned: what is to be trained.
+      groups: see `group_labels`.
       budget: seconds from `started` on; None bounds nothing.
       started: by `time.perf_counter`.
       out: where it is said.
     """
-    speed = costs.measure(planned)
+    prepared = costs.prepare(planned, groups)
+    speed = costs.measure(planned, prepared)
     print(costs.describe(planned, speed), file=out)
     if budget is None:
-        return planned
+        return planned, prepared
     left = budget - (time.perf_counter() - started)
     members = None if values.seeds is None else len(planned.main.config.seeds)
     choice = costs.choose(planned, speed, left, members, values.epochs)
@@ -181,7 +189,8 @@ def bound(
         f"about {costs.in_words(choice.seconds)} to train",
         file=out,
     )
-    return chosen
+    # What is held out depends on the members.
+    return chosen, prepared if seeds == planned.main.config.seeds else None
 
 
 def recalibrate(values: flags.FlagValues) -> None:
@@ -213,29 +222,34 @@ def recalibrate(values: flags.FlagValues) -> None:
 def resume_or_bound(
     values: flags.FlagValues,
     planned: Plan,
+    groups: npt.NDArray[np.str_] | None,
     budget: float | None,
     started: float,
     kept: "under_way.UnderWay",
-) -> Plan:
+) -> "tuple[Plan, detectors.Prepared | None]":
     """Returns what was chosen for a fit that is taken up, else as `bound`, and keeps it."""
     if not kept.is_there():
-        bounded = bound(values, planned, budget, started, sys.stderr)
+        bounded, prepared = bound(values, planned, groups, budget, started, sys.stderr)
         if budget is not None:
             run = bounded.main.config.run
             kept.keep_choice({"seeds": bounded.main.config.seeds, "epochs": run.training.epochs})
-        return bounded
+        return bounded, prepared
     chosen = kept.choice()
     if chosen is None:
-        return planned
+        return planned, None
     seeds = tuple(chosen["seeds"])
     choice = costs.Choice(len(seeds), chosen["epochs"], 0.0)
-    return tasks.with_configs(planned, lambda one: costs.with_choice(one, choice, seeds))
+    return tasks.with_configs(planned, lambda one: costs.with_choice(one, choice, seeds)), None
 
 
 def train_all(
-    planned: Plan, groups: npt.NDArray[np.str_] | None, kept: "under_way.UnderWay"
+    planned: Plan,
+    groups: npt.NDArray[np.str_] | None,
+    kept: "under_way.UnderWay",
+    prepared: "detectors.Prepared | None" = None,
 ) -> list[Model]:
-    """Trains all tasks; a signal saves what is under way and stops.
+    """Trains all tasks, the main one on samples that may be prepared; a signal saves what is under
+    way and stops.
 
     Raises:
       TrainingError: a member failed, as it would when it is taken up.
@@ -245,7 +259,11 @@ def train_all(
         with environment.stop_signals() as stop:
             return [
                 train(
-                    task, planned, groups, kept.checkpoint(number, _last_epochs(task), stop.check)
+                    task,
+                    planned,
+                    groups,
+                    kept.checkpoint(number, _last_epochs(task), stop.check),
+                    prepared if task is planned.main else None,
                 )
                 for number, task in enumerate(planned.tasks)
             ]
@@ -263,6 +281,7 @@ def train(
     planned: Plan,
     groups: npt.NDArray[np.str_] | None,
     checkpoint: "detectors.Checkpoint",
+    prepared: "detectors.Prepared | None" = None,
 ) -> Model:
     """Trains a task, with a bar."""
     name = "fit" if task is planned.main else "fit without labels"
@@ -274,6 +293,7 @@ def train(
             on_progress=lambda done, _: bar.update(done - bar.n),
             on_compiled=environment.show_compilation(bar),
             checkpoint=checkpoint,
+            prepared=prepared,
         )
     return model
 

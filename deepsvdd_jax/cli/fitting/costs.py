@@ -7,6 +7,8 @@ import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax.cli.fitting import tasks
@@ -18,7 +20,7 @@ with lazily():
     from deepsvdd_jax import detectors
 
 if TYPE_CHECKING:
-    from deepsvdd_jax.detectors import Speed
+    from deepsvdd_jax.detectors import Prepared, Speed
 
 MOST_MEMBERS, MEMBERS_OF_LARGE_IMAGES = 5, 2
 # Pixels of an image from which it takes two members by default: 500 images of 128 x 128 are then
@@ -84,10 +86,16 @@ def budget_of(values: flags.FlagValues) -> float | None:
     return parse_duration(values.time_budget)
 
 
-def measure(planned: Plan) -> Speed:
+def prepare(planned: Plan, groups: npt.NDArray[np.str_] | None) -> Prepared:
+    """Prepares the samples of the main task, to be measured with and then trained on."""
+    given = tasks.training_set(planned.main, planned.samples, groups)
+    return detectors.prepare(planned.main.config, **given)
+
+
+def measure(planned: Plan, prepared: Prepared) -> Speed:
     """Measures the main task (reads the clock)."""
     given = tasks.training_set(planned.main, planned.samples, None)
-    return detectors.measure(planned.main.config, given["images"], given.get("labels"))
+    return detectors.measure(planned.main.config, given["images"], given.get("labels"), prepared)
 
 
 def rounds(members: int) -> int:
