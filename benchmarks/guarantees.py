@@ -10,7 +10,7 @@ not, by so many standard deviations.
 
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -106,7 +106,10 @@ def small_sets(splits: int, epochs: int) -> list[Rate]:
     carried = 1 / (fifth + 1)
     crossed = SAMPLES - fifth
     proved = 2 * 0.02 + cross_calibration.bound_excess(crossed, MEMBERS)
-    kinds = (("held-out", carried, carried), ("cross", 0.02, proved))
+    kinds: tuple[tuple[Literal["held-out", "cross"], float, float], ...] = (
+        ("held-out", carried, carried),
+        ("cross", 0.02, proved),
+    )
     return [
         _rate(name, asked, bound, np.array(list(_shares(name, asked, splits, epochs))))
         for name, asked, bound in kinds
@@ -118,7 +121,9 @@ def _rate(name: str, asked: float, bound: float, shares: Floats) -> Rate:
     return Rate(name, asked, bound, float(shares.mean()), error)
 
 
-def _shares(calibration: str, rate: float, splits: int, epochs: int) -> Iterator[float]:
+def _shares(
+    calibration: Literal["held-out", "cross"], rate: float, splits: int, epochs: int
+) -> Iterator[float]:
     """Yields the share of alarms among the new samples of each split."""
     dataset = datasets.load(DataConfig("digits"))
     images = np.concatenate([dataset.x_train, dataset.x_test])

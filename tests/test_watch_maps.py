@@ -14,6 +14,8 @@ from PIL import Image
 
 from deepsvdd_jax import detectors
 from deepsvdd_jax.cli.commands import score, watch
+from deepsvdd_jax.cli.reporting import drift_section, score_report
+from deepsvdd_jax.cli.reporting.called import NamedModel
 from deepsvdd_jax.configs import (
     DetectorConfig,
     NetworkConfig,
@@ -24,8 +26,10 @@ from deepsvdd_jax.configs import (
     RunConfig,
 )
 from deepsvdd_jax.io import atomic, models
+from deepsvdd_jax.scoring import drift
 
-Calling = Callable[[ModuleType], AbstractContextManager[Callable[..., int]]]
+Call = Callable[..., int]
+Calling = Callable[[ModuleType], AbstractContextManager[Call]]
 
 SIDE = 16
 HEIGHT, WIDTH = 24, 40
@@ -93,7 +97,7 @@ def camera(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("ending", ["npy", "tif"])
 def test_maps_and_columns_are_those_of_score(
-    call, camera: Path, tmp_path: Path, ending: str
+    call: Call, camera: Path, tmp_path: Path, ending: str
 ) -> None:
     more = (f"--normals={tmp_path / 'normals'}", f"--map_format={ending}")
     assert call(score, "scores.csv", f"--maps={tmp_path / 'one'}", *more) == 0
@@ -128,7 +132,7 @@ def files_of(folder: Path) -> list[str]:
 
 
 def test_after_a_restart_only_new_images_are_mapped_on_the_same_scale(
-    call, camera: Path, tmp_path: Path
+    call: Call, camera: Path, tmp_path: Path
 ) -> None:
     maps = tmp_path / "maps"
     assert call(watch, "watched.csv", f"--maps={maps}") == 0
@@ -153,7 +157,12 @@ def test_after_a_restart_only_new_images_are_mapped_on_the_same_scale(
 
 
 def test_what_was_not_written_is_tried_again(
-    call, model: Path, camera: Path, tmp_path: Path, monkeypatch, capsys
+    call: Call,
+    model: Path,
+    camera: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     loaded = models.load_model(model)
     maps = growing(loaded, tmp_path)
@@ -196,9 +205,12 @@ def test_few_large_images_are_held_at_once(
     monkeypatch.setattr(watch, "_BYTES_AT_ONCE", HEIGHT * WIDTH + SIDE * SIDE)
     counts = []
     plain = maps.write
-    monkeypatch.setattr(
-        maps, "write", lambda images, taken: counts.append(len(images)) or plain(images, taken)
-    )
+
+    def noting(images: dict[str, watch.Arrived], taken: np.ndarray) -> dict[str, tuple[str, ...]]:
+        counts.append(len(images))
+        return plain(images, taken)
+
+    monkeypatch.setattr(maps, "write", noting)
     with watch.open_log(tmp_path / "watched.csv", maps.columns) as log:
         seen = watch.resume(watched, log.rows)
         for _ in range(2):
@@ -223,7 +235,12 @@ def test_few_large_images_are_held_at_once(
     ],
 )
 def test_what_cannot_go_on_is_refused_in_one_line(
-    call, camera: Path, tmp_path: Path, capsys, arguments: tuple[str, ...], words: str
+    call: Call,
+    camera: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: str,
 ) -> None:
     for number in range(2):
         (camera / "belt" / f"{number}.png").unlink()
@@ -240,9 +257,39 @@ def test_what_cannot_go_on_is_refused_in_one_line(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_maps_of_a_log_are_shown_in_the_report(call, camera: Path, tmp_path: Path) -> None:
-    from deepsvdd_jax.cli.reporting import score_report
+def test_the_report_of_a_log_shows_its_drift(tmp_path: Path) -> None:
+    lines = ["name,score,p_value,anomalous,drift"]
+    capital = [1.0, 0.9, 20.0, 150.0, 140.0]
+    lines += [f"{place}.png,1.5,0.5,0,{value}" for place, value in enumerate(capital)]
+    path = tmp_path / "watched.csv"
+    path.write_text("\n".join(lines) + "\n")
+    rows = score_report.read_scores(path)
+    page = score_report.build_page(rows, score_report.Images(tmp_path), 2)
+    assert "reaches 100 after 4 of 5 samples, in the order in which they came" in page.html
+    assert "150 at the most" in page.html and "drift.png" in page.pictures
+    page = score_report.build_page(rows[:3], score_report.Images(tmp_path), 2)
+    assert "No drift alarm: the evidence is 20 after 3 samples" in page.html
+    plain = [row._replace(drift=None) for row in rows]
+    page = score_report.build_page(plain, score_report.Images(tmp_path), 2)
+    assert "drift.png" not in page.pictures
 
+
+def test_the_drift_of_scores_that_were_not_watched_is_computed_where_a_model_is_given(
+    model: Path,
+) -> None:
+    loaded = models.load_model(model)
+    named = NamedModel("model", loaded)
+    scores = np.linspace(0.5, 3.0, 9).tolist()
+    found = drift_section.capital_of([None] * 9, scores, named, False)
+    np.testing.assert_allclose(found, drift.watch(loaded.calibration_scores, scores))
+    # Samples that lie kind by kind are no stream.
+    assert drift_section.capital_of([None] * 9, scores, named, True) == []
+    assert drift_section.capital_of([None] * 9, scores, None, False) == []
+    logged = [1.0] * 9
+    assert drift_section.capital_of(logged, scores, None, True) == logged
+
+
+def test_maps_of_a_log_are_shown_in_the_report(call: Call, camera: Path, tmp_path: Path) -> None:
     assert call(watch, "watched.csv", f"--maps={tmp_path / 'maps'}") == 0
     put(camera, "belt/0.bmp", 7)
     assert call(watch, "watched.csv", f"--maps={tmp_path / 'maps'}") == 0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax.cli.reporting import called
+from deepsvdd_jax.cli.reporting import called, drift_section
 from deepsvdd_jax.cli.reporting.called import NamedModel, Threshold
 from deepsvdd_jax.cli.reporting.kinds import NORMAL, Kinds, kinds_of
 from deepsvdd_jax.cli.reporting.pictures import Page
@@ -31,12 +31,14 @@ _JPEG_QUALITY = 90
 
 
 class ScoredRow(NamedTuple):
-    """A row of a scores file; `p_value` is None where the model gave none."""
+    """A row of a scores file; `p_value` is None where the model gave none, `drift` where the file
+    has no such column."""
 
     name: str
     score: float
     p_value: float | None
     anomalous: bool
+    drift: float | None = None
 
 
 def read_scores(path: Path) -> list[ScoredRow]:
@@ -69,7 +71,14 @@ def _row(path: Path, line: int, cells: dict[str, str | None]) -> ScoredRow:
     if called.strip().lower() not in _CALLED:
         raise DataError(f"{where}: anomalous is {called!r}; expected 1 or 0")
     chance = None if not p_value.strip() else _number(where, "p_value", p_value)
-    return ScoredRow(name, _number(where, "score", score), chance, _CALLED[called.strip().lower()])
+    evidence = (cells.get("drift") or "").strip()
+    return ScoredRow(
+        name,
+        _number(where, "score", score),
+        chance,
+        _CALLED[called.strip().lower()],
+        _number(where, "drift", evidence) if evidence else None,
+    )
 
 
 def _number(where: str, column: str, cell: str) -> float:
@@ -135,7 +144,7 @@ def build_page(
     """Returns the page of the `top` highest scores (touches files: reads their images).
 
     Args:
-      rows: in any order.
+      rows: in the order of the file.
       images: where those of the names are.
       top: how many to show.
       named: the model that scored; None where it is not known.
@@ -159,6 +168,7 @@ def build_page(
     sections = [
         Section("Scores", "scores", [*_equal_scores(rows), *_threshold(scored, files)]),
         *_kinds_section(scored),
+        *_drift_section(rows, scored, files),
         Section("Ranked anomalies", "ranked", _ranked(scored, first)),
     ]
     if missed:
@@ -262,6 +272,16 @@ def _kinds_section(scored: Scored) -> list[Section]:
     header = ("kind", "samples", "alarms", "no alarm", "share of alarms")
     # Sortable tables fit a phone, and this one has nothing that a threshold would move.
     return [Section("Kinds", "kinds", [pages.table(header, rows, caption, data=[{}] * len(rows))])]
+
+
+def _drift_section(
+    rows: Sequence[ScoredRow], scored: Scored, files: dict[str, bytes]
+) -> list[Section]:
+    """Returns the section on whether the scores have changed, where that can be told."""
+    logged = [row.drift for row in rows]
+    has_kinds = bool(scored.kinds.names)
+    capital = drift_section.capital_of(logged, [row.score for row in rows], scored.named, has_kinds)
+    return [drift_section.section(capital, None not in logged, files)] if capital else []
 
 
 def _ranked(scored: Scored, places: Sequence[int]) -> list[Html]:

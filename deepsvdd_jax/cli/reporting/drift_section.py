@@ -1,0 +1,73 @@
+"""The part of a page of scores on whether they are still those of the calibration set."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepsvdd_jax.cli.reporting.called import NamedModel
+from deepsvdd_jax.scoring import drift
+from deepsvdd_jax.viz import pages, plots, streams
+from deepsvdd_jax.viz.pages import Picture, Section
+
+# Of streams that do not change, at most the inverse of it ever reach this capital.
+ALARM = 100.0
+
+
+def capital_of(
+    logged: Sequence[float | None],
+    scores: Sequence[float],
+    named: NamedModel | None,
+    has_kinds: bool,
+) -> list[float]:
+    """Returns the capital of the drift alarm after every row; nothing where there is none.
+
+    Args:
+      logged: as `watch` has written it, None where it has not.
+      scores: of the rows, in the order of the file.
+      named: the model that scored; None where it is not known.
+      has_kinds: whether rows are known to be normal or defects: in their order, kind by kind, they
+        are no stream.
+    """
+    if logged and None not in logged:
+        return [value for value in logged if value is not None]
+    model = None if named is None else named.model
+    if model is None or has_kinds or len(model.calibration_folds):
+        return []
+    if not len(model.calibration_scores):
+        return []
+    return drift.watch(model.calibration_scores, scores).tolist()
+
+
+def section(capital: Sequence[float], is_logged: bool, files: dict[str, bytes]) -> Section:
+    """Returns the section of the drift alarm, and puts its picture among the files.
+
+    Args:
+      capital: after every row, in the order in which they came.
+      is_logged: whether `watch` has written it, or it was computed from the rows as they lie.
+      files: pictures by name.
+    """
+    places = np.flatnonzero(np.asarray(capital) >= ALARM)
+    order = "in the order in which they came" if is_logged else "in the order of the file"
+    if len(places):
+        name = f"{places[0] + 1} of {len(capital)}"
+        told = (
+            f"The scores are no longer those of the calibration set: the evidence reaches "
+            f"{ALARM:g} after {name} samples, {order}, and {max(capital):.3g} at the most. Look at "
+            "the newest images; if they are normal, calibrate or fit again."
+        )
+    else:
+        told = (
+            f"No drift alarm: the evidence is {capital[-1]:.3g} after {len(capital)} samples, "
+            f"{order}, {max(capital):.3g} at the most; the alarm is at {ALARM:g}."
+        )
+    wide, narrow = (
+        plots.png_bytes(streams.drift_figure(capital, ALARM, layout))
+        for layout in (plots.WIDE, plots.NARROW)
+    )
+    files["drift.png"] = wide
+    caption = (
+        f"Evidence that the scores have changed, from 1 on; of streams that do not change at most "
+        f"1 % ever reach {ALARM:g}, however long they are."
+    )
+    picture = Picture(wide, "Evidence of a change by the number of samples", narrow)
+    return Section("Drift", "drift", [pages.paragraph(told), pages.figure([picture], caption)])
