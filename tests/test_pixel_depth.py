@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from deepsvdd_jax import datasets
 from deepsvdd_jax.cli import model_images, settings
+from deepsvdd_jax.cli.commands import score
 from deepsvdd_jax.configs import ConfigError, DataConfig
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.datasets.formats.pixels import PixelError, resize_image, unit_pixels
@@ -124,6 +125,24 @@ def test_every_image_of_a_folder_of_outliers_is_taken_whatever_its_folders(tmp_p
     write(tmp_path / "6.png", np.array([[6, 0]], np.uint8))
     found = datasets.folder.load_every_image(DataConfig("folder", str(tmp_path)))
     assert sorted(found[:, 0, 0, 0].tolist()) == list(range(7))
+
+
+@pytest.mark.parametrize("ending", ["csv", "npz"])
+@pytest.mark.parametrize(
+    ("reading", "name"),
+    [
+        (score.Reading(skip_unreadable=True), "skip_unreadable"),
+        (score.Reading(megapixels=3), "max_"),
+    ],
+)
+def test_flags_of_image_files_are_refused_for_tables_and_arrays(
+    tmp_path: Path, ending: str, reading: score.Reading, name: str
+) -> None:
+    path = tmp_path / f"x.{ending}"
+    path.touch()
+    model: Any = None
+    with pytest.raises(ConfigError, match=f"--{name}.* has no effect here"):
+        score.open_source(path, model, reading, datasets.Columns())
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,8 @@ def open_source(path: Path, model: Model, reading: Reading, columns: Columns) ->
     is_table = not path.is_dir() and ".csv" in endings and endings[-1:] != [".npz"]
     if columns.required and not is_table:
         raise ConfigError(f"{path}: no csv file, so that it has no column {columns.required[0]!r}")
+    if not (path.is_dir() or is_image_name(path.name)):
+        _refuse_for_arrays(path, reading)
     if path.is_dir():
         return _open_folder(path, model, reading)
     if endings[-1:] == [".npz"]:
@@ -196,6 +198,19 @@ def open_source(path: Path, model: Model, reading: Reading, columns: Columns) ->
     if is_image_name(path.name):
         return _open_images(path.parent, [path], model, reading)
     raise DataError(f"{path}: by its ending no image, npz file or csv file")
+
+
+def _refuse_for_arrays(path: Path, reading: Reading) -> None:
+    """Refuses flags of image files where a file of rows or arrays is read."""
+    given = {
+        "skip_unreadable": reading.skip_unreadable,
+        "max_megapixels": reading.megapixels is not None,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise ConfigError(
+                f"--{name} has no effect here: it is of image files, and {path} is none"
+            )
 
 
 def find_images(path: Path) -> tuple[tuple[str, ...], Layout]:
