@@ -828,9 +828,9 @@ class Bare(nn.Module):
 
 
 def test_only_networks_without_dropout_are_known_to_draw_nothing():
-    assert not build_network(SMALL, (8, 8, 2)).draws
-    assert build_network(replace(SMALL, dropout=0.5), (8, 8, 2)).draws
-    assert build_network(Bare(), (8, 8, 2)).draws
+    assert not build_network(SMALL, (8, 8, 2)).stochastic
+    assert build_network(replace(SMALL, dropout=0.5), (8, 8, 2)).stochastic
+    assert build_network(Bare(), (8, 8, 2)).stochastic
 
 
 class Dropping(nn.Module):

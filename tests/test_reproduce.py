@@ -277,7 +277,9 @@ def test_twice_the_operations_of_a_layer_are_counted() -> None:
 
 def test_a_sum_is_hours_and_minutes() -> None:
     assert tables.hours_and_minutes(3 * 3600 + 7 * 60 + 29) == "3 h 07 min"
-    assert tables.hours_and_minutes(150) == "2 min" and tables.hours_and_minutes(59.2) == "59 s"
+    assert tables.hours_and_minutes(150) == "2 min 30 s"
+    assert tables.hours_and_minutes(59.2) == "59 s" and tables.hours_and_minutes(9.46) == "9.5 s"
+    assert tables.hours_and_minutes(3599.7) == tables.hours_and_minutes(3629) == "1 h 00 min"
     cost = PhaseCost("deep_svdd", 3, 250, 1200.0)
     assert tables.hours_and_minutes(cost.runs * cost.seconds) == "1 h 00 min"
 

@@ -1,12 +1,15 @@
 """A sweep's folder, read back: what is damaged is named, and nothing outside the folder is read."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.files import ResultsError
 from deepsvdd_jax.cli.sweeps import config_file, locks, records
 from deepsvdd_jax.cli.sweeps.records import Record, RunName
@@ -141,3 +144,31 @@ def test_a_record_is_text_only_in_its_row() -> None:
         **{"seed": "3", "auroc": "0.30000000000000004", "collapsed": "0"},
     }
     assert record.name == RunName("kde", 0, 3)
+
+
+def test_a_table_under_way_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "scores.csv"
+    with files.new_table(path) as writer:
+        writer.writerow(["carriage\rreturn", "line\nfeed", "\udcff", 1.5])
+        assert not path.exists()
+    assert path.read_bytes() == b'"carriage\rreturn","line\nfeed",\\udcff,1.5\n'
+    before = path.read_bytes()
+    with pytest.raises(KeyError), files.new_table(path) as writer:
+        writer.writerow(["half"])
+        raise KeyError
+    assert path.read_bytes() == before and [one.name for one in path.parent.iterdir()] == [
+        path.name
+    ]
+
+
+def test_a_table_that_cannot_be_written_is_told_by_when(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ResultsError, match="cannot write .*scores.csv"),
+        files.new_table(tmp_path / "file" / "scores.csv"),
+    ):
+        pytest.fail("there is no such folder")
+    with pytest.raises(files.WriteError, match="cannot write .*No space left"):  # noqa: SIM117
+        with files.new_table(tmp_path / "scores.csv"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]

@@ -139,7 +139,7 @@ def test_jitter_keeps_the_order_of_values_within_a_channel() -> None:
 def test_nothing_is_changed_unless_asked_for() -> None:
     same = augmentation.augment((), jax.random.key(0), jnp.asarray(IMAGES))
     np.testing.assert_array_equal(same, IMAGES)
-    assert not PhaseConfig().draws
+    assert not PhaseConfig().stochastic
 
 
 def test_every_other_normal_image_of_a_batch_becomes_an_anomaly() -> None:

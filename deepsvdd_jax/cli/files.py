@@ -4,10 +4,9 @@ import contextlib
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -126,30 +125,28 @@ def new_table(path: Path) -> Iterator[Any]:
       ResultsError: no draft can be written beside the file.
       WriteError: the file cannot be written.
     """
-    draft = atomic.draft_of(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = draft.open("w", newline="", encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise ResultsError(f"cannot write {path}: {error.strerror or error}") from None
-    try:
-        with file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(atomic.writing(path))
+        except OSError as error:
+            raise ResultsError(f"cannot write {path}: {error.strerror or error}") from None
+        try:
             yield csv.writer(_UnixLines(file))
-        os.replace(draft, path)
-    except WriteError:
-        raise
-    except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        draft.unlink(missing_ok=True)
+            # What was written last may find the disk full.
+            stack.close()
+        except WriteError:
+            raise
+        except OSError as error:
+            raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 class _UnixLines:
     """Ends rows with a line feed alone. A csv writer that is told to do so leaves a carriage return
     within a name unquoted, and no reader takes it for a part of the name."""
 
-    def __init__(self, file: io.TextIOBase | Any) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
     def write(self, row: str) -> None:
-        self._file.write(row.removesuffix("\r\n") + "\n")
+        line = row.removesuffix("\r\n") + "\n"
+        self._file.write(line.encode("utf-8", errors="backslashreplace"))

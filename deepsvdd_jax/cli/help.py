@@ -63,10 +63,14 @@ def topic(title: str) -> Iterator[None]:
     _TOPICS.update({name: title for name in flags.FLAGS if name not in before})
 
 
-@functools.cache
 def documented(config: type) -> Mapping[str, str]:
     """Returns what the docstring of a dataclass says of each of its fields, and of those that it
     inherits, under `Attributes:`."""
+    return _documented(config)
+
+
+@functools.cache
+def _documented(config: type) -> Mapping[str, str]:
     texts: dict[str, str] = {}
     for kind in reversed(config.__mro__):
         section = inspect.cleandoc(vars(kind).get("__doc__") or "").partition("\nAttributes:\n")[2]

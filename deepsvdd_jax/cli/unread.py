@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
 
 from absl import flags
 
@@ -159,8 +159,19 @@ _NEEDS: dict[str, Need] = {
 }
 
 
+class Reader(Protocol):
+    """What is asked of a method: its name, and why it reads a setting (its place in a `RunConfig`,
+    what the flags say) under no circumstances; words that follow its name, None where it may."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def unread(self) -> Callable[[str, RunConfig], str | None]: ...
+
+
 def why_unread(
-    path: str, method: str, base: RunConfig, config: RunConfig | None, keeps_radius: bool
+    path: str, method: Reader, base: RunConfig, config: RunConfig | None, keeps_radius: bool
 ) -> str | None:
     """Returns why a method does not read a setting; None where it does.
 
@@ -173,20 +184,12 @@ def why_unread(
     """
     if path == "threshold_quantile":
         return None
+    words = method.unread(path, base)
+    if words is not None:
+        return f"{method.name} {words}"
     if config is None:
-        if method != "knn" or not path.startswith("preprocessing."):
-            return f"{method} does not read it"
         return _reason(path, base, base.training)
-    phase, rest = config.training, path
-    if method == "dcae":
-        if base.pretraining is not None and path == "training.objective.reconstruction_error":
-            return None
-        if path.startswith("training.") and not _of_dcae(path, base):
-            return "dcae is the autoencoder, which does not read it"
-        rest = path.removeprefix("pretraining.").removeprefix("training.")
-        return _reason(rest, config, phase)
-    if path == "training.objective.kind" and method == "soft_boundary":
-        return "soft_boundary has its own"
+    phase = config.training
     if path == "training.objective.nu":
         return None if keeps_radius or _is_soft(config, phase) else _NU
     if path.startswith("pretraining.") and config.pretraining is not None:
@@ -196,15 +199,6 @@ def why_unread(
 
 
 _NU = "it is of the objective soft-boundary (of one-class, of the radius of saved models alone)"
-
-
-def _of_dcae(path: str, base: RunConfig) -> bool:
-    """Whether an autoencoder without settings of its own takes a setting of the training phase."""
-    if base.pretraining is not None:
-        return False
-    own = path in ("training.objective.reconstruction_error",)
-    others = ("training.stop_below", "training.augment", "training.synthetic_anomalies")
-    return own or not (path.startswith("training.objective.") or path in others)
 
 
 def _reason(rest: str, config: RunConfig, phase: PhaseConfig) -> str | None:
@@ -217,7 +211,7 @@ def _reason(rest: str, config: RunConfig, phase: PhaseConfig) -> str | None:
 def check_settings(
     given: Iterable[tuple[str, str]],
     base: RunConfig,
-    methods: Mapping[str, RunConfig | None],
+    methods: Iterable[tuple[Reader, RunConfig | None]],
     keeps_radius: bool,
 ) -> None:
     """Refuses settings that no method reads.
@@ -233,8 +227,7 @@ def check_settings(
     """
     for name, path in given:
         reasons = [
-            why_unread(path, method, base, config, keeps_radius)
-            for method, config in methods.items()
+            why_unread(path, method, base, config, keeps_radius) for method, config in methods
         ]
         if None not in reasons:
             raise ConfigError(f"--{name} has no effect here: {reasons[0]}")

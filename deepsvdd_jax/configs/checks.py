@@ -52,7 +52,11 @@ def check_literals(config: Any) -> None:
             check_choice(name, getattr(config, name), typing.get_args(hint))
 
 
-@functools.cache
 def hints_of(kind: type) -> Mapping[str, Any]:
     """Returns the types of a dataclass's fields by name."""
+    return _hints_of(kind)
+
+
+@functools.cache
+def _hints_of(kind: type) -> Mapping[str, Any]:
     return MappingProxyType(typing.get_type_hints(kind))

@@ -89,7 +89,7 @@ class PhaseConfig:
             )
 
     @property
-    def draws(self) -> bool:
+    def stochastic(self) -> bool:
         """Whether a step changes its images at random."""
         return bool(self.augment or self.synthetic_anomalies)
 

@@ -6,6 +6,7 @@ from deepsvdd_jax.faces import attach
 
 if TYPE_CHECKING:
     from deepsvdd_jax.networks.base import (
+        BatchStats,
         ImageShape,
         Network,
         Params,
@@ -19,6 +20,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "base": (
+            "BatchStats",
             "ImageShape",
             "Network",
             "Params",
@@ -36,6 +38,7 @@ __getattr__, __dir__ = attach(
 
 __all__ = [
     "BATCH_NORM_EPSILON",
+    "BatchStats",
     "ImageShape",
     "Network",
     "Params",

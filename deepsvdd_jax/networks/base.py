@@ -17,7 +17,9 @@ from jax import Array
 from deepsvdd_jax.configs import ConfigError
 
 Params = dict[str, Any]
-Statistics = dict[str, Any]
+BatchStats = dict[str, Any]
+# Its former name.
+Statistics = BatchStats
 ImageShape = tuple[int, ...]
 
 
@@ -34,17 +36,18 @@ class Network(NamedTuple):
       decode_batch: `(params, codes, mask) -> (images, batch statistics)`.
       rep_dim: width of the representation.
       image_shape: of one image, `(height, width, channels)`, or `(features,)`.
-      draws: whether a training step may draw something, as dropout does; of a user's modules True.
+      stochastic: whether a training step may draw something, as dropout does; of a user's modules
+        True.
     """
 
-    init: Callable[[Array, bool], tuple[Params, Statistics]]
-    encode: Callable[[Params, Statistics, Array], Array]
-    encode_batch: Callable[[Params, Array, Array | None, Array | None], tuple[Array, Statistics]]
-    decode: Callable[[Params, Statistics, Array], Array]
-    decode_batch: Callable[[Params, Array, Array | None], tuple[Array, Statistics]]
+    init: Callable[[Array, bool], tuple[Params, BatchStats]]
+    encode: Callable[[Params, BatchStats, Array], Array]
+    encode_batch: Callable[[Params, Array, Array | None, Array | None], tuple[Array, BatchStats]]
+    decode: Callable[[Params, BatchStats, Array], Array]
+    decode_batch: Callable[[Params, Array, Array | None], tuple[Array, BatchStats]]
     rep_dim: int
     image_shape: ImageShape
-    draws: bool = True
+    stochastic: bool = True
 
 
 def network_from_module(
@@ -102,7 +105,7 @@ def as_network(
                 **keywords,
             )
 
-    def init(key: Array, with_decoder: bool = False) -> tuple[Params, Statistics]:
+    def init(key: Array, with_decoder: bool = False) -> tuple[Params, BatchStats]:
         key_encoder, key_decoder = jax.random.split(key)
         images = jnp.zeros((1, *image_shape), jnp.float32)
         first = in_autoencoder if with_decoder and in_autoencoder is not None else encoder
@@ -120,13 +123,13 @@ def as_network(
             statistics[part] = variables.get("batch_stats", {})
         return params, statistics
 
-    def encode(params: Params, statistics: Statistics, images: Array) -> Array:
+    def encode(params: Params, statistics: BatchStats, images: Array) -> Array:
         variables = {"params": params["encoder"], "batch_stats": statistics["encoder"]}
         return apply(encoder_of(params), variables, images, mask=None, train=False)
 
     def encode_batch(
         params: Params, images: Array, mask: Array | None = None, key: Array | None = None
-    ) -> tuple[Array, Statistics]:
+    ) -> tuple[Array, BatchStats]:
         variables = {"params": params["encoder"]}
         intercepting = contextlib.nullcontext() if key is not None else _without_dropout()
         with intercepting:
@@ -135,13 +138,13 @@ def as_network(
             )
         return codes, new.get("batch_stats", {})
 
-    def decode(params: Params, statistics: Statistics, codes: Array) -> Array:
+    def decode(params: Params, statistics: BatchStats, codes: Array) -> Array:
         variables = {"params": params["decoder"], "batch_stats": statistics["decoder"]}
         return apply(make_decoder(), variables, codes, mask=None, train=False)
 
     def decode_batch(
         params: Params, codes: Array, mask: Array | None = None
-    ) -> tuple[Array, Statistics]:
+    ) -> tuple[Array, BatchStats]:
         variables = {"params": params["decoder"]}
         # A step has one key, the encoder's.
         with _without_dropout():

@@ -7,10 +7,10 @@ from jax import Array
 
 from deepsvdd_jax.configs import ConfigError, NetworkConfig
 from deepsvdd_jax.networks.base import (
+    BatchStats,
     ImageShape,
     Network,
     Params,
-    Statistics,
     as_network,
     network_from_module,
 )
@@ -102,10 +102,10 @@ def _built(config: NetworkConfig | nn.Module, image_shape: ImageShape) -> Networ
     normalizes = bool(config.autoencoder_norm and config.batch_norm)
     in_autoencoder = _Encoder(config, in_autoencoder=normalizes)
     network = as_network(_Encoder(config), decoder, image_shape, in_autoencoder)
-    return network._replace(draws=config.dropout > 0)
+    return network._replace(stochastic=config.dropout > 0)
 
 
-def without_decoder(tree: Params | Statistics) -> Params | Statistics:
+def without_decoder(tree: Params | BatchStats) -> Params | BatchStats:
     """Returns what an encoder without decoder takes over from params or statistics that may have
     one: the entry `encoder`, less the layers that an encoder has in an autoencoder only."""
     kept = {

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from deepsvdd_jax.networks import Params, Statistics
+from deepsvdd_jax.networks import BatchStats, Params
 from deepsvdd_jax.objectives.state import Batch, Hyperparameters, TrainState
 
 
@@ -24,7 +24,7 @@ class Forward(NamedTuple):
 
     embeddings: Array
     outputs: Array | None
-    statistics: Statistics
+    statistics: BatchStats
 
 
 # `apply(params, batch, key)` in training: normalised by the statistics of the batch itself; the key
@@ -32,7 +32,7 @@ class Forward(NamedTuple):
 Apply = Callable[[Params, Batch, Array | None], Forward]
 
 # `evaluate(params, statistics, images)`: normalised by the given statistics, nothing is drawn.
-Evaluate = Callable[[Params, Statistics, Array], Forward]
+Evaluate = Callable[[Params, BatchStats, Array], Forward]
 
 
 class Losses(NamedTuple):
@@ -46,7 +46,7 @@ class Losses(NamedTuple):
 
     values: Array
     distances: Array
-    statistics: Statistics
+    statistics: BatchStats
 
 
 class Pass(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array
 
 from deepsvdd_jax.configs import PhaseConfig
-from deepsvdd_jax.networks import Params, Statistics
+from deepsvdd_jax.networks import BatchStats, Params
 
 # Why a run was stopped for good: `TrainState.failure`.
 NOT_FAILED, NON_FINITE, NO_RADIUS = 0, 1, 2
@@ -40,7 +40,7 @@ class TrainState(NamedTuple):
     """
 
     params: Params
-    statistics: Statistics
+    statistics: BatchStats
     optimizer_state: Any
     center: Array
     squared_radius: Array

@@ -8,18 +8,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from deepsvdd_jax import scoring, training
-from deepsvdd_jax.networks import Network, Statistics
+from deepsvdd_jax.networks import BatchStats, Network
 from deepsvdd_jax.runs.sources import Chunk
 from deepsvdd_jax.runs.state import Phase, Run
 from deepsvdd_jax.training import EpochInfo, EpochUnderWay, RunData, TrainState
 
 
 def add_statistics(
-    phase: Phase, chunk: Chunk, count: Array, state: TrainState, total: Statistics
-) -> Statistics:
+    phase: Phase, chunk: Chunk, count: Array, state: TrainState, total: BatchStats
+) -> BatchStats:
     """Adds a chunk's share of the mean batch statistics, weights fixed."""
 
-    def of_batch(places: Array, mask: Array) -> Statistics:
+    def of_batch(places: Array, mask: Array) -> BatchStats:
         batch = training.take_batch(chunk.images, chunk.data, places, mask)
         return training.apply_network(phase.network, state.params, batch, None).statistics
 
@@ -103,7 +103,7 @@ def take_steps(
     under_way: EpochUnderWay,
 ) -> EpochUnderWay:
     """Takes the steps of an epoch whose images a chunk holds."""
-    stochastic = phase.network.draws or phase.config.draws
+    stochastic = phase.network.stochastic or phase.config.stochastic
     return training.take_steps(
         under_way,
         chunk.images,

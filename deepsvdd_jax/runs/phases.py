@@ -8,7 +8,7 @@ from jax import Array
 
 from deepsvdd_jax import training
 from deepsvdd_jax.configs import RunConfig
-from deepsvdd_jax.networks import Network, Params, Statistics
+from deepsvdd_jax.networks import BatchStats, Network, Params
 from deepsvdd_jax.runs import chunks, transitions
 from deepsvdd_jax.runs.sources import ImageSource
 from deepsvdd_jax.runs.state import Outcome, Phase, autoencoder_config, phase_config
@@ -39,7 +39,7 @@ def begin_training(
     config: RunConfig,
     network: Network,
     params: Params,
-    statistics: Statistics,
+    statistics: BatchStats,
 ) -> TrainState:
     """Returns the first state of the training phase: statistics, then center, then radius.
 

@@ -6,13 +6,13 @@ from jax import Array
 
 from deepsvdd_jax import objectives, scoring, training
 from deepsvdd_jax.configs import PhaseConfig, RunConfig
-from deepsvdd_jax.networks import Network, Params, Statistics, without_decoder
+from deepsvdd_jax.networks import BatchStats, Network, Params, without_decoder
 from deepsvdd_jax.objectives import Pass
 from deepsvdd_jax.runs.state import Outcome, Phase, Run
 from deepsvdd_jax.training import EpochInfo, RunData, TrainState
 
 
-def init_params(config: RunConfig, network: Network, run: Run) -> tuple[Params, Statistics]:
+def init_params(config: RunConfig, network: Network, run: Run) -> tuple[Params, BatchStats]:
     """Draws a run's weights; `run.weights` replaces what it names, under `statistics` running
     statistics, under `factors` it says what drawn weights are multiplied by."""
     key_init = jax.random.fold_in(run.key, 0)
@@ -41,7 +41,7 @@ def scale_leaves(params: Params, factors: Params) -> Params:
 
 
 def init_state(
-    config: RunConfig, network: Network, params: Params, statistics: Statistics
+    config: RunConfig, network: Network, params: Params, statistics: BatchStats
 ) -> TrainState:
     """Returns a state of the training phase that knows nothing of the training set yet."""
     if not config.training_reconstructs:
@@ -122,7 +122,7 @@ def _valid(data: RunData) -> Array:
     return jnp.arange(data.indices.shape[0], dtype=jnp.int32) < data.count
 
 
-def no_statistics(state: TrainState) -> Statistics:
+def no_statistics(state: TrainState) -> BatchStats:
     """Returns zeros where a sum of batch statistics starts."""
     return jax.tree.map(jnp.zeros_like, state.statistics)
 

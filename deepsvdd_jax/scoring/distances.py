@@ -8,7 +8,7 @@ from jax import Array
 
 from deepsvdd_jax import objectives, training
 from deepsvdd_jax.configs import BaseObjectiveConfig, RunConfig
-from deepsvdd_jax.networks import Network, Params, Statistics, build_network
+from deepsvdd_jax.networks import BatchStats, Network, Params, build_network
 from deepsvdd_jax.objectives import Forward
 from deepsvdd_jax.training import RunData, TrainState
 
@@ -30,7 +30,7 @@ def batch_distances(
 
 
 def evaluate_network(
-    network: Network, params: Params, statistics: Statistics, images: Array
+    network: Network, params: Params, statistics: BatchStats, images: Array
 ) -> Forward:
     """Passes images through a network in evaluation mode, under the given statistics."""
     embeddings = network.encode(params, statistics, images)

@@ -77,7 +77,7 @@ def take_steps(
         mask = start + jnp.arange(batch_size, dtype=jnp.int32) < count
         batch = take_batch(images, data, places, mask)
         key_step = None if key is None else jax.random.fold_in(key, index)
-        if phase.draws:
+        if phase.stochastic:
             assert key_step is not None
             batch = perturbed(phase, jax.random.fold_in(key_step, 1), batch)
         state, info = train_step(state, batch, network, phase, hyperparameters, key_step)

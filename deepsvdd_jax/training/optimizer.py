@@ -10,7 +10,7 @@ from jax import Array
 
 from deepsvdd_jax import objectives
 from deepsvdd_jax.configs import OptimizerConfig, PhaseConfig
-from deepsvdd_jax.networks import Params, Statistics
+from deepsvdd_jax.networks import BatchStats, Params
 from deepsvdd_jax.objectives import TrainState
 
 
@@ -96,7 +96,7 @@ def trained_parts(phase: PhaseConfig, state: TrainState) -> dict[str, Params | A
 def start_phase(
     phase: PhaseConfig,
     params: Params,
-    statistics: Statistics,
+    statistics: BatchStats,
     center: Array,
     squared_radius: Array,
 ) -> TrainState:

@@ -19,6 +19,7 @@ from deepsvdd_jax import datasets
 from deepsvdd_jax.cli import environment, settings, unread
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import tables
+from deepsvdd_jax.cli.sweeps import methods
 from deepsvdd_jax.configs import DetectorConfig
 from deepsvdd_jax.datasets import Dataset
 from deepsvdd_jax.scoring import calibration
@@ -75,7 +76,9 @@ def main() -> None:
     dataset = datasets.load(settings.data_config(values))
     classes = settings.class_list(values.normal_classes, dataset)
     run = settings.run_config(values, values.dataset, tuple(dataset.x_train.shape[1:]))
-    unread.check_settings(settings.given(values), run, {"deep_svdd": run}, keeps_radius=False)
+    unread.check_settings(
+        settings.given(values), run, [(methods.DEEP_SVDD, run)], keeps_radius=False
+    )
     config = DetectorConfig(
         run=run,
         seeds=settings.seed_list(values.seeds),

@@ -30,7 +30,8 @@ from deepsvdd_jax.cli.fitting import costs, known, samples, tasks
 from deepsvdd_jax.cli.fitting.samples import Samples
 from deepsvdd_jax.cli.fitting.tasks import Plan, Task
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.sweeps import plans
+from deepsvdd_jax.cli.reporting import tables
+from deepsvdd_jax.cli.sweeps import methods, plans
 from deepsvdd_jax.configs import ConfigError, DataConfig, DetectorConfig
 from deepsvdd_jax.io import models
 from deepsvdd_jax.io.models import Model
@@ -186,7 +187,7 @@ def bound(
     chosen = tasks.with_configs(planned, lambda one: costs.with_choice(one, choice, seeds))
     print(
         f"time_budget {values.time_budget}: {choice.members} members, {choice.epochs} epochs each, "
-        f"about {costs.in_words(choice.seconds)} to train",
+        f"about {tables.hours_and_minutes(choice.seconds)} to train",
         file=out,
     )
     # What is held out depends on the members.
@@ -372,7 +373,9 @@ def detector_config(values: flags.FlagValues, data: Samples) -> DetectorConfig:
     shape = tuple(data.images.shape[1:])
     conformal = values.threshold == "conformal"
     run = settings.run_config(values, values.dataset, shape)
-    unread.check_settings(settings.given(values), run, {"deep_svdd": run}, keeps_radius=True)
+    unread.check_settings(
+        settings.given(values), run, [(methods.DEEP_SVDD, run)], keeps_radius=True
+    )
     unread.check_threshold(values)
     config = DetectorConfig(
         run=run,

@@ -14,6 +14,7 @@ from absl import flags
 from deepsvdd_jax.cli.fitting import tasks
 from deepsvdd_jax.cli.fitting.tasks import Plan, Task
 from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.configs import ConfigError, DetectorConfig, RunConfig
 
 with lazily():
@@ -177,8 +178,9 @@ def choose(
                 return Choice(count, length, seconds(count, length))
     least = seconds(counts[-1], 1 if epochs is None else most)
     raise ConfigError(
-        f"time_budget: {in_words(max(left, 0))} are left for the training, which takes at least "
-        f"{in_words(least)}; give more time, fewer or smaller images (--image_size)"
+        f"time_budget: {tables.hours_and_minutes(max(left, 0))} are left for the training, which "
+        f"takes at least {tables.hours_and_minutes(least)}; give more time, fewer or smaller "
+        "images (--image_size)"
     )
 
 
@@ -208,18 +210,7 @@ def describe(planned: Plan, speed: Speed) -> str:
     """Returns a line on what the training will take."""
     steps = ", ".join(f"{seconds:.2g} s a step of {name}" for name, seconds in speed.steps.items())
     return (
-        f"about {in_words(estimate(planned, speed))} to train, from {steps}, all members, measured "
-        f"on this device; programs were compiled in {in_words(speed.compilation)}"
+        f"about {tables.hours_and_minutes(estimate(planned, speed))} to train, from {steps}, all "
+        "members, measured on this device; programs were compiled in "
+        f"{tables.hours_and_minutes(speed.compilation)}"
     )
-
-
-def in_words(seconds: float) -> str:
-    """Returns a duration as 42 s, 3 min 20 s or 2 h 10 min."""
-    whole = round(seconds)
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 7200:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

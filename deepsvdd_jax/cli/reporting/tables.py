@@ -191,8 +191,13 @@ def aligned(lines: list[tuple[str, ...]]) -> str:
 
 
 def hours_and_minutes(seconds: float) -> str:
-    """Returns a time as `3 h 07 min`, below an hour as minutes, below a minute as seconds."""
+    """Returns a time as `3 h 07 min`, `3 min 20 s`, `42 s` or `9.5 s`."""
+    whole = round(seconds)
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
     minutes = round(seconds / 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min" if seconds >= 60 else f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

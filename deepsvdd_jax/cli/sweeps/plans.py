@@ -105,7 +105,7 @@ def plan_on(
     run_configs = {
         name: method.config(base) for name, method in methods.deep().items() if name in chosen
     }
-    of_methods = {name: run_configs.get(name) for name in chosen}
+    of_methods = [(one, run_configs.get(one.name)) for one in methods.chosen(chosen)]
     methods.check_flags(values, chosen)
     unread.check_settings(settings.given(values), base, of_methods, values.save_models)
     for config in run_configs.values():

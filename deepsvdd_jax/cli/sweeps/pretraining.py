@@ -11,7 +11,7 @@ from deepsvdd_jax.cli.files import WriteError
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.io import archives, trees
-from deepsvdd_jax.networks import Network, Params, Statistics, without_decoder
+from deepsvdd_jax.networks import BatchStats, Network, Params, without_decoder
 
 
 class Pretrained(NamedTuple):
@@ -25,7 +25,7 @@ class Pretrained(NamedTuple):
     """
 
     params: Params
-    statistics: Statistics
+    statistics: BatchStats
     failure: int
     history: dict[str, npt.NDArray[Any]]
 
@@ -83,7 +83,7 @@ def read(path: Path, network: Network) -> Pretrained | None:
     return found
 
 
-def _check_shapes(network: Network, found: tuple[Params, Statistics]) -> None:
+def _check_shapes(network: Network, found: tuple[Params, BatchStats]) -> None:
     template = jax.eval_shape(lambda key: network.init(key, True), jax.random.key(0))
 
     def check(wanted: jax.ShapeDtypeStruct, leaf: npt.NDArray[Any]) -> None:

@@ -1,5 +1,7 @@
 """The methods of a sweep, a file each; a new one is a file here and a line below."""
 
+from collections.abc import Iterable
+
 from absl import flags
 
 from deepsvdd_jax.cli.sweeps.methods import (
@@ -16,6 +18,9 @@ from deepsvdd_jax.configs import ConfigError
 
 # The autoencoder by itself, which the other deep methods may start from.
 AUTOENCODER = dcae.METHOD.name
+
+# What `fit` trains.
+DEEP_SVDD = deep_svdd.METHOD
 
 # In the order in which they are named to users.
 METHODS: dict[str, Method] = {}
@@ -48,6 +53,11 @@ def deep() -> dict[str, DeepMethod]:
 def shallow() -> dict[str, ShallowMethod]:
     """Returns the other methods, by name."""
     return {name: one for name, one in METHODS.items() if isinstance(one, ShallowMethod)}
+
+
+def chosen(names: Iterable[str]) -> list[Method]:
+    """Returns the methods of these names, in their order."""
+    return [METHODS[name] for name in names]
 
 
 def in_tables() -> list[Method]:

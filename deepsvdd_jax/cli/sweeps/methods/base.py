@@ -89,6 +89,7 @@ class ShallowMethod:
       normalized_on: data sets whose contrast the paper normalises for this method.
       preprocessing: of the images, where it is not the paper's.
       flags: of the command that it reads, beside `--pca`.
+      unread: why it does not read a setting of a `RunConfig`, see `unread.Reader`.
       score: fits and scores: (settings, training features `[n, features]`, test features, seed,
         test labels, 1 = anomalous) -> `BaselineResult`, or ValueError.
       describe_cost: one line on what a run will take: (settings, training samples, test samples,
@@ -102,6 +103,7 @@ class ShallowMethod:
     normalized_on: tuple[str, ...] = ("cifar10",)
     preprocessing: Callable[[ShallowConfig], PreprocessingConfig | None] = lambda config: None
     flags: tuple[str, ...] = ()
+    unread: Callable[[str, RunConfig], str | None] = lambda path, base: "does not read it"
     score: Callable[..., BaselineResult] = _score
     describe_cost: Callable[[Any, int, int, int], str] = _describe_cost
 
@@ -123,6 +125,7 @@ class DeepMethod:
         that is another method's.
       titles: by objective, where the title alone would not tell them apart.
       place: in tables for readers; lower comes first, the paper's own method last.
+      unread: why it does not read a setting of a `RunConfig`, see `unread.Reader`.
     """
 
     name: str
@@ -130,6 +133,7 @@ class DeepMethod:
     config: Callable[[RunConfig], RunConfig]
     titles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     place: int = 1
+    unread: Callable[[str, RunConfig], str | None] = lambda path, base: None
 
     def title_of(self, objective: str) -> str:
         """Returns its title in tables for readers."""

@@ -14,4 +14,8 @@ def _softened(base: RunConfig) -> RunConfig:
     return soft
 
 
-METHOD = DeepMethod("soft_boundary", "Deep SVDD, soft-boundary", _softened)
+def _unread(path: str, base: RunConfig) -> str | None:
+    return "has its own" if path == "training.objective.kind" else None
+
+
+METHOD = DeepMethod("soft_boundary", "Deep SVDD, soft-boundary", _softened, unread=_unread)
