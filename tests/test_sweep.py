@@ -497,6 +497,20 @@ BAD_FLAGS = {
     ),
     "initial model": (("--initial_model=nowhere",), "nowhere/model.json: No such file"),
     "whole batches": (("--batch_size=500", "--whole_batches"), "at least 500 are needed"),
+    "known class": (
+        (
+            *("--objective=deep-sad", "--normal_classes=3", "--labelled_ratio=0.1"),
+            "--known_anomalous_classes=3",
+        ),
+        "class 3 is normal here, so that it cannot be a known anomalous class",
+    ),
+    "labelled ratio": (("--objective=deep-sad", "--labelled_ratio=1"), "labelled_ratio is 1.0"),
+    "negative ratio": (("--objective=deep-sad", "--labelled_ratio=-0.1"), "labelled_ratio is -0.1"),
+    "pollution": (("--pollution_ratio=1",), "pollution_ratio is 1.0"),
+    "masks of nothing": (
+        ("--objective=fcdd", "--network=fcdd", "--labelled_ratio=0.1", "--map_masks"),
+        "map_masks learns from the masks of synthetic anomalies",
+    ),
 }
 
 
@@ -507,6 +521,27 @@ def test_bad_flags_end_in_one_line(
     arguments, expected = BAD_FLAGS[case]
     out = tmp_path / "out"
     assert command(*arguments, f"--out={out}") == 2
+    message = capsys.readouterr().err
+    assert expected in message and message.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "expected"),
+    [((4, 6, 8, 1), 4, "shape (6, 8, 1)"), ((4, 8, 8, 1), 5, "5 are asked for, there are 4")],
+)
+def test_outliers_that_do_not_suit_are_one_line(
+    command: Call,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    shape: tuple[int, ...],
+    count: int,
+    expected: str,
+) -> None:
+    np.savez(tmp_path / "o.npz", x_train=np.zeros(shape, np.uint8))
+    outliers = (f"--outliers={tmp_path / 'o.npz'}", f"--outlier_count={count}")
+    out = tmp_path / "out"
+    assert command("--objective=hsc", "--network=lenet", *outliers, f"--out={out}") == 2
     message = capsys.readouterr().err
     assert expected in message and message.count("\n") == 1
     assert not out.exists()
