@@ -17,6 +17,8 @@ TABLES = [folder for folder in FOLDERS if publish.has_marks(folder)]
 COMPARISONS = [folder for folder in FOLDERS if (folder / "comparison.csv").exists()]
 # Of `benchmarks.adbench`.
 DETECTORS = [folder for folder in FOLDERS if (folder / "sets.json").exists()]
+# Of `reproduce --table=deep_sad`.
+PAIRS = [folder for folder in FOLDERS if (folder / "pairs.csv").exists()]
 
 
 def cells_of(path: Path) -> list[dict[str, str]]:
@@ -35,7 +37,7 @@ def documents() -> str:
 
 
 def test_every_folder_is_of_one_kind() -> None:
-    kinds = (TABLES, COMPARISONS, DETECTORS)
+    kinds = (TABLES, COMPARISONS, DETECTORS, PAIRS)
     assert sorted(sum(kinds, [])) == FOLDERS and all(kinds)
 
 
@@ -55,6 +57,19 @@ def test_settings_name_what_the_runs_have(folder: Path) -> None:
     assert sorted(settings["methods"]) == sorted({run["method"] for run in runs})
     assert sorted(settings["normal_classes"]) == sorted({int(run["normal_class"]) for run in runs})
     assert sorted(settings["seeds"]) == sorted({int(run["seed"]) for run in runs})
+
+
+@pytest.mark.parametrize("folder", PAIRS, ids=lambda folder: folder.name)
+def test_a_table_of_known_anomalies_is_the_mean_of_its_pairs(folder: Path) -> None:
+    pairs = cells_of(folder / "pairs.csv")
+    for row in cells_of(folder / "table.csv"):
+        of_share = [one for one in pairs if float(one["labelled_ratio"]) == float(row["labelled"])]
+        assert int(row["pairs"]) == len(of_share)
+        for column, of_pair in (("AUROC", "auroc_mean"), ("ensemble", "auroc_ensemble")):
+            values = np.array([100 * float(one[of_pair]) for one in of_share])
+            mean, deviation = (float(part) for part in row[column].split(" ± "))
+            assert abs(mean - values.mean()) <= 0.005 + 1e-9
+            assert abs(deviation - values.std(ddof=1)) <= 0.05 + 1e-9
 
 
 @pytest.mark.parametrize("folder", TABLES, ids=lambda folder: folder.name)
