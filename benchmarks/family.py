@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
@@ -81,7 +82,8 @@ def epoch_timer(
     config = RunConfig(network=network, training=phase)
     mesh = runs.make_mesh(jax.local_devices()[:1])
     run = training.make_run(config, 0, images)
-    run = run._replace(data=run.data._replace(labels=half_labelled(len(images))))
+    labels = jnp.asarray(half_labelled(len(images)))
+    run = run._replace(data=run.data._replace(labels=labels))
     program = runs.Program(
         config,
         build_network(network, images.shape[1:]),
@@ -115,7 +117,9 @@ def median_ratio(seconds: np.ndarray, base: np.ndarray) -> float:
 
 def measure_epochs(names: Sequence[str], count: int, epochs: int, repeats: int) -> list[Row]:
     """Returns seconds an epoch of every objective; the ratio is one-class's time to its own."""
-    cases = {(name, None): {kind: phase_of(kind) for kind in (BASE, *LABELLED)} for name in names}
+    cases: dict[tuple[str, str | None], dict[str, PhaseConfig]] = {
+        (name, None): {kind: phase_of(kind) for kind in (BASE, *LABELLED)} for name in names
+    }
     of_maps = {what: phase_of("fcdd", **settings) for what, settings in OF_MAPS.items()}
     cases |= {("cifar10_lenet", "fcdd"): {BASE: phase_of(BASE), **of_maps}}
     found = []
@@ -123,10 +127,7 @@ def measure_epochs(names: Sequence[str], count: int, epochs: int, repeats: int) 
         config = SUBJECTS[name].config if other is None else NETWORKS[other]
         images = random_images(name, count)
         timers = {kind: epoch_timer(config, phase, images) for kind, phase in phases.items()}
-        calls = {
-            kind: lambda timer=timer: timer(epochs)  # type: ignore[misc]
-            for kind, timer in timers.items()
-        }
+        calls = {kind: lambda timer=timer: timer(epochs) for kind, timer in timers.items()}
         times = rounds(calls, repeats)
         for kind, seconds in times.items():
             ratio = None if kind == BASE else 1.0 / median_ratio(seconds, times[BASE])
