@@ -422,6 +422,7 @@ th[aria-sort="ascending"] button::after { content: " ↑"; }
 th[aria-sort="descending"] button::after { content: " ↓"; }
 .sortable th, .sortable td { white-space: normal; }
 .sortable th, .sortable .number, .sortable [data-fact="alarm"] { overflow-wrap: normal; }
+.sortable [data-fact="kind"] { min-width: 4.6rem; }
 dialog {
   width: min(60rem, 94vw); max-height: 94vh; padding: .8rem; color: var(--ink);
   background: var(--card); border: 1px solid var(--line); border-radius: 12px;

@@ -27,7 +27,7 @@ def drift_figure(capital: Sequence[float], alarm: float, layout: Layout) -> Figu
     axis.step(range(1, len(capital) + 1), capital, where="post", color="#2f6db3", label="evidence")
     axis.axhline(alarm, color="black", linewidth=1, linestyle="--", label=f"alarm at {alarm:g}")
     axis.set(yscale="log", xlabel="samples so far", ylabel="evidence of a change")
-    axis.set_ylim(min(0.5, min(capital)), 1.5 * max(alarm, *capital))
+    axis.set_ylim(min(capital) / 2, 2 * max(alarm, *capital))
     axis.grid(color="#e4e4e4", linewidth=0.6)
     axis.legend(frameon=False, loc="best")
     return figure
