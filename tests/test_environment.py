@@ -214,3 +214,21 @@ def test_the_version_is_that_of_the_metadata() -> None:
     urls = configuration["metadata"]["project_urls"].split()
     assert urls == ["Paper", "=", "https://proceedings.mlr.press/v80/ruff18a.html"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", svdd.__version__)
+
+
+def test_a_strict_promotion_of_the_users_does_not_hold_for_commands() -> None:
+    """A count of int32 and a sum of float32 stand for what a training divides."""
+    code = (
+        "from deepsvdd_jax.cli import environment; environment.use_platform('cpu', ''); "
+        "import jax.numpy as jnp; print(jnp.float32(1) / jnp.array([2], jnp.int32))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[0.5]"), done.stderr

@@ -330,6 +330,8 @@ def use_platform(name: str, cache: str) -> None:
     """
     import jax
 
+    # A user's JAX_NUMPY_DTYPE_PROMOTION=strict ends in a traceback: counts are int32, sums float32.
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
     # Devices cannot change once something was computed in this process.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", min(_cores(), MOST_CPU_DEVICES))
