@@ -1,6 +1,7 @@
 """Makes the reference of every public module from its docstrings: `python docs/api.py [FOLDER]`.
 
-Needs `pip install -e '.[docs]'`; writes HTML pages into FOLDER, `api/` by default.
+Needs `pip install -e '.[docs]'`; writes HTML pages into FOLDER, `api/` by default. Names after it,
+`python docs/api.py FOLDER deepsvdd_jax.streaming`, ask for the pages of these modules alone.
 """
 
 import importlib
@@ -29,17 +30,17 @@ def _loads(module: str) -> bool:
     return True
 
 
-def main(folder: Path) -> None:
-    """Writes the pages (touches files)."""
+def main(folder: Path, wanted: list[str]) -> None:
+    """Writes the pages, of all modules where none is wanted (touches files)."""
     try:
         import pdoc
     except ImportError:
         sys.exit("docs/api.py: pdoc is not installed: pip install -e '.[docs]'")
     pdoc.render.configure(docformat="google", math=False)
-    documented = modules()
+    documented = wanted or modules()
     pdoc.pdoc(*documented, output_directory=folder)
     print(f"{folder / 'index.html'}: {len(documented)} modules")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "api"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "api"), sys.argv[2:])
