@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from absl import flags
 
+from deepsvdd_jax import datasets
 from deepsvdd_jax.configs import (
     ConfigError,
     NetworkConfig,
@@ -233,17 +234,15 @@ def check_settings(
             raise ConfigError(f"--{name} has no effect here: {reasons[0]}")
 
 
-_STANDARD = ("mnist", "fashion_mnist", "kmnist", "cifar10")
-
-# Flags of the data, and the data sets that read them.
+# Flags of the data, and the data sets that read them; `data_dir` all do but what is embedded.
 _DATA_READERS = {
     "image_size": ("folder", "gtsrb"),
     "channels": ("folder",),
     "pixel_range": ("folder",),
     "max_megapixels": ("folder",),
-    "prepare": _STANDARD,
-    "data_dir": (*_STANDARD, "gtsrb", "npz", "folder", "csv"),
+    "prepare": ("mnist", "fashion_mnist", "kmnist", "cifar10"),
 }
+_EMBEDDED = ("digits",)
 
 
 def check_data(values: flags.FlagValues) -> None:
@@ -254,7 +253,8 @@ def check_data(values: flags.FlagValues) -> None:
     """
     # Outliers may be a folder of images, or a data set below the same folder.
     of_outliers = ("max_megapixels", "data_dir") if "outliers" in values and values.outliers else ()
-    for name, readers in _DATA_READERS.items():
+    of_folders = tuple(name for name in datasets.LOADERS if name not in _EMBEDDED)
+    for name, readers in {**_DATA_READERS, "data_dir": of_folders}.items():
         given = values[name].value not in (None, False)
         if given and values.dataset not in readers and name not in of_outliers:
             raise ConfigError(

@@ -171,3 +171,19 @@ def test_a_toy_data_set_is_a_function_and_a_line(
         assert call("--dataset=waves", "--methods=knn", f"--out={tmp_path / 'out'}") == 0
     assert (tmp_path / "out" / "summary.csv").read_text().count("waves") == 3
     assert "mean" in capsys.readouterr().out
+
+
+def test_a_data_set_of_ones_own_is_given_its_folder(
+    calling: Calling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+
+    def load_from_folder(config: DataConfig) -> Dataset:
+        given.append(config.data_dir)
+        return load_waves(config)
+
+    monkeypatch.setitem(LOADERS, "waves", load_from_folder)
+    with calling(sweep) as call:
+        arguments = ("--dataset=waves", f"--data_dir={tmp_path}", "--methods=knn")
+        assert call(*arguments, f"--out={tmp_path / 'out'}") == 0
+    assert given == [str(tmp_path)]
