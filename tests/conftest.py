@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any
 
 import jax
 import pytest
@@ -34,6 +35,20 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 Call = Callable[..., int]
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[float]]:
+    """Seconds of every compilation from here on."""
+    seconds: list[float] = []
+
+    def note(event: str, duration: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seconds.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    yield seconds
+    jax.monitoring.unregister_event_duration_listener(note)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Programs compiled ahead are the ones that the next method calls."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +25,6 @@ AUTOENCODER = RunConfig(
 )
 ONE_CLASS = RunConfig(network=NETWORK, training=PHASE)
 IMAGES = np.random.RandomState(0).rand(20, 5).astype(np.float32)
-
-
-@pytest.fixture
-def compilations() -> Iterator[list[float]]:
-    """Seconds of every compilation from here on."""
-    seconds: list[float] = []
-
-    def note(event: str, duration: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            seconds.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    yield seconds
-    jax.monitoring.unregister_event_duration_listener(note)
 
 
 def make_runs(config: RunConfig, mesh: jax.sharding.Mesh, width: int, weights: Any) -> runs.Run:

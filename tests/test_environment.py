@@ -19,6 +19,19 @@ from deepsvdd_jax.cli import environment
 ROOT = Path(__file__).parents[1]
 
 
+def run(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Starts Python in the checkout, with further variables of the environment."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | variables,
+    )
+
+
 @pytest.mark.parametrize(
     ("letters", "flags"),
     [(10, []), (1_000_000, []), (10, ["--help"])],
@@ -61,15 +74,7 @@ def on_platform(
         "    print(jax.devices()[0].platform)\n"
         "environment.run_command(main)\n"
     )
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=ROOT,
-        env=dict(os.environ, JAX_PLATFORMS=variable),
-    )
+    return run("-c", script, JAX_PLATFORMS=variable)
 
 
 MISSING = "not-installed"
@@ -125,25 +130,15 @@ def test_an_environment_that_names_what_is_not_there_is_one_line(variable: str) 
 
 @pytest.mark.parametrize(("given", "level"), [(None, "2"), ("0", "0")])
 def test_warnings_of_the_compiler_stay_out_of_the_bar_unless_asked_for(
-    given: str | None, level: str
+    given: str | None, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """jax, when it is imported, sets a level that lets them through."""
     script = (
         "from experiments import sweep\nimport jax, os\nprint(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
     )
-    variables = {name: text for name, text in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    if given is not None:
-        variables["TF_CPP_MIN_LOG_LEVEL"] = given
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-        cwd=ROOT,
-        env=variables,
-    )
-    assert done.stdout == f"{level}\n"
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    done = run("-c", script, **({} if given is None else {"TF_CPP_MIN_LOG_LEVEL": given}))
+    assert (done.returncode, done.stdout) == (0, f"{level}\n")
 
 
 def test_a_bar_says_what_is_compiled_and_its_clock_stands_still(
@@ -193,14 +188,7 @@ def test_what_is_compiled_is_kept_on_every_platform(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["sweep", "fit", "report"])
 def test_every_command_tells_its_version(command: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", f"experiments.{command}", "--version"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=ROOT,
-    )
+    done = run("-m", f"experiments.{command}", "--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"deepsvdd_jax {svdd.__version__}, jax {metadata.version('jax')}")
 
@@ -222,13 +210,5 @@ def test_a_strict_promotion_of_the_users_does_not_hold_for_commands() -> None:
         "from deepsvdd_jax.cli import environment; environment.use_platform('cpu', ''); "
         "import jax.numpy as jnp; print(jnp.float32(1) / jnp.array([2], jnp.int32))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "PYTHONPATH": str(ROOT)},
-    )
+    done = run("-c", code, JAX_NUMPY_DTYPE_PROMOTION="strict")
     assert (done.returncode, done.stdout.strip()) == (0, "[0.5]"), done.stderr

@@ -1,7 +1,6 @@
 """Runs: a run's figures are its own, whatever shares its program."""
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -93,20 +92,6 @@ def test_settings_that_travel_as_arrays_share_a_program() -> None:
     np.testing.assert_array_equal(one[0], other[0])
     changed = jax.tree.map(lambda a, b: not np.allclose(a, b), one[1], other[1])
     assert all(jax.tree.leaves(changed))
-
-
-@pytest.fixture
-def compilations() -> Iterator[list[float]]:
-    """Seconds of every compilation from here on."""
-    seconds: list[float] = []
-
-    def note(event: str, duration: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            seconds.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    yield seconds
-    jax.monitoring.unregister_event_duration_listener(note)
 
 
 @pytest.mark.parametrize(("pretrained", "devices"), [(True, 2), (False, 1)])
