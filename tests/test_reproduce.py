@@ -98,10 +98,10 @@ def test_the_estimate_is_printed_and_nothing_written(
     scored = 0.252
     expected = {"autoencoder": 350, "deep_svdd": 250, "soft_boundary": 250}
     for name, epochs in expected.items():
-        time = tables.hours_and_minutes(45 * (epochs + scored))
+        time = tables.duration(45 * (epochs + scored))
         assert re.search(rf"{name} +45 +{epochs} +{epochs} +{time}", printed), name
     total = 45 * (850 + 3 * scored)
-    assert f"135 deep runs: {tables.hours_and_minutes(total)}" in printed
+    assert f"135 deep runs: {tables.duration(total)}" in printed
     assert f"{3600 * 135 / total:.3g} runs an hour" in printed
     assert "20 fits" in printed and "isolation forest" in printed and "kernel density" in printed
     assert not out.exists()
@@ -276,12 +276,12 @@ def test_twice_the_operations_of_a_layer_are_counted() -> None:
 
 
 def test_a_sum_is_hours_and_minutes() -> None:
-    assert tables.hours_and_minutes(3 * 3600 + 7 * 60 + 29) == "3 h 07 min"
-    assert tables.hours_and_minutes(150) == "2 min 30 s"
-    assert tables.hours_and_minutes(59.2) == "59 s" and tables.hours_and_minutes(9.46) == "9.5 s"
-    assert tables.hours_and_minutes(3599.7) == tables.hours_and_minutes(3629) == "1 h 00 min"
+    assert tables.duration(3 * 3600 + 7 * 60 + 29) == "3 h 07 min"
+    assert tables.duration(150) == "2 min 30 s"
+    assert tables.duration(59.2) == "59 s" and tables.duration(9.46) == "9.5 s"
+    assert tables.duration(3599.7) == tables.duration(3629) == "1 h 00 min"
     cost = PhaseCost("deep_svdd", 3, 250, 1200.0)
-    assert tables.hours_and_minutes(cost.runs * cost.seconds) == "1 h 00 min"
+    assert tables.duration(cost.runs * cost.seconds) == "1 h 00 min"
 
 
 # --- the table of Deep SAD ----------------------------------------------------------------------
@@ -314,7 +314,7 @@ def test_the_table_of_deep_sad_is_a_sweep_for_each_share_and_known_class(
     assert command(*LABELLED, "--estimate_only", f"--out={out}") == 0
     # Of 24 images two steps of 16, and 3 x 24 + 2 x 90 of a thousandth: 2.25 s a run. Pairs: 2
     # without labels, (0, 1), (3, 1), (0, 3) with them.
-    expected = tables.hours_and_minutes(2 * 2.252 + 3 * 2.252 / 0.9)
+    expected = tables.duration(2 * 2.252 + 3 * 2.252 / 0.9)
     printed = capsys.readouterr().out
     assert f"5 runs in 3 sweeps: {expected}" in printed and not out.exists()
     # A part, then all of it: what is there stays and is not trained again.

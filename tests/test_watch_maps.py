@@ -191,7 +191,7 @@ def test_what_was_not_written_is_tried_again(
 
 def growing(loaded: models.Model, folder: Path) -> watch.GrowingMaps:
     wish = watch.arriving.Wish(
-        folder / "maps", "gradient", "npy", None, None, None, None, None, None, None, False
+        maps=folder / "maps", kind="gradient", ending="npy", normals=None, map_rate=None
     )
     return watch.arriving.open_maps(wish, loaded, folder / "watched.csv")
 

@@ -88,8 +88,8 @@ def as_network(
     """Returns the pure functions of modules; `in_autoencoder` is the encoder where the params have
     a decoder, if it is another one there."""
 
-    def encoder_of(parts: Params) -> nn.Module:
-        return encoder if in_autoencoder is None or "decoder" not in parts else in_autoencoder
+    def encoder_of(has_decoder: bool) -> nn.Module:
+        return in_autoencoder if has_decoder and in_autoencoder is not None else encoder
 
     def apply(module: nn.Module, variables: dict[str, Any], values: Array, **arguments: Any) -> Any:
         accepted = _accepted_arguments(module)
@@ -108,9 +108,8 @@ def as_network(
     def init(key: Array, with_decoder: bool = False) -> tuple[Params, BatchStats]:
         key_encoder, key_decoder = jax.random.split(key)
         images = jnp.zeros((1, *image_shape), jnp.float32)
-        first = in_autoencoder if with_decoder and in_autoencoder is not None else encoder
         modules: list[tuple[str, nn.Module, Array, Array]] = [
-            ("encoder", first, key_encoder, images)
+            ("encoder", encoder_of(with_decoder), key_encoder, images)
         ]
         if with_decoder:
             codes = jnp.zeros((1, rep_dim), jnp.float32)
@@ -125,7 +124,8 @@ def as_network(
 
     def encode(params: Params, statistics: BatchStats, images: Array) -> Array:
         variables = {"params": params["encoder"], "batch_stats": statistics["encoder"]}
-        return apply(encoder_of(params), variables, images, mask=None, train=False)
+        module = encoder_of("decoder" in params)
+        return apply(module, variables, images, mask=None, train=False)
 
     def encode_batch(
         params: Params, images: Array, mask: Array | None = None, key: Array | None = None
@@ -133,9 +133,8 @@ def as_network(
         variables = {"params": params["encoder"]}
         intercepting = contextlib.nullcontext() if key is not None else _without_dropout()
         with intercepting:
-            codes, new = apply(
-                encoder_of(params), variables, images, mask=mask, train=True, key=key
-            )
+            module = encoder_of("decoder" in params)
+            codes, new = apply(module, variables, images, mask=mask, train=True, key=key)
         return codes, new.get("batch_stats", {})
 
     def decode(params: Params, statistics: BatchStats, codes: Array) -> Array:

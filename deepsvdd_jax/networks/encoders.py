@@ -99,8 +99,8 @@ def _built(config: NetworkConfig | nn.Module, image_shape: ImageShape) -> Networ
             return DenseDecoder(config, image_shape[0])
         return Decoder(config, decoder_plan(config, image_shape))
 
-    normalizes = bool(config.autoencoder_norm and config.batch_norm)
-    in_autoencoder = _Encoder(config, in_autoencoder=normalizes)
+    normalizes = config.autoencoder_norm and config.batch_norm
+    in_autoencoder = _Encoder(config, in_autoencoder=True) if normalizes else None
     network = as_network(_Encoder(config), decoder, image_shape, in_autoencoder)
     return network._replace(stochastic=config.dropout > 0)
 

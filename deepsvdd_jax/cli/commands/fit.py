@@ -187,7 +187,7 @@ def bound(
     chosen = tasks.with_configs(planned, lambda one: costs.with_choice(one, choice, seeds))
     print(
         f"time_budget {values.time_budget}: {choice.members} members, {choice.epochs} epochs each, "
-        f"about {tables.hours_and_minutes(choice.seconds)} to train",
+        f"about {tables.duration(choice.seconds)} to train",
         file=out,
     )
     # What is held out depends on the members.

@@ -362,6 +362,6 @@ def describe_labelled(base: Sweep, planned: dict[Cell, list[int]], out: Path) ->
     # Known anomalies are trained on too: they make an epoch longer by their share.
     seconds = sum(count * a_run / (1 - cell.ratio) for cell, count in to_go.items())
     return (
-        f"{runs} runs in {len(planned)} sweeps: {tables.hours_and_minutes(seconds)}, from steps "
+        f"{runs} runs in {len(planned)} sweeps: {tables.duration(seconds)}, from steps "
         f"measured on this device, {a_run:.3g} s a run without labels; compilation comes on top"
     )

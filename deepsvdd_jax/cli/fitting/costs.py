@@ -178,8 +178,8 @@ def choose(
                 return Choice(count, length, seconds(count, length))
     least = seconds(counts[-1], 1 if epochs is None else most)
     raise ConfigError(
-        f"time_budget: {tables.hours_and_minutes(max(left, 0))} are left for the training, which "
-        f"takes at least {tables.hours_and_minutes(least)}; give more time, fewer or smaller "
+        f"time_budget: {tables.duration(max(left, 0))} are left for the training, which "
+        f"takes at least {tables.duration(least)}; give more time, fewer or smaller "
         "images (--image_size)"
     )
 
@@ -210,7 +210,7 @@ def describe(planned: Plan, speed: Speed) -> str:
     """Returns a line on what the training will take."""
     steps = ", ".join(f"{seconds:.2g} s a step of {name}" for name, seconds in speed.steps.items())
     return (
-        f"about {tables.hours_and_minutes(estimate(planned, speed))} to train, from {steps}, all "
+        f"about {tables.duration(estimate(planned, speed))} to train, from {steps}, all "
         "members, measured on this device; programs were compiled in "
-        f"{tables.hours_and_minutes(speed.compilation)}"
+        f"{tables.duration(speed.compilation)}"
     )

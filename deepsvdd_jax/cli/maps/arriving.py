@@ -67,17 +67,11 @@ def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]
     everything = [*read, *([] if normals is None else [normals])]
     maps = paths.separate_folder("maps", values.maps, (DESCRIPTION,), everything)
     return Wish(
-        maps,
-        wishes.checked_kind(values, model, maps, normals, out),
-        values.map_format,
-        None,
-        normals,
-        values.map_false_alarm_rate,
-        None,
-        None,
-        None,
-        None,
-        False,
+        maps=maps,
+        kind=wishes.checked_kind(values, model, maps, normals, out),
+        ending=values.map_format,
+        normals=normals,
+        map_rate=values.map_false_alarm_rate,
     )
 
 

@@ -29,9 +29,9 @@ class Wish(NamedTuple):
       maps: folder to write maps into; None makes none.
       kind: of the maps, see `detectors.maps`.
       ending: of the files of values.
-      tiling: how images are cut; None leaves them whole.
       normals: folder of normal images that were not trained on; None has none.
       map_rate: share of normals in which some pixel may be marked; None takes the lowest usual one.
+      tiling: how images are cut; None leaves them whole.
       masks: folder of masks; None takes those that lie with the images.
       rate: see `thresholds.chosen_threshold`.
       threshold: see there.
@@ -42,14 +42,14 @@ class Wish(NamedTuple):
     maps: Path | None
     kind: str
     ending: str
-    tiling: Tiling | None
     normals: Path | None
     map_rate: float | None
-    masks: Path | None
-    rate: float | None
-    threshold: float | None
-    megapixels: int | None
-    skip_unreadable: bool
+    tiling: Tiling | None = None
+    masks: Path | None = None
+    rate: float | None = None
+    threshold: float | None = None
+    megapixels: int | None = None
+    skip_unreadable: bool = False
 
 
 def define_flags() -> None:
@@ -176,17 +176,17 @@ def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]
     if maps is not None:
         kind = checked_kind(values, model, maps, normals, out)
     return Wish(
-        maps,
-        kind,
-        values.map_format,
-        tiling,
-        normals,
-        values.map_false_alarm_rate,
-        masks,
-        values.false_alarm_rate,
-        values.threshold,
-        values.max_megapixels,
-        values.skip_unreadable,
+        maps=maps,
+        kind=kind,
+        ending=values.map_format,
+        normals=normals,
+        map_rate=values.map_false_alarm_rate,
+        tiling=tiling,
+        masks=masks,
+        rate=values.false_alarm_rate,
+        threshold=values.threshold,
+        megapixels=values.max_megapixels,
+        skip_unreadable=values.skip_unreadable,
     )
 
 

@@ -146,10 +146,10 @@ def measure_speeds(wanted: Mapping[RunConfig, np.ndarray]) -> dict[RunConfig, Sp
     operations = {config: program.operations() for config, program in programs.items()}
     measured: dict[RunConfig, Speed] = {}
     found: dict[RunConfig, Speed] = {}
-    a_operation = 0.0
+    seconds_an_operation = 0.0
     for config in sorted(operations, key=lambda config: operations[config]):
         begun = time.perf_counter()
-        late = begun - started + a_operation * operations[config] > MEASURING_SECONDS
+        late = begun - started + seconds_an_operation * operations[config] > MEASURING_SECONDS
         if measured and late and all(operations.values()):
             first = next(iter(measured))
             factor = operations[config] / operations[first]
@@ -159,7 +159,7 @@ def measure_speeds(wanted: Mapping[RunConfig, np.ndarray]) -> dict[RunConfig, Sp
             )
             continue
         measured[config] = found[config] = measure_speed(config, programs[config])
-        a_operation = (time.perf_counter() - begun) / max(operations[config], 1.0)
+        seconds_an_operation = (time.perf_counter() - begun) / max(operations[config], 1.0)
     return found
 
 
@@ -237,7 +237,7 @@ def describe(sweep: Sweep, rows: Mapping[RunName, files.Row], costs: list[PhaseC
         device = jax.devices()[0]
         lines += [
             tables.aligned([header, *cells]),
-            f"{deep_runs} deep runs: {tables.hours_and_minutes(seconds)}, "
+            f"{deep_runs} deep runs: {tables.duration(seconds)}, "
             f"{3600 * deep_runs / seconds:.3g} runs an hour, from {STEPS} steps measured on "
             f"{jax.local_device_count()} x {device.device_kind}{_computed(costs)}; compilation and "
             "baselines come on top",
@@ -257,4 +257,4 @@ def _computed(costs: list[PhaseCost]) -> str:
 
 
 def _time_of(cost: PhaseCost) -> str:
-    return tables.hours_and_minutes(cost.runs * cost.seconds)
+    return tables.duration(cost.runs * cost.seconds)

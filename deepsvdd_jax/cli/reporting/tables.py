@@ -190,7 +190,7 @@ def aligned(lines: list[tuple[str, ...]]) -> str:
     return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
 
 
-def hours_and_minutes(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Returns a time as `3 h 07 min`, `3 min 20 s`, `42 s` or `9.5 s`."""
     whole = round(seconds)
     if seconds < 10:
