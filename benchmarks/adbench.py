@@ -36,7 +36,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import peers, rank_statistics
 from deepsvdd_jax import DeepSVDD
-from deepsvdd_jax.cli import environment, files
+from deepsvdd_jax.cli import bars, environment, exits, files, process
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
@@ -121,7 +121,7 @@ def main() -> None:
     rows = open_folder(out, settings)
     fits = detectors_of(settings)
     done = {row["set"] for row in rows}
-    with environment.progress_bar("adbench", len(paths), "set") as bar:
+    with bars.progress_bar("adbench", len(paths), "set") as bar:
         for path in paths:
             if path.stem not in done:
                 rows += measure(read_table(path), settings, fits)
@@ -303,7 +303,7 @@ def _measured(problem: Problem, seed: int, fit: peers.Fit, where: str) -> tuple[
         seconds = time.perf_counter() - started
         scores = score(problem.test)
     except (ValueError, TrainingError) as error:
-        raise environment.Failure(f"{where}: {error}") from None
+        raise exits.Failure(f"{where}: {error}") from None
     return float(roc_auc_score(problem.labels, scores)), seconds
 
 
@@ -463,4 +463,4 @@ def _draw(out: Path, summary: Summary) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    environment.run_command(main)
+    process.run_command(main)

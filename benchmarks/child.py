@@ -19,7 +19,7 @@ import jax.monitoring
 from benchmarks import subjects, training
 from benchmarks.memory import process_peak_bytes
 from deepsvdd_jax import runs
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import environment, exits, process
 from deepsvdd_jax.cli.commands import sweep
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -64,7 +64,7 @@ def run_sweep(watch: Watch, arguments: list[str]) -> int:
     # The calls between which a sweep looks at its programs.
     told = watch.telling(runs.Program.advance)
     setattr(runs.Program, "advance", told)  # noqa: B010  # a type checker allows no other way
-    return environment.exit_code(sweep.main, environment.parse_flags(["sweep", *arguments]))
+    return exits.exit_code(sweep.main, process.parse_flags(["sweep", *arguments]))
 
 
 def run_case(watch: Watch, described: str, cache: str) -> int:

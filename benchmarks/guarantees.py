@@ -17,7 +17,7 @@ import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax import datasets, detectors, recipes
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import environment, process
 from deepsvdd_jax.configs import DataConfig, DetectorConfig
 from deepsvdd_jax.scoring import cross_calibration, drift
 
@@ -175,4 +175,4 @@ def _first_alarm(seed: int, length: int, shift: float) -> int | None:
 
 if __name__ == "__main__":
     define_flags()
-    environment.run_command(main)
+    process.run_command(main)

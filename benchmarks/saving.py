@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import process
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.sweeps import checkpoints, models, records
 
@@ -66,4 +66,4 @@ def report(watch: Stopwatch, whole: float) -> str:
 
 if __name__ == "__main__":
     sweep.define_flags()
-    environment.run_command(main)
+    process.run_command(main)

@@ -1,7 +1,7 @@
 """`python -m experiments.compare`: see `deepsvdd_jax.cli.commands.compare`."""
 
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import process
 from deepsvdd_jax.cli.commands import compare
 
 if __name__ == "__main__":
-    environment.start(compare)
+    process.start(compare)

@@ -1,7 +1,7 @@
 """`python -m experiments.embeddings`: see `deepsvdd_jax.cli.commands.embeddings`."""
 
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import process
 from deepsvdd_jax.cli.commands import embeddings
 
 if __name__ == "__main__":
-    environment.start(embeddings)
+    process.start(embeddings)

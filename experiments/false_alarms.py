@@ -1,7 +1,7 @@
 """`python -m experiments.false_alarms`: see `deepsvdd_jax.cli.commands.false_alarms`."""
 
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import process
 from deepsvdd_jax.cli.commands import false_alarms
 
 if __name__ == "__main__":
-    environment.start(false_alarms)
+    process.start(false_alarms)

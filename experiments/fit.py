@@ -1,7 +1,7 @@
 """`python -m experiments.fit`: see `deepsvdd_jax.cli.commands.fit`."""
 
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import process
 from deepsvdd_jax.cli.commands import fit
 
 if __name__ == "__main__":
-    environment.start(fit)
+    process.start(fit)

@@ -1,7 +1,7 @@
 """`python -m experiments.gtsrb_adversarial`: see `deepsvdd_jax.cli.commands.gtsrb_adversarial`."""
 
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import process
 from deepsvdd_jax.cli.commands import gtsrb_adversarial
 
 if __name__ == "__main__":
-    environment.start(gtsrb_adversarial)
+    process.start(gtsrb_adversarial)

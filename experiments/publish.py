@@ -1,7 +1,7 @@
 """`python -m experiments.publish`: see `deepsvdd_jax.cli.commands.publish`."""
 
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import process
 from deepsvdd_jax.cli.commands import publish
 
 if __name__ == "__main__":
-    environment.start(publish)
+    process.start(publish)

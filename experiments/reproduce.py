@@ -1,7 +1,7 @@
 """`python -m experiments.reproduce`: see `deepsvdd_jax.cli.commands.reproduce`."""
 
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import process
 from deepsvdd_jax.cli.commands import reproduce
 
 if __name__ == "__main__":
-    environment.start(reproduce)
+    process.start(reproduce)

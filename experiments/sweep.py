@@ -1,7 +1,7 @@
 """`python -m experiments.sweep`: see `deepsvdd_jax.cli.commands.sweep`."""
 
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import process
 from deepsvdd_jax.cli.commands import sweep
 
 if __name__ == "__main__":
-    environment.start(sweep)
+    process.start(sweep)

@@ -1,7 +1,7 @@
 """`python -m experiments.threshold`: see `deepsvdd_jax.cli.commands.threshold`."""
 
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import process
 from deepsvdd_jax.cli.commands import threshold
 
 if __name__ == "__main__":
-    environment.start(threshold)
+    process.start(threshold)

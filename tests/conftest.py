@@ -13,7 +13,7 @@ import jax
 import pytest
 from absl import flags
 
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import exits, process
 
 # What a test compiles runs for a moment: without optimisation the tests take seven tenths of the
 # time. Of two ways to emit a loop the newer, the only one since jax 0.11, takes half as long again.
@@ -76,10 +76,10 @@ def _calling(module: ModuleType) -> Iterator[Call]:
             flags.FLAGS[name].unparse()
         command = module.__name__.rpartition(".")[2]
         try:
-            rest = environment.parse_flags([command, "--compilation_cache=", *arguments])
+            rest = process.parse_flags([command, "--compilation_cache=", *arguments])
         except SystemExit as stop:
             return int(str(stop.code))
-        return environment.exit_code(module.main, rest)
+        return exits.exit_code(module.main, rest)
 
     try:
         yield call

@@ -18,7 +18,7 @@ import pytest
 from benchmarks import faults
 from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import sweep
-from deepsvdd_jax.cli.environment import Failure, Interrupted
+from deepsvdd_jax.cli.exits import Failure, Interrupted
 from deepsvdd_jax.cli.sweeps import config_file, locks, records, workers
 from deepsvdd_jax.cli.sweeps.records import Record, RunName
 from deepsvdd_jax.cli.sweeps.store import SweepStore, open_store

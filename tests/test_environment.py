@@ -1,17 +1,14 @@
 """How a command starts on its platform, and how it ends."""
 
 import configparser
-import io
 import os
 import re
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import jax
 import pytest
-from tqdm import tqdm
 
 import deepsvdd_jax as svdd
 from deepsvdd_jax.cli import environment
@@ -32,33 +29,6 @@ def run(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]"
     )
 
 
-@pytest.mark.parametrize(
-    ("letters", "flags"),
-    [(10, []), (1_000_000, []), (10, ["--help"])],
-    ids=["at the end", "on the way", "of the help"],
-)
-def test_a_reader_that_ends_early_is_one_line(letters: int, flags: list[str]) -> None:
-    """As `command | head`: neither a traceback nor the interpreter's complaint when it ends."""
-    script = (
-        "from deepsvdd_jax.cli import environment\n"
-        f"environment.run_command(lambda: print('x' * {letters}))"
-    )
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-c", script, *flags],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=ROOT,
-    )
-    os.close(writer)
-    assert done.returncode == 1
-    assert "ended before all of it was printed" in done.stderr and done.stderr.count("\n") == 1
-
-
 def on_platform(
     name: str, kinds: tuple[str, ...], before: str = "", variable: str = ""
 ) -> subprocess.CompletedProcess:
@@ -67,12 +37,12 @@ def on_platform(
     script = (
         "import jax\n"
         f"{before}\n"
-        "from deepsvdd_jax.cli import environment\n"
+        "from deepsvdd_jax.cli import environment, process\n"
         f"environment.PLATFORMS[{name!r}] = {kinds!r}\n"
         "def main():\n"
         f"    environment.use_platform({name!r}, '')\n"
         "    print(jax.devices()[0].platform)\n"
-        "environment.run_command(main)\n"
+        "process.run_command(main)\n"
     )
     return run("-c", script, JAX_PLATFORMS=variable)
 
@@ -141,38 +111,6 @@ def test_warnings_of_the_compiler_stay_out_of_the_bar_unless_asked_for(
     assert (done.returncode, done.stdout) == (0, f"{level}\n")
 
 
-def test_a_bar_says_what_is_compiled_and_its_clock_stands_still(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 1000.0
-    for clock in ("time.time", "tqdm.std.time"):
-        monkeypatch.setattr(clock, lambda: now)
-    written = io.StringIO()
-    bar = tqdm(total=10, desc="dcae", file=written, mininterval=0.5)
-    show = environment.show_compilation(bar)
-    show(0, 4)
-    now += 35
-    show(2, 4)
-    assert "compiling, 2 of 4 programs, 35 s" in written.getvalue()
-    now += 25
-    show(4, 4)
-    now += 2
-    bar.update(1)
-    bar.refresh()
-    line = written.getvalue().rpartition("\r")[2]
-    # Two seconds an epoch, nine are left: the minute of the compiler is no part of it.
-    assert "compiling" not in line and "00:02<00:18" in line
-    bar.close()
-
-
-def test_a_silent_bar_compiles_silently() -> None:
-    written = io.StringIO()
-    show = environment.show_compilation(tqdm(total=0, disable=True, file=written))
-    show(0, 3)
-    show(3, 3)
-    assert not written.getvalue()
-
-
 def test_what_is_compiled_is_kept_on_every_platform(tmp_path: Path) -> None:
     """In the same folder XLA keeps what its autotuner found on a GPU."""
     before = jax.config.jax_compilation_cache_dir
@@ -184,13 +122,6 @@ def test_what_is_compiled_is_kept_on_every_platform(tmp_path: Path) -> None:
         assert jax.config.jax_persistent_cache_min_compile_time_secs < 1
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
-
-
-@pytest.mark.parametrize("command", ["sweep", "fit", "report"])
-def test_every_command_tells_its_version(command: str) -> None:
-    done = run("-m", f"experiments.{command}", "--version")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"deepsvdd_jax {svdd.__version__}, jax {metadata.version('jax')}")
 
 
 def test_the_version_is_that_of_the_metadata() -> None:

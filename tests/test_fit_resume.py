@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from deepsvdd_jax import detectors
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import exits
 from deepsvdd_jax.cli.commands import fit
 from deepsvdd_jax.cli.fitting import under_way
 from deepsvdd_jax.detectors import Speed
@@ -49,7 +49,7 @@ def stopping_after(monkeypatch: pytest.MonkeyPatch, task: int, calls: int) -> No
         def check() -> None:
             seen.append(number)
             if seen.count(task) == calls:
-                raise environment.Interrupted("SIGTERM")
+                raise exits.Interrupted("SIGTERM")
 
         return make(self, number, total, check)
 
@@ -108,7 +108,7 @@ def test_another_value_is_another_fit(calling: Calling, tmp_path: Path, table: s
 
     def note(planned: Any, groups: Any, more: Any) -> str:
         marks.append(fingerprint(planned, groups, more))
-        raise environment.Failure("enough")
+        raise exits.Failure("enough")
 
     fingerprint = under_way.fingerprint
     x = np.random.RandomState(1).randn(40, 3)

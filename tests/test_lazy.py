@@ -16,7 +16,7 @@ HEAVY = ("jax", "jaxlib", "flax", "optax", "sklearn", "scipy", "pandas", "matplo
 COMMANDS = sorted(
     path.stem
     for path in (ROOT / "experiments").glob("*.py")
-    if "environment.start(" in path.read_text(encoding="utf-8")
+    if "process.start(" in path.read_text(encoding="utf-8")
 )
 
 

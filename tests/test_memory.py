@@ -11,7 +11,7 @@ from PIL import Image
 
 import deepsvdd_jax as svdd
 from deepsvdd_jax import configs, datasets, recipes
-from deepsvdd_jax.cli import environment, settings
+from deepsvdd_jax.cli import exits, settings
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError, iter_images
 from deepsvdd_jax.io import memory, npz
@@ -162,7 +162,7 @@ def test_out_of_memory_says_what_was_done(
         raise error
 
     monkeypatch.setattr(settings, "integer_list", exhausted)
-    assert environment.exit_code(lambda: print(settings.seed_list("1")), ["sweep"]) == 1
+    assert exits.exit_code(lambda: print(settings.seed_list("1")), ["sweep"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "out of memory in seed_list (settings.py)" in line and line.endswith(str(error))
 
@@ -172,7 +172,7 @@ def test_other_failures_of_jax_are_not_hidden() -> None:
         raise RuntimeError("INTERNAL: a fault of ours")
 
     with pytest.raises(RuntimeError, match="a fault of ours"):
-        environment.exit_code(main, ["sweep"])
+        exits.exit_code(main, ["sweep"])
 
 
 def test_a_folder_is_compared_with_free_memory_after_its_first_images(

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from deepsvdd_jax.cli import environment, paths
+from deepsvdd_jax.cli import environment, exits, paths
 from deepsvdd_jax.cli.commands import (
     compare,
     ensembles,
@@ -234,7 +234,7 @@ def test_a_file_that_fails_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
         return main
 
     for number, code in ((errno.EACCES, 2), (errno.ENAMETOOLONG, 2), (errno.EIO, 1)):
-        assert environment.exit_code(failing(number), ["command"]) == code
+        assert exits.exit_code(failing(number), ["command"]) == code
         message = capsys.readouterr().err
         assert f"/some/where: {os.strerror(number)}" in message and message.count("\n") == 1
 

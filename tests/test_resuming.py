@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from deepsvdd_jax import runs
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import exits, signals
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.sweeps import checkpoints, deep, locks, records
 from deepsvdd_jax.io import archives, atomic
@@ -42,13 +42,13 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
 
     seen = 0
 
-    def check(self: environment.StopSignal) -> None:
+    def check(self: signals.StopSignal) -> None:
         nonlocal seen
         seen += 1
         if seen == chunk:
-            raise environment.Interrupted("SIGTERM")
+            raise exits.Interrupted("SIGTERM")
 
-    monkeypatch.setattr(environment.StopSignal, "check", check)
+    monkeypatch.setattr(signals.StopSignal, "check", check)
 
 
 def content(out: Path) -> dict[str, object]:
@@ -409,11 +409,11 @@ def test_the_first_signal_is_a_wish_and_the_second_interrupt_an_order(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with environment.stop_signals() as stop:
+    with signals.stop_signals() as stop:
         stop.check()
         os.kill(os.getpid(), signal.SIGTERM)
         assert capsys.readouterr().err == "SIGTERM: saving, then stopping\n"
-        with pytest.raises(environment.Interrupted, match="SIGTERM"):
+        with pytest.raises(exits.Interrupted, match="SIGTERM"):
             stop.check()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)

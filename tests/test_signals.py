@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[1]
 # A command that waits, having said so.
 WAITING = (
     "import sys, time\n"
-    "from deepsvdd_jax.cli import environment\n"
+    "from deepsvdd_jax.cli import process\n"
     "def main():\n"
     "    print('ready', flush=True)\n"
     "    time.sleep({seconds})\n"
     "    print('done')\n"
-    "environment.run_command(main)\n"
+    "process.run_command(main)\n"
 )
 
 
@@ -59,7 +59,7 @@ def test_a_signal_is_not_lost_in_a_callback_of_the_garbage_collection() -> None:
     """Where jax has one, and Python discards what a handler raises."""
     script = (
         "import gc, os, signal, time\n"
-        "from deepsvdd_jax.cli import environment\n"
+        "from deepsvdd_jax.cli import process\n"
         "def callback(phase, info):\n"
         "    gc.callbacks.remove(callback)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -68,7 +68,7 @@ def test_a_signal_is_not_lost_in_a_callback_of_the_garbage_collection() -> None:
         "    gc.callbacks.append(callback)\n"
         "    gc.collect()\n"
         "    print('went on')\n"
-        "environment.run_command(main)\n"
+        "process.run_command(main)\n"
     )
     process = started("-c", script)
     printed, said = process.communicate(timeout=50)
@@ -101,15 +101,15 @@ def test_a_sweep_saves_although_its_terminal_has_gone(tmp_path: Path) -> None:
     saved = tmp_path / "saved"
     script = (
         "import pathlib, sys, time\n"
-        "from deepsvdd_jax.cli import environment\n"
-        "with environment.stop_signals() as stop:\n"
+        "from deepsvdd_jax.cli import exits, signals\n"
+        "with signals.stop_signals() as stop:\n"
         "    print('ready', flush=True)\n"
         "    for _ in range(300):\n"
         "        time.sleep(0.1)\n"
         "        print('.', end='', file=sys.stderr, flush=True)\n"
         "        try:\n"
         "            stop.check()\n"
-        "        except environment.Interrupted as reason:\n"
+        "        except exits.Interrupted as reason:\n"
         f"            pathlib.Path({str(saved)!r}).write_text(str(reason))\n"
         "            break\n"
     )

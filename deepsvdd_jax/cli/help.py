@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -79,6 +80,21 @@ def _documented(config: type) -> Mapping[str, str]:
             if colon:
                 texts.setdefault(name, " ".join(text.split()))
     return MappingProxyType(texts)
+
+
+def explain_flags(program: str) -> str:
+    """Returns what a command does and what each of its flags means."""
+    ours = {
+        flag.name
+        for module, defined in flags.FLAGS.flags_by_module_dict().items()
+        if module.startswith("deepsvdd_jax.cli") or module == program
+        for flag in defined
+    }
+    command = program.split()[-1].removesuffix(".py").rpartition("/")[2]
+    first = [name for name in COMMANDS.get(command, ()) if name in ours]
+    rest = [name for name in flags.FLAGS if name in ours]
+    about = sys.modules["__main__"].__doc__ or ""
+    return "\n".join([about.rstrip(), "", *first_flags(first), *all_flags(rest)])
 
 
 def first_flags(names: Iterable[str]) -> Iterator[str]:

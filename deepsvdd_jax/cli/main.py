@@ -8,7 +8,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from deepsvdd_jax.cli import environment, help
+from deepsvdd_jax.cli import environment, exits, help, process
 from deepsvdd_jax.cli.help import COMMANDS
 from deepsvdd_jax.configs import ConfigError
 
@@ -20,13 +20,13 @@ def main() -> None:
     if name in COMMANDS:
         _run(name, arguments[1:])
     sys.argv = ["deepsvdd", *arguments]
-    sys.exit(environment.exit_code(lambda: _without_command(name), []))
+    sys.exit(exits.exit_code(lambda: _without_command(name), []))
 
 
 def _without_command(name: str) -> None:
-    if environment.asks_for_help([name]):
+    if process.asks_for_help([name]):
         print(overview())
-    elif environment.asks_for_version([name]):
+    elif process.asks_for_version([name]):
         print(environment.explain_version())
     else:
         raise ConfigError(f"unknown command {name!r}; allowed: {', '.join(COMMANDS)}")
@@ -35,10 +35,10 @@ def _without_command(name: str) -> None:
 def _run(name: str, arguments: list[str]) -> None:
     sys.argv = [f"deepsvdd {name}", *arguments]
     command = importlib.import_module(f"deepsvdd_jax.cli.commands.{name}")
-    if environment.asks_for_help(arguments) and "--helpfull" not in arguments:
+    if process.asks_for_help(arguments) and "--helpfull" not in arguments:
         command.define_flags()
-        sys.exit(environment.exit_code(lambda: print(short_help(name, command.__doc__)), []))
-    environment.start(command)
+        sys.exit(exits.exit_code(lambda: print(short_help(name, command.__doc__)), []))
+    process.start(command)
 
 
 def overview() -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from absl import flags
 
-from deepsvdd_jax.cli import environment, files, paths
+from deepsvdd_jax.cli import bars, environment, files, paths
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import finished, tables
 from deepsvdd_jax.cli.reporting.finished import FinishedSweep
@@ -71,7 +71,7 @@ def main() -> None:
     if not names:
         raise files.ResultsError(f"{folder}: no saved models; call the sweep with --save_models")
     found: dict[RunName, Figures] = {}
-    with environment.progress_bar("embeddings", len(names), "model") as bar:
+    with bars.progress_bar("embeddings", len(names), "model") as bar:
         for name, figures in _compared(sweep, names):
             found[name] = figures
             bar.update(1)

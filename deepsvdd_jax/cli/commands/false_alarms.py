@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from deepsvdd_jax import datasets
-from deepsvdd_jax.cli import environment, settings, unread
+from deepsvdd_jax.cli import bars, environment, exits, settings, unread
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import methods
@@ -87,14 +87,14 @@ def main() -> None:
         alarm_rate=values.false_alarm_rate,
     )
     counts = []
-    with environment.progress_bar("classes", len(classes), "class") as bar:
+    with bars.progress_bar("classes", len(classes), "class") as bar:
         for label in classes:
             counts.append(count_alarms(config, dataset, label))
             bar.update()
     print(table(counts))
     outside = [count.normal_class for count in counts if not count.holds]
     if outside:
-        raise environment.Failure(
+        raise exits.Failure(
             f"classes {', '.join(map(str, outside))}: alarms outside the 99.9 % interval"
         )
     print(f"every class keeps {config.alarm_rate:g} within its 99.9 % interval", file=sys.stderr)

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from absl import flags
 
-from deepsvdd_jax.cli import environment, paths, settings, thresholds, unread
+from deepsvdd_jax.cli import bars, environment, paths, settings, signals, thresholds, unread
 from deepsvdd_jax.cli.fitting import costs, known, samples, tasks
 from deepsvdd_jax.cli.fitting.samples import Samples
 from deepsvdd_jax.cli.fitting.tasks import Plan, Task
@@ -257,7 +257,7 @@ def train_all(
       Interrupted: by a signal.
     """
     try:
-        with environment.stop_signals() as stop:
+        with signals.stop_signals() as stop:
             return [
                 train(
                     task,
@@ -286,13 +286,13 @@ def train(
 ) -> Model:
     """Trains a task, with a bar."""
     name = "fit" if task is planned.main else "fit without labels"
-    with environment.progress_bar(name, _epochs(task.config), "epoch") as bar:
+    with bars.progress_bar(name, _epochs(task.config), "epoch") as bar:
         model, _ = detectors.fit_detector(
             task.config,
             **tasks.training_set(task, planned.samples, groups),
             feature_names=planned.samples.feature_names,
             on_progress=lambda done, _: bar.update(done - bar.n),
-            on_compiled=environment.show_compilation(bar),
+            on_compiled=bars.show_compilation(bar),
             checkpoint=checkpoint,
             prepared=prepared,
         )

@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from deepsvdd_jax import datasets
-from deepsvdd_jax.cli import environment, files
+from deepsvdd_jax.cli import bars, environment, exits, files, signals
 from deepsvdd_jax.cli.adversarial.configs import STOP_CLASS, AttackConfig, ClassifierConfig
 from deepsvdd_jax.cli.adversarial.stop_signs import arrays_path, stop_problem
 from deepsvdd_jax.cli.commands import sweep
@@ -128,7 +128,7 @@ def run(experiment: Experiment, extra_settings: Mapping[str, Any]) -> None:
         wanted = planned.settings
         splits = plans.make_splits(dataset, wanted.split, wanted.normal_classes, wanted.seeds)
         complete = planned._replace(dataset=dataset, splits=splits)
-        with environment.stop_signals(store.stop):
+        with signals.stop_signals(store.stop):
             sweep.run(complete, store)
 
 
@@ -169,7 +169,7 @@ def adversarials_in(
     try:
         found = make_adversarials(classifier_config, attack_config, signs, start)
     except ValueError as error:
-        raise environment.Failure(str(error)) from None
+        raise exits.Failure(str(error)) from None
     try:
         arrays.save_adversarials(path, found)
     except OSError as error:
@@ -191,7 +191,7 @@ def make_adversarials(
 ) -> Adversarials:
     """Trains the classifier on all signs and attacks it from test stop signs; minutes."""
     labels = (signs.y_train, signs.y_test)
-    with environment.progress_bar("classifier", classifier_config.epochs, "epoch") as bar:
+    with bars.progress_bar("classifier", classifier_config.epochs, "epoch") as bar:
         classifier = adversarial_classifier.train_classifier(
             classifier_config,
             signs.x_train,
@@ -208,7 +208,7 @@ def make_adversarials(
     )
     stops = signs.x_test[labels[1] == STOP_CLASS]
     starts = starting_images(signs, start, attack_config.seed)
-    with environment.progress_bar("attack", attack_config.steps, "query") as bar:
+    with bars.progress_bar("attack", attack_config.steps, "query") as bar:
         return adversarial.generate_adversarials(
             attack_config, classifier, stops, starts, _moves(bar)
         )

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax import datasets
-from deepsvdd_jax.cli import environment, files, model_images, paths, settings, thresholds
+from deepsvdd_jax.cli import bars, environment, files, model_images, paths, settings, thresholds
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.maps import run as maps
 from deepsvdd_jax.cli.maps import wishes
@@ -287,7 +287,7 @@ def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
     spread = _Spread()
     with (
         files.new_table(path) as writer,
-        environment.progress_bar("score", source.total, "sample") as bar,
+        bars.progress_bar("score", source.total, "sample") as bar,
     ):
         writer.writerow(COLUMNS)
         for names, samples in source.batches:

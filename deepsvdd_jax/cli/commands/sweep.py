@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from deepsvdd_jax.cli import environment, settings
+from deepsvdd_jax.cli import environment, exits, settings, signals
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import methods, plans, shallow, shallow_settings, summaries, workers
@@ -89,7 +89,7 @@ def carry_out(sweep: Sweep, extra_settings: Mapping[str, Any]) -> None:
     """
     settings = sweep.settings.to_json() | environment.describe() | dict(extra_settings)
     with (
-        environment.stop_signals() as stop,
+        signals.stop_signals() as stop,
         open_store(sweep.out, settings, sweep.group, stop) as store,
     ):
         run(sweep, store)
@@ -165,4 +165,4 @@ def _report_failures(owners: dict[RunName, int], store: SweepStore) -> None:
     if missing:
         parts.append(workers.describe_missing(missing))
     if parts:
-        raise environment.Failure("; ".join(parts))
+        raise exits.Failure("; ".join(parts))

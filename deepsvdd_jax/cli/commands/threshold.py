@@ -26,7 +26,7 @@ import numpy.typing as npt
 from absl import flags
 
 from deepsvdd_jax import datasets
-from deepsvdd_jax.cli import environment, files, paths, settings, thresholds
+from deepsvdd_jax.cli import bars, environment, files, paths, settings, thresholds
 from deepsvdd_jax.cli.commands import score
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.configs import ConfigError
@@ -168,7 +168,7 @@ def score_labelled(path: Path, model: Model, values: flags.FlagValues) -> Labell
     source = score.open_source(path, model, reading, score.table_columns(values, model))
     names: list[str] = []
     parts = []
-    with environment.progress_bar("score", source.total, "sample") as bar:
+    with bars.progress_bar("score", source.total, "sample") as bar:
         for batch, samples in source.batches:
             names += batch
             parts.append(detectors.score_images(model, samples))

@@ -36,14 +36,15 @@ from deepsvdd_jax.cli import (
     model_images,
     paths,
     settings,
+    signals,
     thresholds,
 )
 from deepsvdd_jax.cli.arrivals import Stamp
-from deepsvdd_jax.cli.environment import StopSignal
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.maps import arriving
 from deepsvdd_jax.cli.maps.arriving import Arrived, GrowingMaps
 from deepsvdd_jax.cli.score_log import LoggedRow, ScoreLog, is_log, open_log, written_name
+from deepsvdd_jax.cli.signals import StopSignal
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.datasets.dataset import printable
@@ -139,7 +140,7 @@ def main() -> None:
     watched = Watch(model, threshold, root, rate, maps)
     with (
         open_log(out, () if maps is None else maps.columns) as log,
-        environment.stop_signals() as stop,
+        signals.stop_signals() as stop,
     ):
         seen = resume(watched, log.rows)
         print(

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from deepsvdd_jax import __version__, detectors
-from deepsvdd_jax.cli import environment, files
+from deepsvdd_jax.cli import exits, files
 from deepsvdd_jax.cli.fitting import tasks
 from deepsvdd_jax.cli.fitting.tasks import Plan
 from deepsvdd_jax.cli.sweeps import checkpoints
@@ -100,7 +100,7 @@ class UnderWay:
             over = progress.phase == "training" and progress.epoch >= total
             try:
                 stop()
-            except environment.Interrupted:
+            except exits.Interrupted:
                 self._write(number, progress)
                 raise
             if over or time.monotonic() >= self._due:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from deepsvdd_jax.cli import environment, files, model_images, thresholds
+from deepsvdd_jax.cli import bars, files, model_images, thresholds
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.maps import flow
 from deepsvdd_jax.cli.maps import folder as map_folder
@@ -192,7 +192,7 @@ def calibrate(
     """Scores and maps normal images exactly as the others will be."""
     scores, medians, maxima = [], [], []
     pieces = flow.pieces_of(normals, model, wish.tiling)
-    with environment.progress_bar("normals", len(normals.names), "image") as bar:
+    with bars.progress_bar("normals", len(normals.names), "image") as bar:
         for found in flow.follow(
             pieces, _scorer(model), mapped, wish.tiling is not None, _there(scratch)
         ):
@@ -286,7 +286,7 @@ def _score(
     scores = []
     pieces = flow.pieces_of(pictures, model, wish.tiling)
     scratch = None if drawn is None else drawn.draft
-    with environment.progress_bar("score", len(pictures.names), "image") as bar:
+    with bars.progress_bar("score", len(pictures.names), "image") as bar:
         counted = _counted(pieces, bar) if wish.tiling is not None else pieces
         for found in flow.follow(counted, _scorer(model), mapped, wish.tiling is not None, scratch):
             anomalous = found.score > model.threshold

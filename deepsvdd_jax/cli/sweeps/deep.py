@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 
 from deepsvdd_jax import runs
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import exits
 from deepsvdd_jax.cli.sweeps import checkpoints, outcomes, passes, pools
 from deepsvdd_jax.cli.sweeps.ahead import Ahead
 from deepsvdd_jax.cli.sweeps.checkpoints import ProgramCheckpoint, SavedProgram
@@ -170,7 +170,7 @@ def _narrower(error: jax.errors.JaxRuntimeError | _TooWide, width: int, at_once:
     else:
         raise error
     if narrower < 1:
-        raise environment.Failure(
+        raise exits.Failure(
             "out of device memory with one run a device; lower --batch_size or take a smaller "
             "--network"
         )

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsvdd_jax import preprocessing
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import bars
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.sweeps import figures, methods, records
 from deepsvdd_jax.cli.sweeps.methods.base import ShallowMethod
@@ -49,7 +49,7 @@ def score_missing(
 
     threads = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
     calls = (delayed(_score)(sweep, name) for name in missing)
-    with environment.progress_bar("baselines", len(missing), "run") as bar:
+    with bars.progress_bar("baselines", len(missing), "run") as bar:
         parallel = Parallel(n_jobs=threads, prefer="threads", return_as="generator_unordered")
         for name, row, scores in parallel(calls):
             protocol = sweep.settings.split.protocol

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator,
 from typing import NamedTuple
 
 from deepsvdd_jax import runs
-from deepsvdd_jax.cli import environment
+from deepsvdd_jax.cli import bars
 from deepsvdd_jax.cli.sweeps import (
     ahead,
     checkpoints,
@@ -93,10 +93,8 @@ def _train_stage(
         sweep.settings.memory_budget,
         ahead.Ahead(*stage.following) if stage.following and ahead.pays() else None,
     )
-    with environment.progress_bar(
-        stage.label, len(jobs) * stage.config.training.epochs, "epoch"
-    ) as bar:
-        compiled = environment.show_compilation(bar)
+    with bars.progress_bar(stage.label, len(jobs) * stage.config.training.epochs, "epoch") as bar:
+        compiled = bars.show_compilation(bar)
         if started is not None:
             started.wait(compiled)
         callbacks = deep.Callbacks(

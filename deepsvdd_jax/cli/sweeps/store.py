@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from deepsvdd_jax.cli.environment import Failure, Interrupted, StopSignal
+from deepsvdd_jax.cli.exits import Failure, Interrupted
 from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.lazy import lazily
+from deepsvdd_jax.cli.signals import StopSignal
 from deepsvdd_jax.cli.sweeps import config_file, locks, records, workers
 from deepsvdd_jax.cli.sweeps.records import Record, RunName
 from deepsvdd_jax.cli.sweeps.workers import SINGLE, WorkerGroup

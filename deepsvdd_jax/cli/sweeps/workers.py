@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from deepsvdd_jax.cli import help
-from deepsvdd_jax.cli.environment import Failure
+from deepsvdd_jax.cli.exits import Failure
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.configs import ConfigError
