@@ -47,6 +47,8 @@ from deepsvdd_jax.io import npz
 Floats = npt.NDArray[np.float64]
 
 OURS, OUR_SOURCE = "ours", "deepsvdd_jax"
+# Ours with another score of the embedding, measured where it is asked for.
+EMBEDDING_SCORES = {"ours_neighbors": "neighbors", "ours_mahalanobis": "mahalanobis"}
 COLUMNS = ("set", "rows", "features", "detector", "source", "split", "auroc", "fit_seconds")
 RUNS, SETTINGS = "runs.csv", "config.json"
 
@@ -96,7 +98,12 @@ def define_flags() -> None:
     environment.define_flags()
     flags.DEFINE_string("data_dir", None, "folder of ADBench's npz files")
     flags.DEFINE_string("out", "results/adbench", "folder of the figures")
-    flags.DEFINE_list("detectors", [], "detectors to measure; all that are installed by default")
+    flags.DEFINE_list(
+        "detectors",
+        [],
+        "detectors to measure: by default all that are installed; also ours_neighbors and "
+        "ours_mahalanobis, which compare an embedding with the training embeddings",
+    )
     flags.DEFINE_integer("splits", 5, "random halves of the normal rows", lower_bound=1)
     flags.DEFINE_integer("first_split", 0, "number of the first split", lower_bound=0)
     flags.DEFINE_integer("most_rows", 10_000, "rows of a data set", lower_bound=20)
@@ -132,8 +139,9 @@ def main() -> None:
 
 def read_settings(values: flags.FlagValues) -> Settings:
     """Returns the checked settings; raises ConfigError."""
-    known = (OURS, *peers.available())
-    asked = tuple(dict.fromkeys(values.detectors or known))
+    by_default = (OURS, *peers.available())
+    known = (*by_default, *EMBEDDING_SCORES)
+    asked = tuple(dict.fromkeys(values.detectors or by_default))
     for name in asked:
         if name not in known:
             raise ConfigError(f"detectors: {name!r} is not here; there are {', '.join(known)}")
@@ -233,6 +241,9 @@ def standardized(problem: Problem) -> Problem:
 def detectors_of(settings: Settings) -> dict[str, peers.Peer]:
     """Returns the detectors that are asked for; ours standardizes its rows itself."""
     every = {OURS: peers.Peer("ours", OUR_SOURCE, ours(settings.members)), **peers.available()}
+    for name, score in EMBEDDING_SCORES.items():
+        fit = ours(settings.members, embedding_score=score)
+        every[name] = peers.Peer(f"ours, {score}", OUR_SOURCE, fit)
     return {name: every[name] for name in settings.detectors}
 
 
@@ -246,19 +257,26 @@ def with_labels(settings: Settings, known: Floats) -> dict[str, peers.Peer]:
     }
 
 
-def ours(members: int, known: Floats | None = None, ratio: float = 0.0) -> peers.Fit:
+def ours(
+    members: int,
+    known: Floats | None = None,
+    ratio: float = 0.0,
+    embedding_score: str = "center",
+) -> peers.Fit:
     """Returns our estimator as a detector.
 
     Args:
       members: of an ensemble, 0 for its own number.
       known: anomalies `[k, features]` that Deep SAD is trained on too; None is one-class.
       ratio: their share of the training rows; all of them where there are fewer.
+      embedding_score: see `DeepSVDD`.
     """
 
     def fit(train: Floats, seed: int) -> peers.Score:
         # Members of different splits share no seed.
         arguments: dict[str, Any] = {"n_seeds": members} if members else {}
         arguments |= {"calibration_fraction": 0.0, "random_state": 1000 * seed}
+        arguments |= {"embedding_score": embedding_score}
         if known is None:
             detector = DeepSVDD(**arguments).fit(train)
         else:

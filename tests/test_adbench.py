@@ -249,3 +249,21 @@ def test_an_unusable_table_is_named(
     assert command(f"--data_dir={folder}", f"--out={tmp_path / 'out'}", "--detectors=knn") == 2
     found = capsys.readouterr().err.strip().splitlines()[-1]
     assert "odd.npz" in found and message in found
+
+
+def test_other_scores_of_the_embedding_are_measured_where_they_are_asked_for(
+    command: Call, folder: Path, tmp_path: Path
+) -> None:
+    names = "ours,ours_neighbors,ours_mahalanobis"
+    for extra in "bc":
+        (folder / f"{extra}.npz").unlink()
+    arguments = (f"--data_dir={folder}", f"--out={tmp_path / 'out'}", "--splits=1")
+    assert command(*arguments, f"--detectors={names}", "--members=2") == 0
+    rows = read_rows(tmp_path / "out" / "runs.csv")
+    assert [row["detector"] for row in rows] == names.split(",")
+    problem = adbench.make_problem(adbench.read_table(folder / "a.npz"), 0, 10_000)
+    detector = adbench.DeepSVDD(
+        n_seeds=2, calibration_fraction=0.0, random_state=0, embedding_score="neighbors"
+    ).fit(problem.train)
+    expected = roc_auc_score(problem.labels, -detector.score_samples(problem.test))
+    assert float(rows[1]["auroc"]) == pytest.approx(expected, abs=1e-9)

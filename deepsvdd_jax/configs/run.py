@@ -178,6 +178,8 @@ class DetectorConfig:
       calibration: `held-out` takes p-values and threshold from a share of the normals that no
         member is trained on; `cross`, for small sets, deals the normals into as many folds as there
         are members, each of which is trained on all but one.
+      embedding_score: what new embeddings are compared with: the `center`, the five nearest
+        training embeddings (`neighbors`), or their mean and covariance (`mahalanobis`).
     """
 
     run: RunConfig = RunConfig()
@@ -187,6 +189,7 @@ class DetectorConfig:
     contamination: float = 0.1
     alarm_rate: float = 0.01
     calibration: Literal["held-out", "cross"] = "held-out"
+    embedding_score: Literal["center", "neighbors", "mahalanobis"] = "center"
 
     def __post_init__(self) -> None:
         check_literals(self)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from deepsvdd_jax.faces import attach
 
 if TYPE_CHECKING:
+    from deepsvdd_jax.detectors.batches import preprocessing_of, states_of
     from deepsvdd_jax.detectors.deep_svdd import (
         Checkpoint,
         History,
@@ -22,15 +23,14 @@ if TYPE_CHECKING:
         Scores,
         combine_distances,
         member_distances,
-        preprocessing_of,
         score_images,
-        states_of,
     )
     from deepsvdd_jax.detectors.untrained import untrained_model
 
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "batches": ("preprocessing_of", "states_of"),
         "deep_svdd": (
             "Checkpoint",
             "History",
@@ -57,9 +57,7 @@ __getattr__, __dir__ = attach(
             "Scores",
             "combine_distances",
             "member_distances",
-            "preprocessing_of",
             "score_images",
-            "states_of",
         ),
         "judgement": ("Judgement", "judge"),
         "measurement": ("Speed", "measure", "steps_of_epoch"),

@@ -12,6 +12,7 @@ from jax import Array
 from deepsvdd_jax import objectives, preprocessing, runs, training
 from deepsvdd_jax.configs import ConfigError, DetectorConfig, RunConfig
 from deepsvdd_jax.datasets import DataError
+from deepsvdd_jax.detectors import embeddings
 from deepsvdd_jax.detectors.errors import CollapseWarning, ConstantFeatureWarning, TrainingError
 from deepsvdd_jax.detectors.held_out import cross_folds, held_out_mask
 from deepsvdd_jax.detectors.inputs import Images, check_finite, check_trainable, network_values
@@ -131,10 +132,15 @@ def fit_detector(
     shape = parts.train.shape[1:]
     model = make_model(config.run, parts.fitted, outcome.state, shape, feature_names)
     history = {phase: info._asdict() for phase, info in progress.history.items()}
-    model = _with_threshold(config, model, parts, progress)
+    distances = member_distances(model, parts.train)
+    model = _with_radius(config, model, distances, parts.folds)
+    _warn_of_collapse(config, model, outcome.collapse_ratio)
+    if config.embedding_score != "center":
+        model, distances = embeddings.with_reference(model, config.embedding_score, parts.train)
+        model = model._replace(train_means=distances.mean(axis=1, dtype=np.float64))
+    model = _with_threshold(config, model, parts, distances, progress)
     if parts.known:
         model = model._replace(summary={**model.summary, "known_anomalies": parts.known})
-    _warn_of_collapse(config, model, outcome.collapse_ratio)
     return model, history
 
 
@@ -157,6 +163,7 @@ def prepare(
     aside[normal] = held_out_mask(config, of_normals)
     train = values[normal & ~aside]
     runs.check_radius(config.run)
+    embeddings.check(config, len(train))
     training.check_images(config.run.training, values.shape[1:])
     least = len(train) if folds is None else len(train) - int(np.bincount(folds + 1)[1:].max())
     runs.check_image_count(config.run, least)
@@ -311,22 +318,36 @@ def make_model(
     )
 
 
-def _with_threshold(
-    config: DetectorConfig, model: Model, parts: Prepared, progress: runs.Progress
+def _with_radius(
+    config: DetectorConfig,
+    model: Model,
+    distances: Scores,
+    folds: npt.NDArray[np.int64] | None,
 ) -> Model:
-    """Returns the model with what is learned from scores: radius, means, calibration, threshold."""
+    """Returns the model with each member's radius and mean, of the distances `[members, n]` of the
+    training samples to its center."""
     nu = config.run.training.objective.nu
-    train, folds = parts.train, parts.folds
-    distances = member_distances(model, train)
     own = [one if folds is None else one[folds != member] for member, one in enumerate(distances)]
     # Here and later one and the same program measures distances: at the radius d - R^2 is 0.
     squared_radius = [calibration.radius_threshold(one, nu) for one in own]
-    model = model._replace(
+    return model._replace(
         squared_radius=np.array(squared_radius, np.float32),
         train_means=distances.mean(axis=1, dtype=np.float64)
         if folds is None
         else np.array([one.mean(dtype=np.float64) for one in own]),
     )
+
+
+def _with_threshold(
+    config: DetectorConfig,
+    model: Model,
+    parts: Prepared,
+    distances: Scores,
+    progress: runs.Progress,
+) -> Model:
+    """Returns the model with calibration and threshold, from the distances `[members, n]` of the
+    training samples, and those of the samples that were held out."""
+    train, folds = parts.train, parts.folds
     train_scores = combine_distances(model, distances)
     if folds is None:
         held_out_scores = combine_distances(model, member_distances(model, parts.held_out))

@@ -31,7 +31,7 @@ from deepsvdd_jax.configs import (
 )
 from deepsvdd_jax.detectors import deep_svdd, frames
 from deepsvdd_jax.detectors.held_out import default_alarm_rate
-from deepsvdd_jax.detectors.scores import member_distances, score_images
+from deepsvdd_jax.detectors.scores import member_distances, score_images, training_scores
 from deepsvdd_jax.scoring import calibration
 
 Floats = npt.NDArray[np.float64]
@@ -81,6 +81,9 @@ class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, 
         Epochs of an autoencoder whose encoder the training starts from; 0 is none.
     preprocessing : 'auto', 'none', 'min_max', 'standardize', 'contrast' or a PreprocessingConfig
         'auto' standardises the columns of a table and normalises the contrast of images.
+    embedding_score : 'center', 'neighbors' or 'mahalanobis'
+        What a new sample's embedding is compared with: the center; the five nearest training
+        embeddings, by mean distance; or their mean and covariance. Such a model is not exported.
     calibration_fraction : float in [0, 1)
         Share of the samples that is held out of training to calibrate threshold and `p_values`; 0
         trains on all.
@@ -135,6 +138,7 @@ class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, 
         weight_decay: float = 1e-6,
         pretrain_epochs: int = 0,
         preprocessing: str | PreprocessingConfig = "auto",
+        embedding_score: Literal["center", "neighbors", "mahalanobis"] = "center",
         calibration_fraction: float = 0.2,
         n_seeds: int | Literal["auto"] = "auto",
         random_state: int | np.random.RandomState | None = 0,
@@ -152,6 +156,7 @@ class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, 
         self.weight_decay = weight_decay
         self.pretrain_epochs = pretrain_epochs
         self.preprocessing = preprocessing
+        self.embedding_score = embedding_score
         self.calibration_fraction = calibration_fraction
         self.n_seeds = n_seeds
         self.random_state = random_state
@@ -192,14 +197,15 @@ class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, 
         self.reference_scores_ = self.model_.calibration_scores
         if not self.calibration_fraction:
             normal = images if labels is None else images[labels != -1]
-            self.reference_scores_ = np.sort(score_images(self.model_, normal))
+            self.reference_scores_ = np.sort(training_scores(self.model_, normal))
         return self
 
     def score_samples(self, X: Any) -> Floats:
         """Returns the negated anomaly scores `[n]`, higher = more normal.
 
         The score is a squared distance d; d - R^2 for a soft boundary; for an ensemble the mean
-        over its members of d in units of its training mean.
+        over its members of d in units of its training mean. With another `embedding_score` d is the
+        mean distance to five training embeddings, or the squared Mahalanobis distance.
         """
         return -self._anomaly_scores(X)
 
@@ -223,9 +229,11 @@ class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, 
         return calibration.conformal_p_values(self.reference_scores_, self._anomaly_scores(X))
 
     def transform(self, X: Any) -> Floats:
-        """Returns the squared distances to each member's center, `[n, n_seeds]`, of which
-        `score_samples` is the negated mean in units of their training means (for one member the
-        negated distance, or R^2 - d for a soft boundary).
+        """Returns the squared distances to each member's center, `[n, n_seeds]`, or what
+        `embedding_score` has in their place.
+
+        `score_samples` is their negated mean in units of the members' training means (for one
+        member the negated distance, or R^2 - d for a soft boundary).
 
         As of every transformer of scikit-learn, `set_output(transform="pandas")` or `"polars"`
         makes it a DataFrame, with the index of `X`.
@@ -312,6 +320,7 @@ class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, 
             run=self._run_config(shape),
             seeds=_seeds(self.random_state, self._member_count(shape)),
             calibration_fraction=fraction,
+            embedding_score=self.embedding_score,
         )
         if self.contamination != "auto":
             if self.false_alarm_rate is not None:

@@ -20,7 +20,9 @@ from jax import Array
 
 from deepsvdd_jax import scoring
 from deepsvdd_jax.configs import EXPORT_PLATFORMS
-from deepsvdd_jax.detectors.scores import member_units, states_of
+from deepsvdd_jax.detectors import embeddings
+from deepsvdd_jax.detectors.batches import states_of
+from deepsvdd_jax.detectors.scores import member_units
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import build_network
 from deepsvdd_jax.training import TrainState
@@ -48,8 +50,10 @@ def export_model(model: Model, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
       platforms: what it can run on.
 
     Raises:
+      ConfigError: a model that does not score by its center.
       ImportError: flatbuffers is missing; one line that says how to install it.
     """
+    embeddings.check_center(model, "an export takes")
     try:
         importlib.import_module("flatbuffers")
     except ImportError:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from jax import Array
 
 from deepsvdd_jax import convolution
-from deepsvdd_jax.detectors import export
+from deepsvdd_jax.detectors import embeddings, export
 from deepsvdd_jax.detectors.errors import CollapseWarning
 from deepsvdd_jax.detectors.scores import score_images
 from deepsvdd_jax.io.models import Model
@@ -56,10 +56,12 @@ def export_onnx(model: Model) -> bytes:
       model: fitted or loaded.
 
     Raises:
+      ConfigError: a model that does not score by its center.
       ImportError: jax2onnx is missing; one line that says how to install it.
       OnnxError: jax2onnx cannot convert the network, or the scores that onnxruntime computes are
         not the model's.
     """
+    embeddings.check_center(model, "an export takes")
     try:
         import jax2onnx
     except ImportError as error:

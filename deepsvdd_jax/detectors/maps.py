@@ -11,9 +11,10 @@ from jax import Array
 
 from deepsvdd_jax import objectives
 from deepsvdd_jax.configs import ConfigError, NetworkConfig
-from deepsvdd_jax.detectors import export
+from deepsvdd_jax.detectors import embeddings, export
+from deepsvdd_jax.detectors.batches import states_of
 from deepsvdd_jax.detectors.inputs import network_values
-from deepsvdd_jax.detectors.scores import member_units, states_of
+from deepsvdd_jax.detectors.scores import member_units
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import build_network
 from deepsvdd_jax.scoring import maps
@@ -67,9 +68,11 @@ def mapper(
       mean_image: `model.image_shape`, as `network_values` takes it; for `occlusion`.
 
     Raises:
-      ConfigError: see `map_kind`, or no mean image where one is needed.
+      ConfigError: see `map_kind`, a model that does not score by its center, or no mean image where
+        one is needed.
     """
     kind = map_kind(model, kind)
+    embeddings.check_center(model, "maps need")
     if kind == "occlusion" and mean_image is None:
         raise ConfigError("map_kind=occlusion needs the mean of normal images")
     mean = None if mean_image is None else _unit_images(np.asarray(mean_image)[None])[0]

@@ -87,6 +87,8 @@ def _settings(model: Model) -> list[str]:
         "preprocessing": config.preprocessing.contrast
         + (", ZCA" if config.preprocessing.zca else ""),
     }
+    if model.embedding_score != "center":
+        rows["embedding score"] = model.embedding_score
     lines = [f"| {key} | {_text(value)} |" for key, value in rows.items()]
     return ["| setting | value |", "| --- | --- |", *lines, "", "All of them are in `model.json`."]
 

@@ -1,39 +1,23 @@
 """Scores of new images by a model, higher for more anomalous ones.
 
 Of a single member d, or d - R^2 for a soft boundary; of several the mean over members of d, each
-divided by its mean over the training images.
+divided by its mean over the training images. `d` is the squared distance to the center, or what
+`embeddings` has in its place.
 """
 
-import functools
 import warnings
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jax import Array
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as Spec
 
-from deepsvdd_jax import preprocessing, runs, scoring
-from deepsvdd_jax.configs import BaseObjectiveConfig
-from deepsvdd_jax.datasets import DataError
-from deepsvdd_jax.detectors import columns
+from deepsvdd_jax import scoring
+from deepsvdd_jax.detectors import batches, embeddings
 from deepsvdd_jax.detectors.errors import CollapseWarning
-from deepsvdd_jax.detectors.inputs import Images, check_finite, network_values
+from deepsvdd_jax.detectors.inputs import network_values
 from deepsvdd_jax.io.models import Model
-from deepsvdd_jax.networks import Network, build_network
-from deepsvdd_jax.networks.process import check_process
-from deepsvdd_jax.preprocessing import Preprocessing, Scaling, Whitening
 from deepsvdd_jax.scoring import metrics
-from deepsvdd_jax.training import TrainState
 
 Scores = npt.NDArray[np.float32]
-
-# Of one call that scores: steps of a device, and bytes of its images.
-_MOST_BATCHES_PER_CALL = 32
-_BYTES_PER_CALL = 1 << 25
 
 
 def score_images(model: Model, images: npt.ArrayLike) -> Scores:
@@ -65,6 +49,14 @@ def score_images(model: Model, images: npt.ArrayLike) -> Scores:
     return np.where(np.isfinite(scores), scores, np.finfo(np.float32).max)
 
 
+def training_scores(model: Model, images: npt.ArrayLike) -> Scores:
+    """Returns the scores of all normal samples that a model was trained on, in their order, as
+    `score_images` does; but none is its own nearest neighbor."""
+    if model.embedding_score == "neighbors":
+        return combine_distances(model, embeddings.distances_in_training(model))
+    return score_images(model, images)
+
+
 def combine_distances(model: Model, distances: Scores) -> Scores:
     """Returns scores, float32 `[n]`, from the members' distances `[members, n]`."""
     if len(distances) > 1:
@@ -93,134 +85,6 @@ def member_distances(model: Model, images: npt.ArrayLike) -> Scores:
 
     Arguments and errors are those of `score_images`.
     """
-    check_process()
-    values = network_values(images)
-    if values.shape[1:] != model.image_shape:
-        raise DataError(
-            f"samples of shape {values.shape[1:]}; this model was trained on {model.image_shape}"
-        )
-    fitted, width = preprocessing_of(model), columns.program_width(model.config, model.image_shape)
-    states = _of_width(model, width)
-    shape = model.image_shape if width is None else (width,)
-    network = build_network(model.config.network, shape)
-    objective = model.config.training.objective
-    # Every device works on batches of one size: how many devices there are changes no score.
-    devices = min(jax.local_device_count(), max(1, -(-len(values) // _batch_size())))
-    size = devices * _batch_size() * _batches_per_call(shape)
-    mesh = runs.make_mesh(jax.local_devices()[:devices])
-    states = jax.device_put(states, NamedSharding(mesh, Spec()))
-    parts = []
-    for start in range(0, len(values), size):
-        batch, scaling = preprocessing.apply_on_host(fitted, values[start : start + size])
-        check_finite(batch, "once they are scaled", start)
-        if width is not None:
-            batch = columns.pad(batch, width)
-            scaling = Scaling(*(columns.pad(part, width) for part in scaling))
-        filled, counts = _shared_out(batch, devices, size // devices)
-        # Not waited for: the host prepares the next call meanwhile.
-        found = _distances(states, scaling, filled, counts, network, objective, mesh)
-        parts.append((found, counts))
-    distances = [np.zeros((len(model.center), 0), np.float32)]
-    for found, counts in parts:
-        of_devices = np.split(np.asarray(found), devices, axis=1)
-        distances += [some[:, :count] for some, count in zip(of_devices, counts, strict=True)]
-    return np.concatenate(distances, axis=1)
-
-
-def _of_width(model: Model, width: int | None) -> TrainState:
-    """Returns a model's states for so many columns of a table; None leaves them."""
-    states = states_of(model)
-    if width is None:
-        return states
-    return states._replace(params=columns.widen(model.config.network, model.params, width))
-
-
-def _shared_out(images: Images, devices: int, most: int) -> tuple[Images, npt.NDArray[np.int32]]:
-    """Shares images out evenly, in whole batches: `[devices most, ...]`, every device's filled up
-    with zeros, and how many each has, int32 `[devices]`."""
-    if len(images) == devices * most:
-        return images, np.full(devices, most, np.int32)
-    batches = -(-len(images) // _batch_size())
-    ends = np.arange(1, devices + 1) * batches // devices * _batch_size()
-    shares = np.split(images, ends[:-1])
-    filled = np.zeros((devices, most, *images.shape[1:]), np.float32)
-    for place, share in zip(filled, shares, strict=True):
-        place[: len(share)] = share
-    return filled.reshape(-1, *images.shape[1:]), np.array([*map(len, shares)], np.int32)
-
-
-def _batch_size() -> int:
-    """Returns how many images a step takes: a CPU's caches like few."""
-    return 64 if jax.default_backend() == "cpu" else 512
-
-
-def _batches_per_call(image_shape: tuple[int, ...]) -> int:
-    """Returns how many steps a device takes in one call; bounds the memory of large images."""
-    batch_bytes = 4 * _batch_size() * int(np.prod(image_shape))
-    return max(1, min(_MOST_BATCHES_PER_CALL, _BYTES_PER_CALL // batch_bytes))
-
-
-@functools.partial(jax.jit, static_argnames=("network", "objective", "mesh"))
-def _distances(
-    states: TrainState,
-    scaling: Scaling,
-    images: Array,
-    counts: Array,
-    network: Network,
-    objective: BaseObjectiveConfig,
-    mesh: Mesh,
-) -> Array:
-    """Returns the distances `[members, n]` of unscaled images `[n, ...]`, of every device's share
-    those of the first `counts[device]` at least."""
-    size = _batch_size()
-
-    def of_member(images: Array, state: TrainState) -> Array:
-        return scoring.batch_distances(state, images, network, objective)
-
-    of_members = runs.map_runs(of_member, runs.make_mesh(jax.local_devices()[:1]))
-
-    def of_device(images: Array, counts: Array, states: TrainState, scaling: Scaling) -> Array:
-        def step(index: Array, found: Array) -> Array:
-            batch = jax.lax.dynamic_slice_in_dim(images, index * size, size)
-            scaled = (batch - scaling.shift[None]) * scaling.scale[None]
-            distances = of_members(scaled, states)
-            return jax.lax.dynamic_update_slice_in_dim(found, distances, index * size, 1)
-
-        nothing = jnp.zeros((states.center.shape[0], len(images)), jnp.float32)
-        return jax.lax.fori_loop(0, (counts[0] + size - 1) // size, step, nothing)
-
-    return jax.shard_map(
-        of_device,
-        mesh=mesh,
-        in_specs=(Spec("run"), Spec("run"), Spec(), Spec()),
-        out_specs=Spec(None, "run"),
-        check_vma=False,
-    )(images, counts, states, scaling)
-
-
-def states_of(model: Model) -> TrainState:
-    """Returns the members as stacked states, as far as scoring looks at them."""
-    nothing: Any = np.zeros(len(model.center), np.float32)
-    center: Any = model.center
-    squared_radius: Any = model.squared_radius
-    return TrainState(
-        params=model.params,
-        statistics=model.statistics,
-        optimizer_state=None,
-        center=center,
-        squared_radius=squared_radius,
-        step=nothing,
-        epoch=nothing,
-        active=nothing,
-        failure=nothing,
-    )
-
-
-def preprocessing_of(model: Model) -> Preprocessing:
-    """Returns what maps raw images to network input."""
-    whitening = Whitening(model.whitening_mean, model.whitening_matrix)
-    return Preprocessing(
-        model.config.preprocessing.contrast,
-        whitening if len(model.whitening_mean) else None,
-        Scaling(model.shift, model.scale),
-    )
+    if model.embedding_score == "center":
+        return batches.of_members(model, images, scoring.batch_distances)
+    return embeddings.distances(model, images)

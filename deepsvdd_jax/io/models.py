@@ -20,7 +20,9 @@ from deepsvdd_jax.io import atomic, npz
 from deepsvdd_jax.io.archives import DAMAGES, ModelError, arrays_in
 from deepsvdd_jax.io.trees import flatten, unflatten
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+# Of a model that scores by its center, so that versions before 3 read it.
+_PLAIN_FORMAT = 2
 _JSON = "model.json"
 CARD_NAME = "MODEL.md"
 CARD_MARK = (
@@ -60,6 +62,9 @@ class Model(NamedTuple):
         the threshold comes from.
       calibration_folds: `[n]`, where every normal was held out of one member alone, which member
         each calibration score is of; empty otherwise.
+      embedding_score: what an embedding is compared with: `center`, or one of
+        the others of `configs.DetectorConfig`.
+      reference: of these others, arrays with a leading axis of members; empty for `center`.
     """
 
     config: RunConfig
@@ -78,6 +83,8 @@ class Model(NamedTuple):
     threshold: float
     summary: dict[str, Any]
     calibration_folds: npt.NDArray[np.integer] = np.zeros(0, np.int32)
+    embedding_score: str = "center"
+    reference: dict[str, npt.NDArray[np.floating]] = {}
 
 
 _TREES = ("params", "statistics")
@@ -170,6 +177,9 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         fields: dict[str, Any] = {name: arrays[name] for name in _PLAIN_ARRAYS}
         fields |= {name: unflatten(arrays, name) for name in _TREES}
         fields |= {name: arrays[name] for name in ("calibration_folds",) if name in arrays}
+        if "embedding_score" in described:
+            fields["embedding_score"] = str(described["embedding_score"])
+            fields["reference"] = unflatten(arrays, "reference")
         return Model(
             config=configs.from_dict(RunConfig, described["config"], f"{folder / _JSON}"),
             image_shape=tuple(int(side) for side in described["image_shape"]),
@@ -188,20 +198,23 @@ def _array_bytes(model: Model) -> bytes:
     arrays = {name: np.asarray(getattr(model, name)) for name in _PLAIN_ARRAYS}
     if len(model.calibration_folds):
         arrays["calibration_folds"] = model.calibration_folds
-    for name in _TREES:
+    trees = (*_TREES, "reference") if model.reference else _TREES
+    for name in trees:
         arrays.update(flatten(getattr(model, name), name))
     return npz.npz_bytes(arrays)
 
 
 def _describe(model: Model, arrays: bytes) -> str:
+    other = model.embedding_score != "center"
     values = {
-        "format": FORMAT_VERSION,
+        "format": FORMAT_VERSION if other else _PLAIN_FORMAT,
         "config": configs.to_dict(model.config),
         "image_shape": list(model.image_shape),
         "feature_names": list(model.feature_names),
         "members": len(model.center),
         "threshold": model.threshold,
         "summary": model.summary,
+        **({"embedding_score": model.embedding_score} if other else {}),
         "arrays": _arrays_name(arrays),
         "sha256": hashlib.sha256(arrays).hexdigest(),
     }
@@ -230,10 +243,10 @@ def _read_description(folder: Path) -> dict[str, Any]:
             f"{folder / _JSON}: format {described['format']} is newer than {FORMAT_VERSION}, the "
             "newest that this version reads; upgrade deepsvdd_jax"
         )
-    if described["format"] < FORMAT_VERSION:
+    if described["format"] < _PLAIN_FORMAT:
         raise ModelError(
-            f"{folder / _JSON}: format {described['format']} is older than {FORMAT_VERSION}, the "
-            "only one that this version reads; train the model again"
+            f"{folder / _JSON}: format {described['format']} is older than {_PLAIN_FORMAT}, the "
+            "oldest that this version reads; train the model again"
         )
     digest = described.pop("digest", None)
     if digest != _digest(described):

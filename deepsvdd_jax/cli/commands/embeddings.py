@@ -6,8 +6,9 @@
 Reads the saved models of a finished sweep and the data that they were trained on. Prints, and
 writes as `embeddings.csv` into `--to`, the AUROC of every class, mean over seeds, by the score of
 the sweep, by the five nearest training embeddings, and by the Mahalanobis distance to the training
-embeddings; beside them the five nearest neighbors of the network's input, where nothing is trained.
-Labels serve to judge only.
+embeddings; of several seeds the same of all together, each score in units of its mean over the
+training images; beside them the five nearest neighbors of the network's input, where nothing is
+trained. Labels serve to judge only.
 """
 
 from collections.abc import Iterator
@@ -33,18 +34,26 @@ with lazily():
     from deepsvdd_jax.cli.reporting import inspection
     from deepsvdd_jax.detectors import embeddings
 
-NEIGHBORS = 5
-SCORES = ("of the sweep", "nearest", "mahalanobis", "untrained: nearest inputs")
+SCORES = ("of the sweep", "nearest", "mahalanobis")
+INPUTS = "untrained: nearest inputs"
 
 Array = npt.NDArray[Any]
 
+# A mean that scores can be divided by.
+_LEAST = 1e-30
 
-class Figures(NamedTuple):
-    """AUROC of a run's test samples by each of `SCORES`, in [0, 1]."""
 
-    of_sweep: float
-    nearest: float
-    mahalanobis: float
+class Compared(NamedTuple):
+    """What a run's model says of its test samples.
+
+    Attributes:
+      scores: `[3, n]`, by each of `SCORES`, in units of its mean over the training samples.
+      labels: `[n]`, 1 = anomalous.
+      inputs: AUROC of the nearest inputs, in [0, 1].
+    """
+
+    scores: Array
+    labels: Array
     inputs: float
 
 
@@ -70,17 +79,17 @@ def main() -> None:
     names = [name for name in sorted(sweep.rows) if records.model_folder(folder, name).exists()]
     if not names:
         raise files.ResultsError(f"{folder}: no saved models; call the sweep with --save_models")
-    found: dict[RunName, Figures] = {}
+    found: dict[RunName, Compared] = {}
     with bars.progress_bar("embeddings", len(names), "model") as bar:
-        for name, figures in _compared(sweep, names):
-            found[name] = figures
+        for name, compared in _compared(sweep, names):
+            found[name] = compared
             bar.update(1)
     lines = table(found)
     print(tables.aligned(lines))
     files.write_table(to / "embeddings.csv", lines)
 
 
-def _compared(sweep: FinishedSweep, names: list[RunName]) -> Iterator[tuple[RunName, Figures]]:
+def _compared(sweep: FinishedSweep, names: list[RunName]) -> Iterator[tuple[RunName, Compared]]:
     labels = tuple(sorted({name.normal_class for name in names}))
     seeds = tuple(sorted({name.seed for name in names}))
     assert sweep.data is not None
@@ -93,8 +102,8 @@ def _compared(sweep: FinishedSweep, names: list[RunName]) -> Iterator[tuple[RunN
 
 def compare_run(
     sweep: FinishedSweep, name: RunName, split: OneClassSplit, of_inputs: dict[bytes, float]
-) -> Figures:
-    """Returns the figures of a run (touches files).
+) -> Compared:
+    """Returns what a run's model says by each score (touches files).
 
     Args:
       sweep: with its data.
@@ -103,42 +112,55 @@ def compare_run(
       of_inputs: the AUROC of nearest inputs by what they are the same for; it is added to.
     """
     assert sweep.data is not None
-    ensemble = load_model(records.model_folder(sweep.folder, name))
-    model = inspection.first_member(ensemble)
-    train = inspection.network_inputs(ensemble, sweep.data.x_train[split.train_indices])
-    test = sweep.data.x_test[split.test_indices]
-    of_center = metrics.auroc(detectors.score_images(ensemble, test), split.test_labels)
-    test = inspection.network_inputs(ensemble, test)
-    known, points = (inspection.representations(model, inputs) for inputs in (train, test))
+    model = load_model(records.model_folder(sweep.folder, name))
+    images = [sweep.data.x_train[split.train_indices], sweep.data.x_test[split.test_indices]]
     key = repr((model.config.preprocessing, name.normal_class)).encode()
     key += split.train_indices.tobytes()
     if key not in of_inputs:
-        flat = [inputs.reshape(len(inputs), -1) for inputs in (test, train)]
-        scores = embeddings.nearest_scores(flat[0], flat[1], NEIGHBORS)
+        train, test = (
+            inspection.network_inputs(model, part).reshape(len(part), -1) for part in images
+        )
+        scores = embeddings.nearest_scores(test, train)
         of_inputs[key] = metrics.auroc(scores, split.test_labels)
-    nearest = embeddings.nearest_scores(points, known, NEIGHBORS)
-    ellipsoid = embeddings.mahalanobis_scores(points, known)
-    return Figures(
-        of_center,
-        metrics.auroc(nearest, split.test_labels),
-        metrics.auroc(ellipsoid, split.test_labels),
-        of_inputs[key],
+    by_center = [detectors.member_distances(model, part)[0] for part in images]
+    known, points = (embeddings.of_samples(model, part)[0] for part in images)
+    nearest = (
+        embeddings.nearest_scores(known, known, leave_one_out=True),
+        embeddings.nearest_scores(points, known),
     )
+    ellipsoid = [embeddings.mahalanobis_scores(part, known) for part in (known, points)]
+    every = (by_center, nearest, ellipsoid)
+    in_units = [test / max(float(train.mean()), _LEAST) for train, test in every]
+    return Compared(np.asarray(in_units), split.test_labels, of_inputs[key])
 
 
-def table(found: dict[RunName, Figures]) -> list[tuple[str, ...]]:
+def table(found: dict[RunName, Compared]) -> list[tuple[str, ...]]:
     """Returns the cells, AUROC in percent, a line a class and method and one of their means, the
-    header first."""
-    lines: list[tuple[str, ...]] = [("class", "method", "runs", *SCORES)]
+    header first; with columns of all seeds together where a class has several."""
+    classes = {(name.method, name.normal_class) for name in found}
+    several = len(found) > len(classes)
+    together = tuple(f"{score}, together" for score in SCORES) if several else ()
+    lines: list[tuple[str, ...]] = [("class", "method", "runs", *SCORES, *together, INPUTS)]
     for method in dict.fromkeys(name.method for name in found):
-        means = []
-        for label in sorted({name.normal_class for name in found if name.method == method}):
-            runs = [figures for name, figures in found.items() if name[:2] == (method, label)]
-            means.append(np.mean(runs, axis=0))
-            lines.append((str(label), method, str(len(runs)), *_percent(means[-1])))
+        rows = []
+        for label in sorted(label for one, label in classes if one == method):
+            runs = [compared for name, compared in found.items() if name[:2] == (method, label)]
+            rows.append(_figures(runs, several))
+            lines.append((str(label), method, str(len(runs)), *_percent(rows[-1])))
         count = sum(name.method == method for name in found)
-        lines.append(("mean", method, str(count), *_percent(np.mean(means, axis=0))))
+        lines.append(("mean", method, str(count), *_percent(np.mean(rows, axis=0))))
     return lines
+
+
+def _figures(runs: list[Compared], several: bool) -> npt.NDArray[np.floating]:
+    """Returns the AUROCs of a class's seeds, in the order of a line's cells."""
+    alone = [[metrics.auroc(scores, run.labels) for scores in run.scores] for run in runs]
+    figures = [*np.mean(alone, axis=0)]
+    if several:
+        # The seeds of a class have the same test samples.
+        means = np.mean([run.scores for run in runs], axis=0)
+        figures += [metrics.auroc(scores, runs[0].labels) for scores in means]
+    return np.array([*figures, np.mean([run.inputs for run in runs])])
 
 
 def _percent(values: npt.NDArray[np.floating]) -> tuple[str, ...]:

@@ -83,6 +83,13 @@ def define_flags() -> None:
         "held-out: threshold and p-values from a share that no member is trained on; cross, for "
         "small sets: from all but a fifth, each held out of one member",
     )
+    flags.DEFINE_enum(
+        "embedding_score",
+        "center",
+        ["center", "neighbors", "mahalanobis"],
+        "what a new embedding is compared with: the center, the five nearest training embeddings, "
+        "or their mean and covariance",
+    )
     flags.DEFINE_string(
         "groups",
         None,
@@ -384,6 +391,7 @@ def detector_config(values: flags.FlagValues, data: Samples) -> DetectorConfig:
         threshold_rule=values.threshold,
         contamination=values.contamination,
         calibration=values.calibration,
+        embedding_score=values.embedding_score,
     )
     plans.check_network(config.run, shape)
     if not conformal:

@@ -17,7 +17,15 @@ from deepsvdd_jax.scoring import calibration
 _OF_TRAINING = (
     *("preset", "config", "seeds", "calibration_fraction", "groups", "threshold", "contamination"),
     *("known_kinds", "known_fraction", "known_per_kind", "outliers", "outlier_count", "compare"),
-    *("calibration", "estimate_only", "time_budget", "image_size", "channels", "pixel_range"),
+    *(
+        "calibration",
+        "embedding_score",
+        "estimate_only",
+        "time_budget",
+        "image_size",
+        "channels",
+        "pixel_range",
+    ),
 )
 
 
