@@ -17,6 +17,8 @@ TABLES = [folder for folder in FOLDERS if publish.has_marks(folder)]
 COMPARISONS = [folder for folder in FOLDERS if (folder / "comparison.csv").exists()]
 # Of `benchmarks.adbench`.
 DETECTORS = [folder for folder in FOLDERS if (folder / "sets.json").exists()]
+# Of `experiments.embeddings`, beside the table of the sweep.
+EMBEDDINGS = [folder for folder in TABLES if (folder / "embeddings.csv").exists()]
 # Of `reproduce --table=deep_sad`.
 PAIRS = [folder for folder in FOLDERS if (folder / "pairs.csv").exists()]
 
@@ -147,3 +149,19 @@ def test_detectors_over_tables_are_what_their_runs_and_the_documents_say(folder:
             assert line["difference"] == f"{100 * np.mean(change):+.2f}"
             assert int(line["ours wins"]) == np.sum(change > 1e-9)
             assert int(line["loses"]) == np.sum(change < -1e-9)
+
+
+@pytest.mark.parametrize("folder", EMBEDDINGS, ids=lambda folder: folder.name)
+def test_other_scores_of_the_embedding_stand_beside_that_of_the_sweep(
+    folder: Path, documents: str
+) -> None:
+    summary = {row["normal_class"]: row for row in cells_of(folder / "summary.csv")}
+    rows = {row["class"]: row for row in cells_of(folder / "embeddings.csv")}
+    assert rows.keys() == summary.keys()
+    for name, row in rows.items():
+        assert row["of the sweep"] == percent(summary[name]["auroc_mean"])
+        assert row["of the sweep, together"] == percent(summary[name]["auroc_ensemble"])
+    for column, value in rows["mean"].items():
+        if column not in ("class", "method", "runs"):
+            of_classes = [float(row[column]) for name, row in rows.items() if name != "mean"]
+            assert abs(float(value) - np.mean(of_classes)) < 0.0101 and value in documents
