@@ -317,7 +317,7 @@ def test_what_is_logged_is_plain_lines(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     first, second, last = done.stderr.splitlines()
-    assert first == "normal: class 0, good: 1 images: good (1)"
+    assert first == "normal: 1 images: good (1)"
     assert second == "1 file left out: 1 no image by its ending (notes.txt)"
     assert last.startswith("fit: ") and "broken.png: damaged" in last
 

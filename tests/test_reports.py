@@ -213,3 +213,10 @@ def test_a_page_allows_its_own_script_and_style_alone(script: str) -> None:
     assert policy["img-src"] == "data:"
     assert [policy["style-src"]] == allowed("style")
     assert [policy[name] for name in ("script-src",) if name in policy] == allowed("script")
+
+
+def test_a_long_name_gets_a_wider_tile_and_figures_do_not() -> None:
+    name = "magnetic-tiles-of-november.model"
+    html = pages.tiles({"model": name, "called anomalous": "120 (34.5 %)", "threshold": ""})
+    assert f'<div class="long"><dt>model</dt><dd>{name}</dd></div>' in html
+    assert html.count('class="long"') == 1

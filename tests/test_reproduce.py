@@ -85,6 +85,22 @@ def test_a_table_is_a_sweep_that_is_taken_up_again(
     assert "every run is there" in capsys.readouterr().err
 
 
+def test_the_estimate_says_that_the_machine_was_busy(
+    command: Call,
+    measured: list[RunConfig],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(costs.os, "cpu_count", lambda: 4)
+    for load, said in ((3.2, "busy as the measuring began (load 3.2 on 4 cores)"), (0.4, "")):
+        monkeypatch.setattr(costs.os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        out = f"--out={tmp_path / 'out'}"
+        assert command("--table=mnist", "--estimate_only", "--seeds=3", out) == 0
+        printed = capsys.readouterr().out
+        assert said in printed and ("busy" in printed) == bool(said)
+
+
 def test_the_estimate_is_printed_and_nothing_written(
     command: Call,
     measured: list[RunConfig],

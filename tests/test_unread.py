@@ -218,6 +218,7 @@ IDLE = [
     ("--methods=deep_svdd", "--max_megapixels=9"),
     ("--methods=deep_svdd", "--prepare"),
     ("--methods=deep_svdd", "--data_dir=/nowhere"),
+    ("--methods=deep_svdd", "--eta=2"),
 ]
 
 

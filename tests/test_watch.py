@@ -207,6 +207,30 @@ def test_a_stream_of_other_images_raises_the_drift_alarm_once(
     assert capsys.readouterr().err.count("drift: after") == 1
 
 
+def test_another_rate_of_drift_alarms_is_kept_by_the_file(
+    calling: Calling, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "camera", "a.png", pixels(1))
+    quick = ("--poll_seconds=0.02", "--stop_after_idle=0.1")
+    with calling(watch) as command:
+
+        def call(out: str, *more: str) -> int:
+            data = f"--data_dir={tmp_path / 'camera'}"
+            return command(f"--model={model}", data, f"--out={tmp_path / out}", *quick, *more)
+
+        assert call("often.csv", "--drift_false_alarm_rate=0.05") == 0
+        assert call("usual.csv") == 0
+        put(tmp_path / "camera", "b.png", pixels(2))
+        assert call("often.csv", "--drift_false_alarm_rate=0.05") == 0
+        assert [row["drift_alarm"] for row in read(tmp_path / "often.csv")] == ["20", "20"]
+        assert "drift_alarm" not in read(tmp_path / "usual.csv")[0]
+        capsys.readouterr()
+        for out, rate, begun in (("often.csv", 0.01, 0.05), ("usual.csv", 0.2, 0.01)):
+            assert call(out, f"--drift_false_alarm_rate={rate}") == 2
+            said = capsys.readouterr().err.splitlines()[-1]
+            assert f"begun with --drift_false_alarm_rate={begun}, and {rate} is asked for" in said
+
+
 # Copies images as a camera does: each in two writes, one after the other.
 _COPIER = """
 import os, sys, time

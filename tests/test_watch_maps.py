@@ -274,6 +274,16 @@ def test_the_report_of_a_log_shows_its_drift(tmp_path: Path) -> None:
     assert "drift.png" not in page.pictures
 
 
+def test_the_report_draws_the_drift_alarm_that_watch_was_given(tmp_path: Path) -> None:
+    lines = ["name,score,p_value,anomalous,drift,drift_alarm"]
+    lines += [f"{place}.png,1.5,0.5,0,{value},20" for place, value in enumerate([1.0, 25.0, 7.0])]
+    (tmp_path / "watched.csv").write_text("\n".join(lines) + "\n")
+    rows = score_report.read_scores(tmp_path / "watched.csv")
+    page = score_report.build_page(rows, score_report.Images(tmp_path), 2)
+    assert "reaches 20 after 2 of 3 samples, in the order in which they came" in page.html
+    assert "at most 5 % ever reach 20" in page.html
+
+
 def test_the_drift_of_scores_that_were_not_watched_is_computed_where_a_model_is_given(
     model: Path,
 ) -> None:

@@ -19,6 +19,9 @@ from deepsvdd_jax.cli import files
 
 COLUMNS = ("name", "score", "p_value", "anomalous", "drift")
 
+# A further column where the drift alarm is not at the usual evidence: the one at which it is.
+ALARM = "drift_alarm"
+
 
 class LoggedRow(NamedTuple):
     """A row of the file.
@@ -104,6 +107,16 @@ def is_log(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(len(header))
     return header.startswith(start)
+
+
+def first_row(path: Path) -> dict[str, str]:
+    """Returns the first row of a file by column; empty where there is none (touches files)."""
+    try:
+        with path.open(newline="", encoding="utf-8", errors="backslashreplace") as file:
+            found = next(csv.DictReader(file), {})
+    except (OSError, csv.Error):
+        return {}
+    return {column: cell for column, cell in found.items() if column and cell}
 
 
 def _opened(path: Path, columns: tuple[str, ...]) -> Iterator[ScoreLog]:

@@ -256,6 +256,7 @@ def run_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int, .
             continue
         if path.startswith("pretraining.") and config.pretraining is None:
             raise ConfigError(f"--{name} needs an autoencoder phase; give --pretrain_epochs too")
+        _check_objective(config, name, path)
         hint = hint_at(RunConfig, path)
         if hint == tuple[str, ...]:
             value = tuple(value)
@@ -266,6 +267,23 @@ def run_config(values: flags.FlagValues, dataset: str, image_shape: tuple[int, .
     if error is not None and config.pretraining is not None:
         config = configs.replace_at(config, "pretraining.objective.reconstruction_error", error)
     return config
+
+
+def _check_objective(config: RunConfig, name: str, path: str) -> None:
+    """Refuses a flag of a setting that the chosen objective does not have."""
+    part, _, field = path.rpartition(".")
+    if part.rpartition(".")[2] != "objective" or field == "kind":
+        return
+    objective = config.training.objective
+    if part != "training.objective" or hasattr(objective, field):
+        return
+    kinds = [
+        one for one in configs.objective_kinds() if hasattr(configs.objective_class(one), field)
+    ]
+    raise ConfigError(
+        f"--{name} has no effect here: it is of --objective={' or '.join(kinds)}, and the "
+        f"objective is {objective.kind}"
+    )
 
 
 def given(values: flags.FlagValues) -> list[tuple[str, str]]:

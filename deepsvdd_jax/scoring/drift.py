@@ -35,6 +35,9 @@ BETS: tuple[tuple[float, float], ...] = (
     *((0.5, 0.5), (2.0, 2.0)),
 )
 
+# Share of unchanged streams that may ever raise the alarm, where nothing else is asked for.
+DEFAULT_RATE = 0.01
+
 # Far above any alarm, and far below what overflows in one more step.
 _MOST_CAPITAL = 1e100
 
@@ -101,7 +104,7 @@ def capital(state: DriftState) -> float:
     return float(np.sum(state.shares)) + 1.0 / (state.count + 1)
 
 
-def has_drifted(state: DriftState, false_alarm_rate: float = 0.01) -> bool:
+def has_drifted(state: DriftState, false_alarm_rate: float = DEFAULT_RATE) -> bool:
     """Whether the capital has ever reached 1 / `false_alarm_rate`; of streams without a change at
     most this share ever does."""
     return state.highest >= 1.0 / false_alarm_rate

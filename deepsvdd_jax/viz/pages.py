@@ -19,6 +19,9 @@ Html = NewType("Html", str)
 # Pixels of a picture for one of the page, which is laid out for 96 an inch.
 PIXEL_RATIO = 150 / 96
 
+# A longer word does not fit a tile at the size of figures.
+_TILE_LETTERS = 10
+
 # Below this width the narrow variant of a picture is shown.
 _NARROW_SCREEN = "(max-width: 42rem)"
 
@@ -112,9 +115,13 @@ def details(summary: str, content: Html) -> Html:
 
 
 def tiles(values: Mapping[str, str]) -> Html:
-    """Returns the headline figures: label → figure."""
+    """Returns the headline figures: label → figure; a long word, such as a name, gets more room."""
+
+    def kind(value: str) -> str:
+        return "long" if max(map(len, value.split()), default=0) > _TILE_LETTERS else "short"
+
     cells = "".join(
-        f"<div><dt>{text(label)}</dt><dd>{text(value)}</dd></div>"
+        f"<div{_class(kind(value))}><dt>{text(label)}</dt><dd>{text(value)}</dd></div>"
         for label, value in values.items()
     )
     return Html(f'<dl class="tiles">{cells}</dl>')
@@ -382,6 +389,8 @@ img.photo { border-radius: 3px; }
 }
 .tiles dt { font-size: .8rem; color: var(--soft); }
 .tiles dd { margin: 0; font-size: 1.35rem; font-weight: 650; line-height: 1.3; }
+.tiles .long { flex: 2 1 15rem; }
+.tiles .long dd { font-size: 1.05rem; }
 .pictures > div { min-width: 0; max-width: 100%; }
 .scroll {
   overflow-x: auto; border: 1px solid var(--line); border-radius: 8px;

@@ -141,7 +141,9 @@ def main() -> None:
         work = prepare(values, name, group)
         if group.is_first:
             rows = records.read_rows(work.planned.out)
-            announced = costs.describe(work.planned, rows, costs.estimate(work.planned, rows))
+            load = costs.machine_load()
+            estimated = costs.estimate(work.planned, rows)
+            announced = costs.describe(work.planned, rows, estimated, load)
             print(announced, file=sys.stdout if values.estimate_only else sys.stderr)
         if not values.estimate_only:
             work.carry_out()
@@ -358,10 +360,12 @@ def describe_labelled(base: Sweep, planned: dict[Cell, list[int]], out: Path) ->
     runs = sum(to_go.values())
     if not runs:
         return "every run is there"
+    load = costs.machine_load()
     a_run = sum(cost.seconds for cost in costs.estimate(base, {}))
     # Known anomalies are trained on too: they make an epoch longer by their share.
     seconds = sum(count * a_run / (1 - cell.ratio) for cell, count in to_go.items())
     return (
         f"{runs} runs in {len(planned)} sweeps: {tables.duration(seconds)}, from steps "
         f"measured on this device, {a_run:.3g} s a run without labels; compilation comes on top"
+        f"{costs.busy_note(load)}"
     )

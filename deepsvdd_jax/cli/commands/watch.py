@@ -14,10 +14,12 @@ of `--normals`, or else of the first images that come.
 
 `drift` is the evidence that the images are no longer those that the model was calibrated on. It
 starts at 1; of streams that do not change at most `--drift_false_alarm_rate` ever reach the inverse
-of that rate, however long they are. Reaching it prints a line, once.
+of that rate, however long they are. Reaching it prints a line, once. A file keeps the rate that it
+was begun with, in the column `drift_alarm` where that is not the usual one.
 """
 
 import functools
+import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -43,7 +45,15 @@ from deepsvdd_jax.cli.arrivals import Stamp
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.maps import arriving
 from deepsvdd_jax.cli.maps.arriving import Arrived, GrowingMaps
-from deepsvdd_jax.cli.score_log import LoggedRow, ScoreLog, is_log, open_log, written_name
+from deepsvdd_jax.cli.score_log import (
+    ALARM,
+    LoggedRow,
+    ScoreLog,
+    first_row,
+    is_log,
+    open_log,
+    written_name,
+)
 from deepsvdd_jax.cli.signals import StopSignal
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets import DataError
@@ -112,7 +122,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_float(
         "drift_false_alarm_rate",
-        0.01,
+        drift.DEFAULT_RATE,
         "share of unchanged streams that may ever raise the drift alarm",
     )
 
@@ -138,8 +148,9 @@ def main() -> None:
     wish = arriving.wish(values, model, out, [saved, root])
     maps = None if wish is None else arriving.open_maps(wish, model, out)
     watched = Watch(model, threshold, root, rate, maps)
+    check_drift_rate(out, rate)
     with (
-        open_log(out, () if maps is None else maps.columns) as log,
+        open_log(out, further_columns(watched)) as log,
         signals.stop_signals() as stop,
     ):
         seen = resume(watched, log.rows)
@@ -151,6 +162,36 @@ def main() -> None:
         watch(watched, log, seen, values.poll_seconds, values.stop_after_idle, stop)
     alarms = sum(row.anomalous for row in log.rows)
     print(f"{values.out}: {len(log.rows)} images, {alarms} anomalous")
+
+
+def further_columns(watched: Watch) -> tuple[str, ...]:
+    """Returns the columns of the file after the usual ones."""
+    maps = () if watched.maps is None else watched.maps.columns
+    return maps if _has_usual_rate(watched) else (*maps, ALARM)
+
+
+def _has_usual_rate(watched: Watch) -> bool:
+    return watched.drift_false_alarm_rate == drift.DEFAULT_RATE
+
+
+def check_drift_rate(out: Path, rate: float) -> None:
+    """Refuses another rate than a file was begun with (touches files): what a drift alarm promises
+    holds for one rate that was fixed before.
+
+    Raises:
+      ResultsError: names both rates.
+    """
+    row = first_row(out)
+    try:
+        begun = 1.0 / float(row[ALARM]) if ALARM in row else drift.DEFAULT_RATE
+    except (ValueError, ZeroDivisionError):
+        # Not one of ours, which `open_log` says.
+        return
+    if "drift" in row and not math.isclose(begun, rate):
+        raise files.ResultsError(
+            f"{out}: begun with --drift_false_alarm_rate={begun:g}, and {rate:g} is asked for; "
+            "give that, or another --out"
+        )
 
 
 def resume(watched: Watch, rows: Sequence[LoggedRow]) -> Seen:
@@ -265,7 +306,7 @@ def _score(watched: Watch, log: ScoreLog, seen: Seen, ready: Sequence[str]) -> t
         if watched.maps is not None:
             images = {name: image for name, (image, _) in read.items()}
             cells = watched.maps.write(images, pixels)
-            rows = [row._replace(more=cells[row.name]) for row in rows]
+            rows = [row._replace(more=(*cells[row.name], *row.more)) for row in rows]
         log.append(rows)
         _report(watched, seen.drift, state, rows)
         done |= dict.fromkeys(read)
@@ -320,9 +361,10 @@ def _rows(
 ) -> tuple[list[LoggedRow], drift.DriftState | None]:
     values = scores.astype(np.float64).tolist()
     anomalous = (scores > watched.threshold).astype(int).tolist()
+    more = () if _has_usual_rate(watched) else (f"{1 / watched.drift_false_alarm_rate:.12g}",)
     if state is None:
         rows = [
-            LoggedRow(name, value, "", alarm, "")
+            LoggedRow(name, value, "", alarm, "", more)
             for name, value, alarm in zip(names, values, anomalous, strict=True)
         ]
         return rows, None
@@ -335,7 +377,8 @@ def _rows(
     for name, value, p_value, alarm, state in zip(
         names, values, p_values, anomalous, states, strict=True
     ):
-        rows.append(LoggedRow(name, value, f"{p_value:.6g}", alarm, f"{drift.capital(state):.6g}"))
+        evidence = f"{drift.capital(state):.6g}"
+        rows.append(LoggedRow(name, value, f"{p_value:.6g}", alarm, evidence, more))
     return rows, state
 
 

@@ -174,10 +174,8 @@ def _tell_layout(layout: Layout) -> None:
     """Says how many images come from where."""
     number = layout.classes.index(str(layout.normal))
     normals = layout.normals
-    lines = [
-        f"normal: class {number}, {printable(str(layout.normal))}: {len(normals)} images: "
-        f"{folder.describe_places(normals)}"
-    ]
+    name = f"class {number}, {printable(str(layout.normal))}: " if len(layout.classes) > 1 else ""
+    lines = [f"normal: {name}{len(normals)} images: {folder.describe_places(normals)}"]
     if layout.test:
         tests = [path for paths in layout.test.values() for path in paths]
         lines.append(f"to test on: {len(tests)} images: {folder.describe_places(tests)}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -36,6 +37,9 @@ _SCORING_SHARE = 1 / 3
 # Passes of a phase over a set, beside its epochs: statistics, center and last distances of the
 # training images, first and last distances of the test images.
 _TRAIN_PASSES, _TEST_PASSES = 3, 2
+
+# From this load a core on, others have slowed the measured steps.
+_BUSY_SHARE = 0.5
 
 AUTOENCODER = "autoencoder"
 
@@ -218,9 +222,43 @@ def _run(config: RunConfig, pool: np.ndarray, seed: int) -> runs.Run:
     return runs.Run(pools.run_key(seed, 0), data, *runs.phase_settings(config), {})
 
 
-def describe(sweep: Sweep, rows: Mapping[RunName, files.Row], costs: list[PhaseCost]) -> str:
+def machine_load() -> float:
+    """Returns how many processes have kept the cores busy in the last minute; 0 where the system
+    does not say."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return 0.0
+
+
+def busy_note(load: float, cores: int | None = None) -> str:
+    """Returns the end of a line of measured times: that something else was running, or nothing.
+
+    Args:
+      load: of `machine_load`, before anything was measured.
+      cores: of the machine; None asks.
+    """
+    cores = cores or os.cpu_count() or 1
+    if load < _BUSY_SHARE * cores:
+        return ""
+    return (
+        f"; the machine was busy as the measuring began (load {load:.1f} on {cores} cores), alone "
+        "it may take less"
+    )
+
+
+def describe(
+    sweep: Sweep, rows: Mapping[RunName, files.Row], costs: list[PhaseCost], load: float = 0.0
+) -> str:
     """Returns a table of what is to go, its sum as hours and minutes, runs an hour, and a line on
-    each baseline."""
+    each baseline.
+
+    Args:
+      sweep: what is wanted.
+      rows: of the runs that are there.
+      costs: of `estimate`.
+      load: of `machine_load`, before anything was measured.
+    """
     lines = []
     if costs:
         header = ("phase", "runs to go", "epochs", "s a run", "time")
@@ -240,7 +278,7 @@ def describe(sweep: Sweep, rows: Mapping[RunName, files.Row], costs: list[PhaseC
             f"{deep_runs} deep runs: {tables.duration(seconds)}, "
             f"{3600 * deep_runs / seconds:.3g} runs an hour, from {STEPS} steps measured on "
             f"{jax.local_device_count()} x {device.device_kind}{_computed(costs)}; compilation and "
-            "baselines come on top",
+            f"baselines come on top{busy_note(load)}",
         ]
     lines += shallow.describe_costs(
         sweep, [name for name in plans.wanted_runs(sweep) if name not in rows]

@@ -9,9 +9,6 @@ from deepsvdd_jax.scoring import drift
 from deepsvdd_jax.viz import pages, plots, streams
 from deepsvdd_jax.viz.pages import Picture, Section
 
-# Of streams that do not change, at most the inverse of it ever reach this capital.
-ALARM = 100.0
-
 
 def capital_of(
     logged: Sequence[float | None],
@@ -38,36 +35,43 @@ def capital_of(
     return drift.watch(model.calibration_scores, scores).tolist()
 
 
-def section(capital: Sequence[float], is_logged: bool, files: dict[str, bytes]) -> Section:
+def section(
+    capital: Sequence[float],
+    is_logged: bool,
+    files: dict[str, bytes],
+    alarm: float = 1.0 / drift.DEFAULT_RATE,
+) -> Section:
     """Returns the section of the drift alarm, and puts its picture among the files.
 
     Args:
       capital: after every row, in the order in which they came.
       is_logged: whether `watch` has written it, or it was computed from the rows as they lie.
       files: pictures by name.
+      alarm: capital at which the alarm is raised; of streams that do not change, at most the
+        inverse of it ever reach it.
     """
-    places = np.flatnonzero(np.asarray(capital) >= ALARM)
+    places = np.flatnonzero(np.asarray(capital) >= alarm)
     order = "in the order in which they came" if is_logged else "in the order of the file"
     if len(places):
         name = f"{places[0] + 1} of {len(capital)}"
         told = (
             f"The scores are no longer those of the calibration set: the evidence reaches "
-            f"{ALARM:g} after {name} samples, {order}, and {max(capital):.3g} at the most. Look at "
+            f"{alarm:g} after {name} samples, {order}, and {max(capital):.3g} at the most. Look at "
             "the newest images; if they are normal, calibrate or fit again."
         )
     else:
         told = (
             f"No drift alarm: the evidence is {capital[-1]:.3g} after {len(capital)} samples, "
-            f"{order}, {max(capital):.3g} at the most; the alarm is at {ALARM:g}."
+            f"{order}, {max(capital):.3g} at the most; the alarm is at {alarm:g}."
         )
     wide, narrow = (
-        plots.png_bytes(streams.drift_figure(capital, ALARM, layout))
+        plots.png_bytes(streams.drift_figure(capital, alarm, layout))
         for layout in (plots.WIDE, plots.NARROW)
     )
     files["drift.png"] = wide
     caption = (
         f"Evidence that the scores have changed, from 1 on; of streams that do not change at most "
-        f"1 % ever reach {ALARM:g}, however long they are."
+        f"{100 / alarm:.3g} % ever reach {alarm:g}, however long they are."
     )
     picture = Picture(wide, "Evidence of a change by the number of samples", narrow)
     return Section("Drift", "drift", [pages.paragraph(told), pages.figure([picture], caption)])

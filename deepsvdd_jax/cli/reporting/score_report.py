@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from deepsvdd_jax.cli import score_log
 from deepsvdd_jax.cli.reporting import called, drift_section
 from deepsvdd_jax.cli.reporting.called import NamedModel, Threshold
 from deepsvdd_jax.cli.reporting.kinds import NORMAL, Kinds, kinds_of
@@ -31,14 +32,15 @@ _JPEG_QUALITY = 90
 
 
 class ScoredRow(NamedTuple):
-    """A row of a scores file; `p_value` is None where the model gave none, `drift` where the file
-    has no such column."""
+    """A row of a scores file; `p_value` is None where the model gave none, `drift` and
+    `drift_alarm` where the file has no such column."""
 
     name: str
     score: float
     p_value: float | None
     anomalous: bool
     drift: float | None = None
+    drift_alarm: float | None = None
 
 
 def read_scores(path: Path) -> list[ScoredRow]:
@@ -71,13 +73,14 @@ def _row(path: Path, line: int, cells: dict[str, str | None]) -> ScoredRow:
     if called.strip().lower() not in _CALLED:
         raise DataError(f"{where}: anomalous is {called!r}; expected 1 or 0")
     chance = None if not p_value.strip() else _number(where, "p_value", p_value)
-    evidence = (cells.get("drift") or "").strip()
+    evidence, alarm = ((cells.get(name) or "").strip() for name in ("drift", score_log.ALARM))
     return ScoredRow(
         name,
         _number(where, "score", score),
         chance,
         _CALLED[called.strip().lower()],
         _number(where, "drift", evidence) if evidence else None,
+        _number(where, score_log.ALARM, alarm) if alarm else None,
     )
 
 
@@ -281,7 +284,11 @@ def _drift_section(
     logged = [row.drift for row in rows]
     has_kinds = bool(scored.kinds.names)
     capital = drift_section.capital_of(logged, [row.score for row in rows], scored.named, has_kinds)
-    return [drift_section.section(capital, None not in logged, files)] if capital else []
+    if not capital:
+        return []
+    if None in logged or rows[-1].drift_alarm is None:
+        return [drift_section.section(capital, None not in logged, files)]
+    return [drift_section.section(capital, True, files, rows[-1].drift_alarm)]
 
 
 def _ranked(scored: Scored, places: Sequence[int]) -> list[Html]:
