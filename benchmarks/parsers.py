@@ -21,7 +21,7 @@ from deepsvdd_jax.cli import settings
 from deepsvdd_jax.cli.adversarial import attack
 from deepsvdd_jax.cli.adversarial.arrays import load_adversarials
 from deepsvdd_jax.cli.commands import publish
-from deepsvdd_jax.cli.files import ResultsError, Row, write_json
+from deepsvdd_jax.cli.files import ResultsError, write_json
 from deepsvdd_jax.cli.reporting import finished, score_report
 from deepsvdd_jax.cli.sweeps import checkpoints, config_file, records, summaries
 from deepsvdd_jax.cli.sweeps.records import Record, RunName
@@ -403,7 +403,7 @@ def _sweep_settings() -> dict[str, Any]:
 def _sweep_folder(folder: Path) -> Path:
     """Writes a sweep's folder of two runs, whole, with what a published one has."""
     _written(folder / "config.json", json.dumps(_sweep_settings()).encode())
-    rows: dict[RunName, Row] = {}
+    rows: dict[RunName, Record] = {}
     for name in _RUNS:
         scores: dict[str, np.ndarray] = {
             "scores": np.arange(4, dtype=np.float32),

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import compare, publish
 from deepsvdd_jax.cli.sweeps import figures, records
 from deepsvdd_jax.cli.sweeps.records import Record, RunName
@@ -36,7 +35,7 @@ def make_sweep(out: Path, rate: float, scale: float, aurocs: dict[RunName, float
         "initial_model": str(out.parent / "a.model"),
     }
     (out / "config.json").write_text(json.dumps(settings))
-    rows: dict[RunName, files.Row] = {}
+    rows: records.Records = {}
     for name, auroc in aurocs.items():
         distances = distances_of(scale, name.seed)
         scores = figures.score_arrays(distances, distances, LABELS, np.ones(5))

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import ensembles
 from deepsvdd_jax.cli.commands.ensembles import NORMALIZATIONS, Members
 from deepsvdd_jax.cli.sweeps import records
@@ -106,7 +105,7 @@ def test_enough_seeds_are_those_from_which_nothing_is_gained() -> None:
 def write_sweep(folder: Path, aurocs: dict[RunName, str], **more: Any) -> None:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    rows: dict[RunName, files.Row] = {}
+    rows: records.Records = {}
     members = random_members(3)
     for name, auroc in aurocs.items():
         scores: dict[str, Any] = {

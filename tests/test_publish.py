@@ -53,7 +53,7 @@ def swept(tmp_path: Path) -> Path:
 def make_sweep(out: Path, settings: object, *runs: tuple[RunName, str, float]) -> Path:
     out.mkdir()
     (out / "config.json").write_text(json.dumps(settings))
-    rows: dict[RunName, files.Row] = {}
+    rows: records.Records = {}
     labels = np.arange(40) % 2
     for name, objective, auroc in runs:
         distances = np.random.default_rng(name.seed).random(40) + labels
@@ -324,7 +324,12 @@ def test_what_is_no_part_is_refused(
         ("runs.csv", "0.8", "nan", "auroc is 'nan'"),
         ("runs.csv", "0.8", "inf", "auroc is 'inf'"),
         ("runs.csv", "auroc", "score", "runs.csv: damaged: its columns are"),
-        ("runs.csv", "deep_svdd,one-class,1", "deep_svdd,one-class,0", "summary.csv: damaged"),
+        (
+            "runs.csv",
+            "deep_svdd,one-class,1",
+            "deep_svdd,one-class,0",
+            "class8-seed0 is there twice",
+        ),
         ("runs.csv", "deep_svdd,one-class,1", "kde,,1", "summary.csv: damaged"),
         ("summary.csv", ",8,", ",eight,", "summary.csv: damaged"),
         ("summary.csv", "one-class,2", "one-class,ten", "summary.csv: damaged"),

@@ -1,5 +1,6 @@
 """A sweep's folder, read back: what is damaged is named, and nothing outside the folder is read."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -15,6 +16,7 @@ from deepsvdd_jax.cli.sweeps import config_file, locks, records
 from deepsvdd_jax.cli.sweeps.records import Record, RunName
 from deepsvdd_jax.io import npz
 
+PUBLISHED = Path(__file__).parents[1] / "results" / "published"
 NAME = RunName("deep_svdd", 0, 3)
 SCORES: dict[str, np.ndarray] = {
     "scores": np.array([0.5, 2.0], np.float32),
@@ -44,8 +46,8 @@ def edit(path: Path, **changes: Any) -> None:
 
 def test_a_folder_is_read_as_it_was_written(folder: Path) -> None:
     settings, rows = config_file.read_folder(folder)
-    assert settings["seeds"] == [3] and rows[NAME]["auroc"] == "1.0"
-    assert rows[NAME]["failure"] == ""
+    assert settings["seeds"] == [3] and rows[NAME].auroc == 1.0
+    assert rows[NAME].failure is None
     read = records.read_scores(folder, NAME)
     assert read.keys() == SCORES.keys()
     np.testing.assert_array_equal(read["tested"], SCORES["tested"])
@@ -144,6 +146,31 @@ def test_a_record_is_text_only_in_its_row() -> None:
         **{"seed": "3", "auroc": "0.30000000000000004", "collapsed": "0"},
     }
     assert record.name == RunName("kde", 0, 3)
+    # A figure without a meaning is None when it is read.
+    assert Record.from_row(row) == dataclasses.replace(record, threshold=None)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        *(("seed", ""), ("seed", "1.0"), ("epochs", "1e3"), ("auroc", "1.5"), ("f1", "nan")),
+        *(("collapsed", "True"), ("collapsed", "2"), ("normal_class", "None")),
+    ],
+)
+def test_a_cell_is_of_the_type_of_its_column(column: str, cell: str) -> None:
+    row = Record(dataset="digits", protocol="one-vs-rest", normal_class=0, method="kde", seed=3)
+    with pytest.raises(ValueError, match=f"{column} is {cell!r}"):
+        Record.from_row(row.to_row() | {column: cell})
+
+
+def test_rows_of_every_published_table_are_written_as_they_were_read(tmp_path: Path) -> None:
+    published = sorted(PUBLISHED.glob("*/runs.csv"))
+    header = ",".join(records.RUN_COLUMNS)
+    of_sweeps = [path for path in published if path.read_text().startswith(header)]
+    assert len(of_sweeps) > 10
+    for path in of_sweeps:
+        records.write_runs(tmp_path, records.read_table(path))
+        assert (tmp_path / "runs.csv").read_bytes() == path.read_bytes(), path
 
 
 def test_a_table_under_way_is_there_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import stopping
 from deepsvdd_jax.cli.commands.stopping import Judged, Observed, Trace
 from deepsvdd_jax.cli.sweeps import figures, records
@@ -66,7 +65,7 @@ def test_rules_are_judged_by_the_auroc_that_they_cannot_see() -> None:
 def write_sweep(folder: Path, passes: bool) -> None:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    rows: dict[RunName, files.Row] = {}
+    rows: records.Records = {}
     for seed in (0, 1):
         name = RunName("deep_svdd", 3, seed)
         history = {

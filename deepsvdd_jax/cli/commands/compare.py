@@ -26,7 +26,7 @@ from deepsvdd_jax.cli.commands.publish import Published
 from deepsvdd_jax.cli.files import ResultsError, Row
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import config_file, locks, records, summaries
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, Records, RunName
 from deepsvdd_jax.configs import ConfigError
 
 # A phase that only one sweep has is told by how it begins.
@@ -57,7 +57,7 @@ class Compared(NamedTuple):
     is_published: bool
     settings: dict[str, Any]
     hardware: dict[str, Any]
-    rows: dict[RunName, Row]
+    rows: Records
     summary: list[Row]
 
 
@@ -105,7 +105,7 @@ def read_sweeps(folders: Sequence[Path]) -> list[Compared]:
         has ended well in all of them.
     """
     read = [_read(folder) for folder in folders]
-    finished = [{name for name, row in kept.rows.items() if row["auroc"]} for kept, _ in read]
+    finished = [{name for name, row in kept.rows.items() if row.is_scored} for kept, _ in read]
     common = set.intersection(*finished)
     if not common:
         raise ResultsError(f"{', '.join(map(str, folders))} have no run in common")
@@ -128,7 +128,7 @@ def read_sweeps(folders: Sequence[Path]) -> list[Compared]:
     return sweeps
 
 
-def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Row]], list[Row]]]:
+def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Record]], list[Row]]]:
     """Returns what a sweep's folder or a published one tells, and what sums up some of its runs."""
     if publish.has_marks(folder, _MARKS):
         raise ResultsError(f"{folder} holds a comparison; give the folders that it is of")
@@ -201,7 +201,8 @@ def run_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
     lines: list[tuple[str, ...]] = [("sweep", *RunName._fields, "auroc")]
     for sweep in sweeps:
         lines += [
-            (sweep.name, *map(str, name), sweep.rows[name]["auroc"]) for name in sorted(sweep.rows)
+            (sweep.name, *map(str, name), files.format_value(sweep.rows[name].auroc))
+            for name in sorted(sweep.rows)
         ]
     return lines
 
@@ -240,12 +241,12 @@ def _cells(sweep: Compared, first: Compared, label: str) -> tuple[str, ...]:
     )
 
 
-def _change(rows: Mapping[RunName, Row], first: Mapping[RunName, Row]) -> tuple[str, str]:
+def _change(rows: Mapping[RunName, Record], first: Mapping[RunName, Record]) -> tuple[str, str]:
     """Returns the mean change in AUROC, every class having the same weight, and its standard error,
     empty for a single run."""
     names = sorted(rows)
     changes = np.array(
-        [_points(rows[name]["auroc"]) - _points(first[name]["auroc"]) for name in names]
+        [100 * rows[name].known_auroc - 100 * first[name].known_auroc for name in names]
     )
     of_class = Counter(name.normal_class for name in names)
     weights = np.array([1 / (len(of_class) * of_class[name.normal_class]) for name in names])

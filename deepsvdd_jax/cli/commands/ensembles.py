@@ -19,10 +19,9 @@ from absl import flags
 
 from deepsvdd_jax.cli import environment, files, paths
 from deepsvdd_jax.cli.commands import report
-from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import config_file, records
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.scoring import metrics
 from deepsvdd_jax.viz import plots
@@ -219,7 +218,7 @@ def enough_seeds(means: Array) -> int:
 
 
 def read_members(
-    folder: Path, rows: Mapping[RunName, Row], methods: tuple[str, ...] | None
+    folder: Path, rows: Mapping[RunName, Record], methods: tuple[str, ...] | None
 ) -> dict[str, dict[int, Members]]:
     """Reads the members of every method and class that has two seeds or more (touches files).
 
@@ -231,7 +230,7 @@ def read_members(
     Raises:
       ConfigError, ResultsError: a method without runs, a damaged file.
     """
-    scored = [name for name in sorted(rows) if rows[name]["auroc"]]
+    scored = [name for name in sorted(rows) if rows[name].is_scored]
     there = list(dict.fromkeys(name.method for name in scored))
     for method in methods or ():
         if method not in there:

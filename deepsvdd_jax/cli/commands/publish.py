@@ -24,7 +24,7 @@ from deepsvdd_jax.cli.files import ResultsError, Row
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import config_file, locks, records, summaries
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, Records, RunName
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.viz import plots
 
@@ -48,7 +48,7 @@ class Published(NamedTuple):
 
     settings: dict[str, Any]
     hardware: dict[str, Any]
-    rows: dict[RunName, Row]
+    rows: Records
     summary: list[Row]
 
 
@@ -120,7 +120,7 @@ def _write(kept: Published, to: Path) -> None:
     files.remove(to / "seeds.png")
 
 
-def _write_gains(folder: Path, rows: Mapping[RunName, Row], to: Path) -> None:
+def _write_gains(folder: Path, rows: Mapping[RunName, Record], to: Path) -> None:
     """Draws what seeds together gain, where there are several (reads their scores)."""
     members = ensembles.read_members(folder, rows, None)
     if members:
@@ -133,7 +133,7 @@ def has_marks(folder: Path, marks: Sequence[str] = MARKS) -> bool:
     return all((folder / name).exists() for name in marks)
 
 
-def settings_of(settings: Mapping[str, Any], rows: Mapping[RunName, Row]) -> dict[str, Any]:
+def settings_of(settings: Mapping[str, Any], rows: Mapping[RunName, Record]) -> dict[str, Any]:
     """Returns settings as `portable` does, with the classes, seeds and methods of the runs: a sweep
     that was interrupted, is being extended or is compared in part was asked for more."""
     methods = {name.method for name in rows}
@@ -157,7 +157,7 @@ def _without_folders(value: Any) -> Any:
     return value
 
 
-def hardware(settings: Mapping[str, Any], rows: Mapping[RunName, Row]) -> dict[str, Any]:
+def hardware(settings: Mapping[str, Any], rows: Mapping[RunName, Record]) -> dict[str, Any]:
     """Returns the machine, the versions, and each method's runs and seconds.
 
     A run's seconds are its program's by the clock, compilation included, over the program's runs;
@@ -170,14 +170,14 @@ def hardware(settings: Mapping[str, Any], rows: Mapping[RunName, Row]) -> dict[s
     }
 
 
-def time_spent(rows: Mapping[RunName, Row]) -> dict[str, dict[str, float]]:
+def time_spent(rows: Mapping[RunName, Record]) -> dict[str, dict[str, float]]:
     """Returns of each method how many runs it has and their seconds."""
     spent: dict[str, dict[str, float]] = {}
     for method in dict.fromkeys(name.method for name in sorted(rows)):
         seconds = [
-            float(row["train_seconds"])
+            row.train_seconds
             for name, row in rows.items()
-            if name.method == method and row["train_seconds"]
+            if name.method == method and row.train_seconds is not None
         ]
         spent[method] = {"runs": len(seconds), "seconds": round(sum(seconds), 1)}
     return spent
@@ -193,15 +193,14 @@ def read_published(folder: Path) -> Published:
     Raises:
       ResultsError: a file of it is missing, damaged, or does not go with the others.
     """
-    table = files.read_table(folder / "runs.csv", records.RUN_COLUMNS)
-    rows = {records.named(row, folder / "runs.csv"): row for row in table}
+    rows = records.read_table(folder / "runs.csv")
     path = folder / "summary.csv"
     told = files.read_table(path, records.SUMMARY_COLUMNS)
     try:
         summary = summaries.summarize_runs(rows, told_ensembles(told))
     except (KeyError, ValueError) as error:
         raise ResultsError(f"{path}: damaged, or not of the runs in runs.csv: {error}") from None
-    if len(rows) < len(table) or [*map(_problem, told)] != [*map(_problem, summary)]:
+    if [*map(_problem, told)] != [*map(_problem, summary)]:
         raise ResultsError(f"{path}: damaged, or not of the runs in runs.csv")
     if not summary:
         raise ResultsError(f"{folder}: no run has ended without a failure")
@@ -241,7 +240,7 @@ def joined(parts: Sequence[Published]) -> Published:
     return Published(settings, together, rows, summaries.summarize_runs(rows, told_ensembles(told)))
 
 
-def _joined_rows(one: Mapping[RunName, Row], other: Mapping[RunName, Row]) -> dict[RunName, Row]:
+def _joined_rows(one: Mapping[RunName, Record], other: Mapping[RunName, Record]) -> Records:
     """Returns the rows of both; of a class and method in both those of the larger.
 
     To take the larger is to choose by no figure, as long as it has all that the smaller has.
@@ -252,7 +251,7 @@ def _joined_rows(one: Mapping[RunName, Row], other: Mapping[RunName, Row]) -> di
             {
                 name.seed
                 for name, row in rows.items()
-                if name[:2] == (method, label) and row["auroc"]
+                if name[:2] == (method, label) and row.is_scored
             }
             for rows in kept
         ]

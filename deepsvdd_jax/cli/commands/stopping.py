@@ -21,10 +21,10 @@ from absl import flags
 
 from deepsvdd_jax.cli import environment, files, paths
 from deepsvdd_jax.cli.commands import report
-from deepsvdd_jax.cli.files import ResultsError, Row
+from deepsvdd_jax.cli.files import ResultsError
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import config_file, records
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.viz import plots
 from deepsvdd_jax.viz.plots import Curve
@@ -253,8 +253,10 @@ def read_traces(folder: Path, method: str) -> dict[int, Trace]:
     return found
 
 
-def _read_trace(folder: Path, rows: Mapping[RunName, Row], method: str, label: int) -> Trace | None:
-    names = [name for name in sorted(rows) if name[:2] == (method, label) and rows[name]["auroc"]]
+def _read_trace(
+    folder: Path, rows: Mapping[RunName, Record], method: str, label: int
+) -> Trace | None:
+    names = [name for name in sorted(rows) if name[:2] == (method, label) and rows[name].is_scored]
     scores = [records.read_scores(folder, name) for name in names]
     from scipy import stats
 

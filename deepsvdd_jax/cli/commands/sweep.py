@@ -157,10 +157,10 @@ def _write_tables(sweep: Sweep, store: SweepStore) -> None:
 
 def _report_failures(owners: dict[RunName, int], store: SweepStore) -> None:
     rows, missing = store.rows, store.missing(owners)
-    failed = [name for name in owners if name in rows and rows[name]["failure"]]
+    failed = [name for name in owners if name in rows and rows[name].failure]
     parts = []
     if failed:
-        reasons = "; ".join(f"{name.stem}: {rows[name]['failure']}" for name in failed[:3])
+        reasons = "; ".join(f"{name.stem}: {rows[name].failure}" for name in failed[:3])
         parts.append(f"{len(failed)} runs failed, see runs.csv; {reasons}")
     if missing:
         parts.append(workers.describe_missing(missing))

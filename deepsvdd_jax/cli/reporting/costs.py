@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepsvdd_jax import preprocessing, runs, training
-from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import plans, pools, shallow
 from deepsvdd_jax.cli.sweeps.plans import Sweep
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.networks import build_network
 
@@ -71,7 +70,7 @@ class PhaseCost(NamedTuple):
     measured: bool = True
 
 
-def estimate(sweep: Sweep, rows: Mapping[RunName, files.Row]) -> list[PhaseCost]:
+def estimate(sweep: Sweep, rows: Mapping[RunName, Record]) -> list[PhaseCost]:
     """Measures the phases of the deep runs that are missing (reads the clock).
 
     Args:
@@ -97,7 +96,7 @@ def estimate(sweep: Sweep, rows: Mapping[RunName, files.Row]) -> list[PhaseCost]
 
 
 def phases_to_go(
-    sweep: Sweep, rows: Mapping[RunName, files.Row]
+    sweep: Sweep, rows: Mapping[RunName, Record]
 ) -> dict[tuple[str, RunConfig], list[tuple[int, int]]]:
     """Returns, by phase, the classes and seeds whose runs have it to go.
 
@@ -248,7 +247,7 @@ def busy_note(load: float, cores: int | None = None) -> str:
 
 
 def describe(
-    sweep: Sweep, rows: Mapping[RunName, files.Row], costs: list[PhaseCost], load: float = 0.0
+    sweep: Sweep, rows: Mapping[RunName, Record], costs: list[PhaseCost], load: float = 0.0
 ) -> str:
     """Returns a table of what is to go, its sum as hours and minutes, runs an hour, and a line on
     each baseline.

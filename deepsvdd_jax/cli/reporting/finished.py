@@ -9,10 +9,9 @@ import numpy.typing as npt
 
 from deepsvdd_jax import configs, datasets
 from deepsvdd_jax.cli.adversarial import stop_signs
-from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.reporting.pictures import comma
 from deepsvdd_jax.cli.sweeps import config_file, methods, records
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Records, RunName
 from deepsvdd_jax.configs import ConfigError, DataConfig, SplitConfig
 from deepsvdd_jax.datasets import DataError, Dataset
 
@@ -32,7 +31,7 @@ class FinishedSweep(NamedTuple):
 
     folder: Path
     settings: dict[str, Any]
-    rows: dict[RunName, Row]
+    rows: Records
     data: Dataset | None
     no_data: str
 
@@ -71,14 +70,19 @@ class FinishedSweep(NamedTuple):
     @property
     def dataset_name(self) -> str:
         """The data set's name."""
-        return next(iter(self.rows.values()))["dataset"]
+        return next(iter(self.rows.values())).dataset
 
     def finished(self, method: str, label: int) -> list[RunName]:
         """Returns a class's runs that were scored, by seed."""
         wanted = (method, label)
         return sorted(
-            name for name, row in self.rows.items() if name[:2] == wanted and row["auroc"]
+            name for name, row in self.rows.items() if name[:2] == wanted and row.is_scored
         )
+
+    def threshold(self, name: RunName) -> float:
+        """Returns above which score a run calls an image anomalous; NaN where it has none."""
+        found = self.rows[name].threshold
+        return np.nan if found is None else found
 
     def test_indices(self, data: Dataset, label: int) -> Array:
         """Returns which test images a class was scored on."""

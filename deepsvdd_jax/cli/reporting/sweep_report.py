@@ -62,5 +62,5 @@ def _headline(sweep: FinishedSweep, summary: Sequence[Row]) -> dict[str, str]:
     if first is not None and first["auroc_ensemble"] and len(sweep.seeds) > 1:
         share = 100 * float(first["auroc_ensemble"])
         tiles[f"ensemble of seeds, {sweep.methods[0]}"] = f"{share:.2f} %"
-    seconds = sum(float(row["train_seconds"] or 0) for row in sweep.rows.values())
+    seconds = sum(row.train_seconds or 0.0 for row in sweep.rows.values())
     return tiles | {"runs": str(len(sweep.rows)), "training time": duration(seconds)}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.reporting import published
 from deepsvdd_jax.cli.sweeps import methods
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName
 
 
 def summary_table(summary: list[Row], preset: str, protocol: str) -> str:
@@ -93,7 +93,7 @@ def _shown(figure: tuple[float, bool] | None) -> str:
     return f"{100 * figure[0]:.1f}" if figure[1] else f"({100 * figure[0]:.1f})"
 
 
-def itu_tables(rows: Mapping[RunName, Row], dataset: str, preset: str) -> list[str]:
+def itu_tables(rows: Mapping[RunName, Record], dataset: str, preset: str) -> list[str]:
     """Returns the ITU report's figures beside each method's means, for its own digit only."""
     return [
         f"\n{title}\n{aligned(lines)}" for title, lines in itu_lines(rows, dataset, preset).items()
@@ -101,7 +101,7 @@ def itu_tables(rows: Mapping[RunName, Row], dataset: str, preset: str) -> list[s
 
 
 def itu_lines(
-    rows: Mapping[RunName, Row], dataset: str, preset: str
+    rows: Mapping[RunName, Record], dataset: str, preset: str
 ) -> dict[str, list[tuple[str, ...]]]:
     """Returns the cells of `itu_tables` by title, each with its header first."""
     found_tables: dict[str, list[tuple[str, ...]]] = {}
@@ -109,13 +109,14 @@ def itu_lines(
         for label in sorted({name.normal_class for name in rows if name.method == method}):
             figures = published.itu_figures(dataset, preset, method, label)
             ours = [
-                row for name, row in rows.items() if name[:2] == (method, label) and row["auroc"]
+                row for name, row in rows.items() if name[:2] == (method, label) and row.is_scored
             ]
             if len(figures) < 2 or not ours:
                 continue
             lines: list[tuple[str, ...]] = [("figure", "report", "ours, mean", "least", "most")]
             for column, value in figures.items():
-                found = [float(row[column]) for row in ours if row[column]]
+                values = (getattr(row, column) for row in ours)
+                found = [float(cell) for cell in values if cell is not None]
                 mean = sum(found) / len(found)
                 cells = (f"{number:.4f}" for number in (value, mean, min(found), max(found)))
                 lines.append((column, *cells))
@@ -123,15 +124,17 @@ def itu_lines(
     return found_tables
 
 
-def outside_lines(rows: Mapping[RunName, Row]) -> list[str]:
+def outside_lines(rows: Mapping[RunName, Record]) -> list[str]:
     """Returns, for each soft boundary, the mean share of training images outside the radius that
     training ended with, before it is set anew from the whole training set."""
     lines = []
     for method in dict.fromkeys(name.method for name in rows):
         shares = [
-            float(row["outside"])
+            row.outside
             for name, row in rows.items()
-            if name.method == method and row["objective"] == "soft-boundary" and row["outside"]
+            if name.method == method
+            and row.objective == "soft-boundary"
+            and row.outside is not None
         ]
         if shares:
             lines.append(

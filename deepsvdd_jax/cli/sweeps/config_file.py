@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from deepsvdd_jax import configs
-from deepsvdd_jax.cli.files import ResultsError, Row, WriteError, read_json, write_json
+from deepsvdd_jax.cli.files import ResultsError, WriteError, read_json, write_json
 from deepsvdd_jax.cli.sweeps import methods
-from deepsvdd_jax.cli.sweeps.records import RunName, read_rows
+from deepsvdd_jax.cli.sweeps.records import Records, read_rows
 
 # Settings that may differ when a sweep is taken up again.
 _FREE = (
@@ -25,7 +25,7 @@ def path_of(folder: Path) -> Path:
     return folder / "config.json"
 
 
-def take_up(folder: Path, settings: Mapping[str, Any]) -> dict[RunName, Row]:
+def take_up(folder: Path, settings: Mapping[str, Any]) -> Records:
     """Writes the settings of a sweep into its folder, which may hold it already (touches files).
 
     Args:
@@ -50,7 +50,7 @@ def take_up(folder: Path, settings: Mapping[str, Any]) -> dict[RunName, Row]:
     return read_rows(folder)
 
 
-def read_folder(folder: Path) -> tuple[dict[str, Any], dict[RunName, Row]]:
+def read_folder(folder: Path) -> tuple[dict[str, Any], Records]:
     """Reads a sweep's settings and the rows of its finished runs (touches files).
 
     Raises:

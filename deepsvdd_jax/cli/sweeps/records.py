@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax.cli.files import (
-    ResultsError,
-    Row,
-    WriteError,
-    csv_text,
-    format_value,
-    write_bytes,
-    write_table,
-    write_text,
-)
+from deepsvdd_jax.cli import files
+from deepsvdd_jax.cli.files import ResultsError, Row, WriteError, csv_text, format_value
 from deepsvdd_jax.io import archives, npz
 
 SUMMARY_COLUMNS = (
@@ -117,17 +110,56 @@ class Record:
         """Which run it is."""
         return RunName(self.method, self.normal_class, self.seed)
 
+    @property
+    def is_scored(self) -> bool:
+        """Whether it has scores, and so an AUROC."""
+        return self.auroc is not None
+
+    @property
+    def known_auroc(self) -> float:
+        """The AUROC of a run that is scored; raises ValueError for another."""
+        if self.auroc is None:
+            raise ValueError(f"{self.name.stem} has no scores")
+        return self.auroc
+
     def to_row(self) -> Row:
         """Returns its cells as text, by column."""
         return {column: format_value(getattr(self, column)) for column in RUN_COLUMNS}
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> Record:
+        """Returns the record of cells, the inverse of `to_row`.
 
-_FIELDS = dataclasses.fields(Record)
-RUN_COLUMNS = tuple(field.name for field in _FIELDS)
+        Raises:
+          KeyError: a column is missing.
+          ValueError: a cell is none of what its column holds.
+        """
+        return cls(**{column: _value(column, row[column]) for column in RUN_COLUMNS})
 
-# Columns of a row that hold words; the others hold numbers, some of them shares.
-_WORDS = tuple(field.name for field in _FIELDS if field.type in ("str", "str | None"))
+
+_TYPES = typing.get_type_hints(Record)
+RUN_COLUMNS = tuple(field.name for field in dataclasses.fields(Record))
+
 _SHARES = ("auroc", "auroc_untrained")
+
+
+def _value(column: str, cell: str) -> Any:
+    """Returns what a cell says in the type of its column."""
+    kind, *optional = typing.get_args(_TYPES[column]) or (_TYPES[column],)
+    if not cell and optional:
+        return None
+    try:
+        value = bool(("0", "1").index(cell)) if kind is bool else kind(cell)
+    except ValueError:
+        raise ValueError(f"{column} is {cell[:40]!r}") from None
+    is_allowed = 0 <= value <= 1 if column in _SHARES else value == value
+    if not is_allowed:
+        raise ValueError(f"{column} is {cell[:40]!r}")
+    return value
+
+
+# Finished runs by name.
+Records = dict[RunName, Record]
 
 # What reading the files of a run that are not whole can raise.
 _DAMAGES = (OSError, AttributeError, *archives.DAMAGES)
@@ -150,50 +182,40 @@ def check_there(folder: Path) -> None:
         raise WriteError(f"cannot write {folder}: it has vanished, or its config.json has")
 
 
-def read_rows(folder: Path) -> dict[RunName, Row]:
-    """Reads the rows of finished runs from `rows/` (touches files).
+def read_rows(folder: Path) -> Records:
+    """Reads the records of finished runs from `rows/` (touches files).
 
     A run whose row, scores or history is damaged or missing does not count; a line on stderr says
     so, and the sweep runs it again.
     """
-    rows: dict[RunName, Row] = {}
+    found: Records = {}
     for path in sorted((folder / "rows").glob("*.json")):
         try:
-            name, row = _read_row(folder, path)
+            record = _read_run(folder, path)
         except _DAMAGES as error:
             reason = " ".join(str(error).split())
             print(f"{path}: damaged ({reason}); {path.stem} runs again", file=sys.stderr)
             continue
-        rows[name] = row
-    return rows
+        found[record.name] = record
+    return found
 
 
-def named(row: Row, path: Path) -> RunName:
-    """Returns the run of a row that was read from a file.
+def read_table(path: Path) -> Records:
+    """Reads a `runs.csv` (touches files).
 
     Raises:
-      ResultsError: a cell of the row is no number, or an AUROC is none.
+      ResultsError: it is missing or damaged, or has a run twice.
     """
-    try:
-        return _name_of(row)
-    except ValueError as error:
-        raise ResultsError(f"{path}: damaged: {error}") from None
-
-
-def _name_of(row: Row) -> RunName:
-    """Returns the run of a row; raises ValueError where a figure is no number, or no AUROC."""
-    for column in RUN_COLUMNS:
-        if column not in _WORDS and row[column] and not _is_number(row[column], column in _SHARES):
-            raise ValueError(f"{column} is {row[column][:40]!r}")
-    return RunName(row["method"], int(row["normal_class"]), int(row["seed"]))
-
-
-def _is_number(cell: str, is_share: bool) -> bool:
-    try:
-        number = float(cell)
-    except ValueError:
-        return False
-    return 0 <= number <= 1 or not is_share
+    found: Records = {}
+    for row in files.read_table(path, RUN_COLUMNS):
+        try:
+            record = Record.from_row(row)
+        except ValueError as error:
+            raise ResultsError(f"{path}: damaged: {error}") from None
+        if record.name in found:
+            raise ResultsError(f"{path}: damaged: {record.name.stem} is there twice")
+        found[record.name] = record
+    return found
 
 
 def _files_of(name: RunName) -> tuple[str, str]:
@@ -201,14 +223,14 @@ def _files_of(name: RunName) -> tuple[str, str]:
     return f"history/{name.stem}.csv", f"scores/{name.stem}.npz"
 
 
-def read_named_rows(folder: Path, names: Iterable[RunName]) -> dict[RunName, Row]:
-    """Reads the rows of some runs (touches files); those that are not there, or not whole, are left
-    out."""
-    rows: dict[RunName, Row] = {}
+def read_named_rows(folder: Path, names: Iterable[RunName]) -> Records:
+    """Reads the records of some runs (touches files); those that are not there, or not whole, are
+    left out."""
+    found: Records = {}
     for name in names:
         with contextlib.suppress(*_DAMAGES):
-            rows[name] = _read_row(folder, _row_path(folder, name))[1]
-    return rows
+            found[name] = _read_run(folder, _row_path(folder, name))
+    return found
 
 
 def model_folder(folder: Path, name: RunName) -> Path:
@@ -220,18 +242,17 @@ def _row_path(folder: Path, name: RunName) -> Path:
     return folder / "rows" / f"{name.stem}.json"
 
 
-def _read_row(folder: Path, path: Path) -> tuple[RunName, Row]:
+def _read_run(folder: Path, path: Path) -> Record:
     """Reads a finished run; raises one of `_DAMAGES` where a file of it is missing or damaged."""
     kept = json.loads(path.read_text(encoding="utf-8"))
-    row = {column: str(kept["row"][column]) for column in RUN_COLUMNS}
-    name = _name_of(row)
-    if name.stem != path.stem:
-        raise ValueError(f"it is the row of {name.stem}")
+    record = Record.from_row({column: str(cell) for column, cell in kept["row"].items()})
+    if record.name.stem != path.stem:
+        raise ValueError(f"it is the row of {record.name.stem}")
     for file, checksum in kept["files"].items():
-        if file not in _files_of(name):
+        if file not in _files_of(record.name):
             raise ValueError(f"{file!r} is no file of this run")
         _check_file(folder / file, checksum)
-    return name, row
+    return record
 
 
 def _check_file(path: Path, checksum: str) -> None:
@@ -243,7 +264,7 @@ def _check_file(path: Path, checksum: str) -> None:
 
 def write_run(
     folder: Path,
-    rows: dict[RunName, Row],
+    finished: Records,
     record: Record,
     scores: Mapping[str, npt.NDArray[Any]] | None,
     history: Mapping[str, npt.NDArray[Any]] | None,
@@ -252,7 +273,7 @@ def write_run(
 
     Args:
       folder: of the sweep.
-      rows: of all finished runs; the new one is added.
+      finished: all finished runs; the new one is added.
       record: of the run.
       scores: arrays of the scores file; None for a run that failed.
       history: equally long columns; None for a method without epochs.
@@ -261,27 +282,26 @@ def write_run(
       WriteError: a file cannot be written, or the folder has vanished; what was there before stays.
     """
     check_there(folder)
-    files: dict[str, bytes] = {}
+    parts: dict[str, bytes] = {}
     name = record.name
     history_file, scores_file = _files_of(name)
     if history is not None:
         table = csv_text([list(history), *zip(*history.values(), strict=True)])
-        files[history_file] = table.encode("utf-8")
+        parts[history_file] = table.encode("utf-8")
     if scores is not None:
-        files[scores_file] = npz.npz_bytes(scores)
-    for file, data in files.items():
-        write_bytes(folder / file, data)
-    rows[name] = record.to_row()
-    sums = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
-    kept = {"row": rows[name], "files": sums}
-    write_text(_row_path(folder, name), json.dumps(kept, indent=1))
+        parts[scores_file] = npz.npz_bytes(scores)
+    for file, data in parts.items():
+        files.write_bytes(folder / file, data)
+    finished[name] = record
+    sums = {file: hashlib.sha256(data).hexdigest() for file, data in parts.items()}
+    kept = {"row": record.to_row(), "files": sums}
+    files.write_text(_row_path(folder, name), json.dumps(kept, indent=1))
 
 
-def write_runs(folder: Path, rows: Mapping[RunName, Row]) -> None:
-    """Writes `runs.csv` from the rows of finished runs (touches files)."""
-    ordered = [rows[key] for key in sorted(rows)]
-    lines = ([row[name] for name in RUN_COLUMNS] for row in ordered)
-    write_table(folder / "runs.csv", [RUN_COLUMNS, *lines])
+def write_runs(folder: Path, finished: Mapping[RunName, Record]) -> None:
+    """Writes `runs.csv`, finished runs ordered by name (touches files)."""
+    rows = (finished[name].to_row() for name in sorted(finished))
+    files.write_table(folder / "runs.csv", [RUN_COLUMNS, *(row.values() for row in rows)])
 
 
 def read_scores(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from deepsvdd_jax.cli.exits import Failure, Interrupted
-from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.signals import StopSignal
 from deepsvdd_jax.cli.sweeps import config_file, locks, records, workers
-from deepsvdd_jax.cli.sweeps.records import Record, RunName
+from deepsvdd_jax.cli.sweeps.records import Record, Records, RunName
 from deepsvdd_jax.cli.sweeps.workers import SINGLE, WorkerGroup
 
 with lazily():
@@ -55,11 +54,11 @@ class SweepStore:
         self,
         folder: Path,
         group: WorkerGroup = SINGLE,
-        rows: Mapping[RunName, Row] | None = None,
+        rows: Mapping[RunName, Record] | None = None,
         stop: StopSignal | None = None,
     ) -> None:
         self.folder, self.group = folder, group
-        self.rows = dict(rows or {})
+        self.rows: Records = dict(rows or {})
         self.stop = StopSignal() if stop is None else stop
 
     # --- runs of this process -------------------------------------------------------------------
@@ -213,7 +212,7 @@ def open_store(
 
 def _join(
     folder: Path, settings: Mapping[str, Any], group: WorkerGroup, stop: StopSignal
-) -> dict[RunName, Row]:
+) -> Records:
     path = config_file.path_of(folder)
     if not _wait(group.timeout, path.exists, stop):
         raise Failure(f"process 0 has not written {path} within {group.timeout:g} s")

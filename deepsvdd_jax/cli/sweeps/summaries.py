@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from deepsvdd_jax.cli.files import Row, format_value, write_table
-from deepsvdd_jax.cli.sweeps.records import SUMMARY_COLUMNS, RunName, read_scores
+from deepsvdd_jax.cli.sweeps.records import SUMMARY_COLUMNS, Record, RunName, read_scores
 from deepsvdd_jax.scoring import metrics
 
 
-def write_summary(folder: Path, rows: Mapping[RunName, Row]) -> list[Row]:
+def write_summary(folder: Path, rows: Mapping[RunName, Record]) -> list[Row]:
     """Writes `summary.csv` from the rows and scores of finished runs (touches files)."""
     summary = summarize(folder, rows)
     write_summary_rows(folder, summary)
@@ -23,13 +23,13 @@ def write_summary_rows(folder: Path, summary: list[Row]) -> None:
     write_table(folder / "summary.csv", [SUMMARY_COLUMNS, *lines])
 
 
-def summarize(folder: Path, rows: Mapping[RunName, Row]) -> list[Row]:
+def summarize(folder: Path, rows: Mapping[RunName, Record]) -> list[Row]:
     """Returns `summarize_runs`, the seeds put together from their scores (touches files)."""
     return summarize_runs(rows, lambda names: _ensemble_auroc(folder, names))
 
 
 def summarize_runs(
-    rows: Mapping[RunName, Row], ensemble_of: Callable[[list[RunName]], float | None]
+    rows: Mapping[RunName, Record], ensemble_of: Callable[[list[RunName]], float | None]
 ) -> list[Row]:
     """Returns a row for each class and method, and a row `mean` for each method.
 
@@ -45,7 +45,7 @@ def summarize_runs(
         of_method = {
             name: row
             for name, row in sorted(rows.items())
-            if name.method == method and row["auroc"]
+            if name.method == method and row.is_scored
         }
         classes = dict.fromkeys(name.normal_class for name in of_method)
         per_class = [_class_summary(of_method, label, ensemble_of) for label in classes]
@@ -56,31 +56,32 @@ def summarize_runs(
 
 
 def _class_summary(
-    rows: Mapping[RunName, Row], label: int, ensemble_of: Callable[[list[RunName]], float | None]
+    rows: Mapping[RunName, Record], label: int, ensemble_of: Callable[[list[RunName]], float | None]
 ) -> Row:
     names = [name for name in rows if name.normal_class == label]
-    auroc = metrics.mean_and_std([float(rows[name]["auroc"]) for name in names])
-    untrained = [rows[name]["auroc_untrained"] for name in names]
+    auroc = metrics.mean_and_std([rows[name].known_auroc for name in names])
+    untrained = [rows[name].auroc_untrained for name in names]
+    known = [value for value in untrained if value is not None]
     first = rows[names[0]]
     return {
-        "dataset": first["dataset"],
+        "dataset": first.dataset,
         "normal_class": str(label),
-        "method": first["method"],
-        "objective": first["objective"],
+        "method": first.method,
+        "objective": format_value(first.objective),
         "runs": str(len(names)),
         "auroc_mean": format_value(auroc.mean),
         "auroc_std": format_value(auroc.std),
         "auroc_ensemble": format_value(ensemble_of(names)),
         "auroc_untrained_mean": format_value(
-            np.mean([float(value) for value in untrained]) if all(untrained) else None
+            np.mean(known) if len(known) == len(untrained) else None
         ),
     }
 
 
-def _mean_summary(rows: Mapping[RunName, Row], per_class: list[Row]) -> Row:
+def _mean_summary(rows: Mapping[RunName, Record], per_class: list[Row]) -> Row:
     by_seed: dict[int, list[float]] = {}
     for name, row in rows.items():
-        by_seed.setdefault(name.seed, []).append(float(row["auroc"]))
+        by_seed.setdefault(name.seed, []).append(row.known_auroc)
     complete = len(by_seed) > 1 and all(
         len(values) == len(per_class) for values in by_seed.values()
     )

@@ -46,7 +46,7 @@ _IMAGES_TEXT = (
 def _class_images(sweep: FinishedSweep, data: Dataset, drawn: Pictures, name: RunName) -> Html:
     stored = records.read_scores(sweep.folder, name)
     indices = np.asarray(sweep.test_indices(data, name.normal_class))
-    called = stored["scores"] > float(sweep.rows[name]["threshold"] or "nan")
+    called = stored["scores"] > sweep.threshold(name)
     wrong = called != stored["labels"].astype(bool)
     order = np.argsort(stored["scores"], kind="stable")
     order = order[stored["tested"][order]]

@@ -94,10 +94,8 @@ def _filled(lines: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 def _troubles(sweep: FinishedSweep) -> list[Html]:
-    failed = [
-        f"{name.stem} ({row['failure']})" for name, row in sweep.rows.items() if row["failure"]
-    ]
-    collapsed = [name.stem for name, row in sweep.rows.items() if row["collapsed"] == "1"]
+    failed = [f"{name.stem} ({row.failure})" for name, row in sweep.rows.items() if row.failure]
+    collapsed = [name.stem for name, row in sweep.rows.items() if row.collapsed]
     blocks = []
     if failed:
         blocks.append(f"{count(len(failed), 'run', 'runs')} failed: {comma(failed)}.")
@@ -128,7 +126,7 @@ def bar_figure(sweep: FinishedSweep, summary: Sequence[Row], layout: Layout) -> 
     """
     methods = {
         method: [
-            np.array([100 * float(sweep.rows[name]["auroc"]) for name in runs])
+            np.array([100 * sweep.rows[name].known_auroc for name in runs])
             for runs in (sweep.finished(method, label) for label in sweep.classes)
         ]
         for method in sweep.methods
@@ -154,7 +152,7 @@ def _published(sweep: FinishedSweep, method: str, label: int) -> float | None:
     for name in sweep.finished(method, label)[:1]:
         row = sweep.rows[name]
         found = published.published_auroc(
-            row["dataset"], sweep.preset, sweep.split.protocol, method, row["objective"], label
+            row.dataset, sweep.preset, sweep.split.protocol, method, row.objective or "", label
         )
         return None if found is None else 100 * found[0]
     return None
@@ -187,8 +185,7 @@ _ROC_CAPTION = (
 def _scored(sweep: FinishedSweep, name: RunName) -> Scored:
     stored = records.read_scores(sweep.folder, name)
     chosen = stored["tested"]
-    threshold = float(sweep.rows[name]["threshold"] or "nan")
-    return Scored(stored["scores"][chosen], stored["labels"][chosen], threshold)
+    return Scored(stored["scores"][chosen], stored["labels"][chosen], sweep.threshold(name))
 
 
 def scores(sweep: FinishedSweep, drawn: Pictures) -> list[Html]:
@@ -219,7 +216,7 @@ _SCORES_TEXT = (
 
 
 def _score_caption(sweep: FinishedSweep, method: str) -> str:
-    objectives = {row["objective"] for name, row in sweep.rows.items() if name.method == method}
+    objectives = {row.objective or "" for name, row in sweep.rows.items() if name.method == method}
     return _SCORE_CAPTIONS.get(next(iter(objectives)), "The method's own score, without a unit.")
 
 

@@ -27,7 +27,10 @@ _RUN_COLUMNS = {
 
 def runs_table(sweep: FinishedSweep) -> Html:
     lines = [
-        [_cell(column, title, sweep.rows[name][column]) for column, title in _RUN_COLUMNS.items()]
+        [
+            _cell(column, title, getattr(sweep.rows[name], column))
+            for column, title in _RUN_COLUMNS.items()
+        ]
         for name in sorted(sweep.rows, key=lambda name: (name.normal_class, name.method, name.seed))
     ]
     found = pages.table(list(_RUN_COLUMNS.values()), lines, _RUNS_CAPTION)
@@ -40,12 +43,12 @@ _RUNS_CAPTION = (
 )
 
 
-def _cell(column: str, title: str, value: str) -> str:
-    if not value:
+def _cell(column: str, title: str, value: Any) -> str:
+    if value is None:
         return ""
     if title.endswith("%"):
-        return f"{100 * float(value):.2f}"
-    return f"{float(value):.4g}" if column in ("threshold", "train_seconds") else value
+        return f"{100 * value:.2f}"
+    return f"{value:.4g}" if column in ("threshold", "train_seconds") else str(value)
 
 
 def settings(sweep: FinishedSweep) -> list[Html]:
