@@ -17,7 +17,12 @@ from deepsvdd_jax.cli import exits, process
 
 # What a test compiles runs for a moment: without optimisation the tests take seven tenths of the
 # time. Of two ways to emit a loop the newer, the only one since jax 0.11, takes half as long again.
-effort = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+# A module that is split among threads for its code takes the processor a third longer.
+effort = [
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
 if jax.__version_info__ < (0, 11):
     effort.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *effort])

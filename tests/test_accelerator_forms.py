@@ -298,7 +298,7 @@ def test_the_same_program_for_a_cpu_has_no_grouped_convolution_and_is_another() 
         assert "stablehlo.convolution" not in lowered("mnist_lenet", "one-class")
 
 
-@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+@pytest.mark.parametrize("platform", [pytest.param("cpu", marks=pytest.mark.slow), "cuda"])
 def test_the_gradient_of_a_fully_convolutional_network_is_its_difference(platform: str) -> None:
     """Its scales are trained and may be negative: the pool then follows the normalisation."""
     config, shape, step = recipes.NETWORKS["fcdd"], (28, 28, 1), 1e-5

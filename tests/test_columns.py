@@ -66,6 +66,7 @@ def test_a_wide_network_starts_from_the_same_draws(
     jax.tree.map(np.testing.assert_array_equal, widened, stacked)
 
 
+@pytest.mark.slow
 def test_a_detector_is_the_same_run_without_the_columns() -> None:
     model, history = detectors.fit_detector(DetectorConfig(run=RUN, seeds=(3, 8)), TABLE)
     scaled = (TABLE - TABLE.mean(axis=0)) / TABLE.std(axis=0)

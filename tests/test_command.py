@@ -1,10 +1,13 @@
 """The command `deepsvdd`: one name for all commands, help that fits a screen, exit codes."""
 
 import configparser
+import contextlib
 import importlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -53,11 +56,22 @@ def test_without_a_command_it_lists_them_on_one_screen() -> None:
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)
-def test_help_of_a_command_fits_a_screen_and_names_flags_that_there_are(name: str) -> None:
-    done = deepsvdd(name, "--help")
-    assert done.returncode == 0 and done.stderr == ""
-    lines = done.stdout.splitlines()
-    assert len(lines) <= SCREEN and "experiments" not in done.stdout
+def test_help_of_a_command_fits_a_screen_and_names_flags_that_there_are(
+    name: str,
+    calling: Callable[[ModuleType], contextlib.AbstractContextManager[Callable[..., int]]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["deepsvdd", name, "--help"])
+    # The command itself defines its flags.
+    no_flags = ModuleType("deepsvdd")
+    vars(no_flags)["define_flags"] = lambda: None
+    with calling(no_flags), pytest.raises(SystemExit) as stopped:
+        main.main()
+    printed = capsys.readouterr()
+    assert stopped.value.code == 0 and printed.err == ""
+    lines = printed.out.splitlines()
+    assert len(lines) <= SCREEN and "experiments" not in printed.out
     shown = [line.split()[0] for line in lines if line.startswith("  --")]
     assert shown == [f"--{flag}" for flag in main.COMMANDS[name]]
     assert 2 <= len(shown) <= 10

@@ -186,6 +186,7 @@ IMAGE_RUN = RunConfig(
 PIXELS = np.random.RandomState(2).randint(0, 256, (40, 4, 4, 1)).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_members_that_do_not_fill_the_devices_are_those_of_their_seeds() -> None:
     """Three on two devices: a fourth is trained and thrown away."""
     config = detector(run=IMAGE_RUN, seeds=(5, 6, 7))
@@ -322,6 +323,7 @@ def test_a_network_with_biases_collapses_where_one_without_does_not() -> None:
         assert all("seed 3" in text and "network without bias" in text for text in texts)
 
 
+@pytest.mark.slow
 def test_biases_that_bring_the_training_samples_to_the_center_are_told_of() -> None:
     """Here noise is still told apart, so that its spread alone would say nothing."""
     normal = np.random.RandomState(0).randn(200, 2)

@@ -34,6 +34,7 @@ def test_labels_make_a_better_detector(objective: str) -> None:
     assert with_labels.model_.summary["known_anomalies"] == 20
 
 
+@pytest.mark.slow
 def test_without_anomalies_deep_sad_is_one_class() -> None:
     samples, _ = _table(100, 0, 0)
     settings = {"epochs": 3, "n_seeds": 1}

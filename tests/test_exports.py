@@ -39,9 +39,12 @@ def fit(shape: tuple[int, ...], changes: dict[str, object], seeds: int = 1) -> M
 @pytest.mark.parametrize(
     ("shape", "changes", "seeds"),
     [
-        ((8, 8, 1), {"preprocessing.contrast": "l1"}, 2),
-        ((8, 8, 1), {"preprocessing.contrast": "l2", "preprocessing.zca": True}, 1),
-        ((8, 8, 3), {"preprocessing.contrast": "std"}, 1),
+        pytest.param((8, 8, 1), {"preprocessing.contrast": "l1"}, 2, marks=pytest.mark.slow),
+        pytest.param(
+            *((8, 8, 1), {"preprocessing.contrast": "l2", "preprocessing.zca": True}, 1),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param((8, 8, 3), {"preprocessing.contrast": "std"}, 1, marks=pytest.mark.slow),
         (
             (8, 8, 1),
             {"training.objective.warm_up_epochs": 0, "training.objective.kind": "soft-boundary"},

@@ -93,6 +93,7 @@ def test_a_toy_objective_trains_where_labels_push(registered: None) -> None:
     assert pushed / normals[1] > 10 * plain / normals[0]
 
 
+@pytest.mark.slow
 def test_streaming_hands_the_labels_on(registered: None) -> None:
     random = np.random.RandomState(1)
     images = random.randn(50, 4).astype(np.float32)

@@ -141,6 +141,7 @@ def test_estimate_only_says_the_cost_and_writes_nothing(
             assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_samples_are_prepared_and_a_dictionary_is_learned_once(
     calling: Calling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -238,6 +238,7 @@ def test_what_cannot_be_learned_from_is_one_line_and_leaves_nothing(
             assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_outliers_are_trained_on_and_nothing_is_divided(
     calling: Calling,
     tmp_path: Path,

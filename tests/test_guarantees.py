@@ -13,6 +13,7 @@ def test_a_rate_is_a_mean_over_splits_with_its_standard_error() -> None:
     assert found.error == pytest.approx(np.sqrt(0.005 / 3) / 2)
 
 
+@pytest.mark.slow
 def test_small_sets_are_counted_on_samples_that_nothing_has_seen() -> None:
     held_out, cross = guarantees.small_sets(splits=2, epochs=1)
     # A fifth of a hundred is held out, and carries 1 / 21; the others calibrate across folds.

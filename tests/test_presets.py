@@ -148,7 +148,7 @@ def test_theano_on_mnist_has_a_short_autoencoder_without_a_drop() -> None:
     assert config.pretraining.weight_decay == 1e-3
 
 
-@pytest.mark.parametrize("pretrained", [True, False])
+@pytest.mark.parametrize("pretrained", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_pytorch_on_cifar10_draws_as_torch_does(pretrained: bool) -> None:
     config = recipes.pytorch("cifar10", (32, 32, 3))
     if not pretrained:

@@ -32,6 +32,14 @@ SETTINGS = {
 }
 
 
+SWEPT = (
+    SETTINGS | {"normal_classes": [3], "seeds": [0, 1]},
+    (RunName("deep_svdd", 3, 0), "one-class", 0.90),
+    (RunName("deep_svdd", 3, 1), "one-class", 0.94),
+    (RunName("kde", 3, 0), "", 0.8625),
+)
+
+
 @pytest.fixture
 def command(calling: Calling) -> Iterator[Call]:
     with calling(publish) as call:
@@ -41,13 +49,7 @@ def command(calling: Calling) -> Iterator[Call]:
 @pytest.fixture
 def swept(tmp_path: Path) -> Path:
     """A finished sweep of digit 3, two seeds and a kernel density."""
-    return make_sweep(
-        tmp_path / "out",
-        SETTINGS | {"normal_classes": [3], "seeds": [0, 1]},
-        (RunName("deep_svdd", 3, 0), "one-class", 0.90),
-        (RunName("deep_svdd", 3, 1), "one-class", 0.94),
-        (RunName("kde", 3, 0), "", 0.8625),
-    )
+    return make_sweep(tmp_path / "out", *SWEPT)
 
 
 def make_sweep(out: Path, settings: object, *runs: tuple[RunName, str, float]) -> Path:
@@ -178,20 +180,29 @@ def test_git_keeps_what_is_published_and_nothing_else() -> None:
 # --- parts of a table ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def parts(command: Call, swept: Path, tmp_path: Path) -> list[Path]:
+@pytest.fixture(scope="module")
+def published_parts(calling: Calling, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Digit 3 and digit 8, each swept and published by itself."""
+    folder = tmp_path_factory.mktemp("parts")
+    swept = make_sweep(folder / "out", *SWEPT)
     other = make_sweep(
-        tmp_path / "other",
+        folder / "other",
         SETTINGS | {"normal_classes": [8], "seeds": [0, 1], "device": {"processor": "Babbage"}},
         (RunName("deep_svdd", 8, 0), "one-class", 0.80),
         (RunName("deep_svdd", 8, 1), "one-class", 0.90),
     )
     folders = []
-    for out in (swept, other):
-        folders.append(tmp_path / f"published-{out.name}")
-        assert command(f"--out={out}", f"--to={folders[-1]}") == 0
+    with calling(publish) as command:
+        for out in (swept, other):
+            folders.append(folder / f"published-{out.name}")
+            assert command(f"--out={out}", f"--to={folders[-1]}") == 0
     return folders
+
+
+@pytest.fixture
+def parts(published_parts: list[Path], tmp_path: Path) -> list[Path]:
+    """A copy of the published parts, for a test to change."""
+    return [shutil.copytree(part, tmp_path / part.name) for part in published_parts]
 
 
 def test_parts_become_the_table_that_one_sweep_would_have_made(

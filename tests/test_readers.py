@@ -127,6 +127,7 @@ def test_images_of_another_size_and_damaged_ones_are_one_line(
         assert done.stderr.startswith(f"{name}: ") and words in done.stderr
 
 
+@pytest.mark.slow
 def test_a_script_of_something_else_is_not_replaced(
     calling: Calling, normals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -242,6 +242,7 @@ def phases_of_digits() -> tuple[RunConfig, RunConfig]:
     return dataclasses.replace(config, training=training), config
 
 
+@pytest.mark.slow
 def test_a_step_is_measured_and_an_image_scored_is_a_third_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -78,9 +78,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     models.save_model(root / "fcdd", fitted(own, confetti))
     plain = NetworkConfig("plain", ((4,),), rep_dim=3, kernel_size=3)
     one_class = PhaseConfig(ObjectiveConfig(), adam, epochs=2, batch_size=16)
-    models.save_model(root / "one-class", fitted(plain, one_class))
-    fixed = fitted(plain, one_class)
-    models.save_model(root / "fixed", fixed._replace(summary={}))
+    without = fitted(plain, one_class)
+    models.save_model(root / "one-class", without)
+    models.save_model(root / "fixed", without._replace(summary={}))
     return {path.name: path for path in root.iterdir()}
 
 

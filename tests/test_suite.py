@@ -120,6 +120,7 @@ def test_every_network_is_trained_with_every_objective_that_it_can_have() -> Non
 # --- parts --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_peak_training_and_scoring_without_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(training.PEAK_SIDES, "cpu", 64)
     plan = Plan(("training",), ("mlp",), (1,), images=8, scored=(3,), scored_network="mlp", **TINY)

@@ -97,6 +97,7 @@ def test_scores_give_the_row_and_the_ensemble(swept: Path) -> None:
     assert float(summary[0]["auroc_std"]) == pytest.approx(np.std(aurocs, ddof=1))
 
 
+@pytest.mark.slow
 def test_figures_do_not_depend_on_the_other_runs(
     command: Call, swept: Path, tmp_path: Path
 ) -> None:
@@ -237,6 +238,7 @@ def test_full_passes_note_single_images_and_those_held_out(command: Call, tmp_pa
     assert stored["train_distances"].max() == pytest.approx(float(row["train_maximum"]))
 
 
+@pytest.mark.slow
 def test_methods_stand_in_one_summary(command: Call, tmp_path: Path) -> None:
     out = tmp_path / "out"
     methods = "--methods=ocsvm,kde,isolation_forest,dcae"

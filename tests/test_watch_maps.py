@@ -257,6 +257,7 @@ def test_what_cannot_go_on_is_refused_in_one_line(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_the_report_of_a_log_shows_its_drift(tmp_path: Path) -> None:
     lines = ["name,score,p_value,anomalous,drift"]
     capital = [1.0, 0.9, 20.0, 150.0, 140.0]
