@@ -189,11 +189,57 @@ def test_what_was_not_written_is_tried_again(
         assert files_of(tmp_path / "maps") == ["late.npy", "late.png", "maps.json"]
 
 
+def test_an_image_whose_map_cannot_be_written_is_named_and_the_others_go_on(
+    call: Call, camera: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The map of x.png would have the name of the folder of the other image's.
+    put(camera, "x.npy/1.png", 5)
+    put(camera, "x.png", 6)
+    maps = tmp_path / "maps"
+    assert call(watch, "watched.csv", f"--maps={maps}") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "no map" in line]
+    assert len(said) == 1 and "cannot write" in said[0]
+    named = {row["name"]: row for row in rows_of(tmp_path / "watched.csv")}
+    assert len(named) == 5 and "x.png" in named and named["x.png"]["map_maximum"]
+    assert sum(path.is_file() for path in maps.rglob("*.npy")) == 4
+    assert not list(maps.rglob(".trial"))
+
+
+@pytest.mark.parametrize("with_maps", [False, True])
+def test_tiles_have_the_rows_and_maps_of_score(
+    call: Call,
+    camera: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    with_maps: bool,
+) -> None:
+    more = [f"--normals={tmp_path / 'normals'}", "--tile=16", "--overlap=4"]
+    first, second = ([f"--maps={tmp_path / name}"] if with_maps else [] for name in ("1", "2"))
+    assert call(score, "scores.csv", *more, *first) == 0
+    Image.fromarray(texture(1)[:12]).save(camera / "small.png")
+    assert call(watch, "watched.csv", *more, *second) == 0
+    said = capsys.readouterr().err
+    assert "small.png: 12x40 pixels, smaller than a tile of 16" in said and "left out" in said
+    scored = {row["name"]: row for row in rows_of(tmp_path / "scores.csv")}
+    watched = rows_of(tmp_path / "watched.csv")
+    assert len(watched) == 3 and all(row["p_value"] for row in watched)
+    for row in watched:
+        assert float(row.pop("drift")) > 0
+        assert row == scored[row["name"]]
+    if with_maps:
+        for name in (f"belt/{number}.npy" for number in range(3)):
+            one, two = (np.load(tmp_path / folder / name) for folder in ("1", "2"))
+            np.testing.assert_array_equal(one, two)
+            assert one.shape == (HEIGHT, WIDTH)
+        assert json.loads((tmp_path / "2" / "maps.json").read_text())["overlap"] == 4
+
+
 def growing(loaded: models.Model, folder: Path) -> watch.GrowingMaps:
     wish = watch.arriving.Wish(
         maps=folder / "maps", kind="gradient", ending="npy", normals=None, map_rate=None
     )
-    return watch.arriving.open_maps(wish, loaded, folder / "watched.csv")
+    prepared = watch.run.prepare(wish, loaded, folder)
+    return watch.arriving.open_maps(wish, prepared, folder / "watched.csv")
 
 
 def test_few_large_images_are_held_at_once(
@@ -222,7 +268,10 @@ def test_few_large_images_are_held_at_once(
     ("arguments", "words"),
     [
         (("--map_kind=gradient",), "--map_kind has no effect here: it is of --maps"),
-        (("--normals={0}/normals",), "--normals has no effect here: it is of --maps"),
+        (("--normals={0}/normals",), "--normals has no effect here: it is of --maps and --tile"),
+        (("--overlap=3",), "--overlap has no effect here: it is of --tile"),
+        (("--tile=16", "--false_alarm_rate=0.1"), "needs normal images in tiles: --normals=DIR"),
+        (("--maps={0}/begun", "--tile=16"), "its maps have tile None, and 16 is asked for"),
         (("--maps={0}/camera/maps",), "lies in"),
         (("--maps={0}/normals",), "is not empty and was not written by this command"),
         (("--maps={0}/maps", "--map_kind=objective"), "no map of its own"),

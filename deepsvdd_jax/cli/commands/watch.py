@@ -10,7 +10,8 @@ is named, and tried again when it changes. Masks (in `masks/`, `mask/` or `groun
 
 `--maps=DIR` writes where in each image the anomaly is, as `score --maps` does, before its row,
 which gains the columns `map_row,map_column,map_maximum`. All overlays have one colour scale, that
-of `--normals`, or else of the first images that come.
+of `--normals`, or else of the first images that come. `--tile=SIZE` cuts large images into tiles,
+as `score --tile` does.
 
 `drift` is the evidence that the images are no longer those that the model was calibrated on. It
 starts at 1; of streams that do not change at most `--drift_false_alarm_rate` ever reach the inverse
@@ -43,8 +44,11 @@ from deepsvdd_jax.cli import (
 )
 from deepsvdd_jax.cli.arrivals import Stamp
 from deepsvdd_jax.cli.lazy import lazily
-from deepsvdd_jax.cli.maps import arriving
+from deepsvdd_jax.cli.maps import arriving, arriving_tiles, run
 from deepsvdd_jax.cli.maps.arriving import Arrived, GrowingMaps
+from deepsvdd_jax.cli.maps.arriving_tiles import Judged
+from deepsvdd_jax.cli.maps.flow import Tiling
+from deepsvdd_jax.cli.maps.wishes import Wish
 from deepsvdd_jax.cli.score_log import (
     ALARM,
     LoggedRow,
@@ -83,6 +87,7 @@ class Watch(NamedTuple):
       root: the folder.
       drift_false_alarm_rate: share of unchanged streams that may ever raise the drift alarm.
       maps: where maps of the images go; None makes none.
+      tiling: how images are cut; None leaves them whole.
     """
 
     model: Model
@@ -90,6 +95,7 @@ class Watch(NamedTuple):
     root: Path
     drift_false_alarm_rate: float
     maps: GrowingMaps | None = None
+    tiling: Tiling | None = None
 
 
 class Seen(NamedTuple):
@@ -144,24 +150,44 @@ def main() -> None:
     if not root.is_dir():
         raise DataError(f"{root}: not a folder")
     thresholds.tell_of_cross_calibration(model)
-    threshold = thresholds.chosen_threshold(model, values.false_alarm_rate, values.threshold)
     wish = arriving.wish(values, model, out, [saved, root])
-    maps = None if wish is None else arriving.open_maps(wish, model, out)
-    watched = Watch(model, threshold, root, rate, maps)
     check_drift_rate(out, rate)
+    watched = open_watch(values, model, root, out, wish)
     with (
         open_log(out, further_columns(watched)) as log,
         signals.stop_signals() as stop,
     ):
         seen = resume(watched, log.rows)
         print(
-            f"{root}: {len(log.rows)} images are in {values.out}; anomalous above {threshold:.6g}; "
-            "Ctrl-C ends",
+            f"{root}: {len(log.rows)} images are in {values.out}; anomalous above "
+            f"{watched.threshold:.6g}; Ctrl-C ends",
             file=sys.stderr,
         )
         watch(watched, log, seen, values.poll_seconds, values.stop_after_idle, stop)
     alarms = sum(row.anomalous for row in log.rows)
     print(f"{values.out}: {len(log.rows)} images, {alarms} anomalous")
+
+
+def open_watch(
+    values: flags.FlagValues, model: Model, root: Path, out: Path, wish: Wish | None
+) -> Watch:
+    """Binds what does not change; reads normal images where there are any (touches files).
+
+    Args:
+      values: parsed flags.
+      model: that scores.
+      root: the folder.
+      out: the table of scores.
+      wish: of maps and tiles.
+    """
+    rate = values.drift_false_alarm_rate
+    if wish is None:
+        chosen = thresholds.chosen_threshold(model, values.false_alarm_rate, values.threshold)
+        return Watch(model, chosen, root, rate)
+    prepared = run.prepare(wish, model, out.parent)
+    model = run.with_threshold(wish, model, prepared.told)
+    maps = None if wish.maps is None else arriving.open_maps(wish, prepared, out)
+    return Watch(model, model.threshold, root, rate, maps, wish.tiling)
 
 
 def further_columns(watched: Watch) -> tuple[str, ...]:
@@ -296,24 +322,40 @@ def _current(done: dict[str, Stamp | None], now: dict[str, Stamp]) -> dict[str, 
 
 def _score(watched: Watch, log: ScoreLog, seen: Seen, ready: Sequence[str]) -> tuple[Seen, int]:
     """Scores the first of the images that are ready; returns how many these are."""
-    read, unreadable = _read(watched, ready)
+    if watched.tiling is None:
+        found = _judge(watched, ready)
+    else:
+        names, tiling, maps = ready[:_IMAGES_AT_ONCE], watched.tiling, watched.maps
+        found = arriving_tiles.judge(
+            watched.root, names, watched.model, tiling, maps, _BYTES_AT_ONCE
+        )
     done = dict(seen.done)
     state = seen.drift
-    if read:
-        pixels = np.stack([taken for _, taken in read.values()])
-        scores = detectors.score_images(watched.model, pixels)
-        rows, state = _rows(watched, state, list(read), scores)
-        if watched.maps is not None:
-            images = {name: image for name, (image, _) in read.items()}
-            cells = watched.maps.write(images, pixels)
-            rows = [row._replace(more=(*cells[row.name], *row.more)) for row in rows]
+    if found.names:
+        rows, state = _rows(watched, state, found.names, found.scores)
+        if found.cells:
+            rows = [row._replace(more=(*found.cells[row.name], *row.more)) for row in rows]
         log.append(rows)
         _report(watched, seen.drift, state, rows)
-        done |= dict.fromkeys(read)
-    for name, reason in unreadable.items():
+        done |= dict.fromkeys(found.names)
+    for name, reason in found.unreadable.items():
         print(f"{reason}; left out until it changes", file=sys.stderr)
         done[name] = seen.stamps[name]
-    return seen._replace(done=done, drift=state), len(read) + len(unreadable)
+    return seen._replace(done=done, drift=state), len(found.names) + len(found.unreadable)
+
+
+def _judge(watched: Watch, ready: Sequence[str]) -> Judged:
+    """Scores the first images as they are, and writes their maps (touches files)."""
+    read, unreadable = _read(watched, ready)
+    if not read:
+        return Judged([], np.zeros(0, np.float32), {}, unreadable)
+    pixels = np.stack([taken for _, taken in read.values()])
+    scores = detectors.score_images(watched.model, pixels)
+    cells = {}
+    if watched.maps is not None:
+        images = {name: image for name, (image, _) in read.items()}
+        cells = watched.maps.write(images, pixels)
+    return Judged(list(read), scores, cells, unreadable)
 
 
 def _read(

@@ -2,7 +2,8 @@
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -17,11 +18,17 @@ from deepsvdd_jax.cli.maps.flow import Map
 from deepsvdd_jax.cli.maps.folder import DESCRIPTION
 from deepsvdd_jax.cli.maps.run import MAP_COLUMNS, REGION_COLUMNS, Limit, Prepared
 from deepsvdd_jax.cli.maps.wishes import Wish
+from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.datasets.dataset import printable
 from deepsvdd_jax.datasets.formats.pieces import open_image
 from deepsvdd_jax.io.models import Model
 
 # What has to be the same for a folder of maps to go on.
-_FIXED = ("scores", "kind", "format", "normal_images", "false_alarm_rate")
+_FIXED = ("scores", "kind", "format", "normal_images", "false_alarm_rate", "tile", "overlap")
+
+
+# Written and removed at once, to learn whether the folder takes files.
+_TRIAL = ".trial"
 
 
 class Arrived(NamedTuple):
@@ -39,15 +46,16 @@ class Arrived(NamedTuple):
 
 
 def define_flags() -> None:
-    """Defines the flags of maps of images that arrive."""
+    """Defines the flags of maps and tiles of images that arrive."""
     wishes.define_map_flags(
-        "folder of normal images that were not trained on: they set the threshold of pixels, and "
-        "the colour scale"
+        "folder of normal images that were not trained on: they set the threshold of pixels and "
+        "the colour scale, of tiled images also the threshold of scores"
     )
+    wishes.define_tile_flags()
 
 
 def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]) -> Wish | None:
-    """Returns what the flags ask for; None without `--maps`.
+    """Returns what the flags ask for; None without `--maps` and `--tile`.
 
     Args:
       values: parsed.
@@ -59,19 +67,29 @@ def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]
       ConfigError: flags without effect, that the model cannot follow, or a folder that holds
         something else.
     """
+    tiling = flow.check_tiling(values.tile, values.overlap, model)
     if values.maps is None:
-        wishes.refuse_without_maps(values, ("normals",))
-        return None
+        wishes.refuse_without_maps(values)
+        if values.normals is not None and tiling is None:
+            raise ConfigError("--normals has no effect here: it is of --maps and --tile")
+        if tiling is None:
+            return None
     normals = None if values.normals is None else paths.to_read("normals", values.normals)
     wishes.tell_of_own_normals(normals, read)
     everything = [*read, *([] if normals is None else [normals])]
-    maps = paths.separate_folder("maps", values.maps, (DESCRIPTION,), everything)
+    maps, kind = None, "none"
+    if values.maps is not None:
+        maps = paths.separate_folder("maps", values.maps, (DESCRIPTION,), everything)
+        kind = wishes.checked_kind(values, model, maps, normals, out)
     return Wish(
         maps=maps,
-        kind=wishes.checked_kind(values, model, maps, normals, out),
+        kind=kind,
         ending=values.map_format,
         normals=normals,
         map_rate=values.map_false_alarm_rate,
+        tiling=tiling,
+        rate=values.false_alarm_rate,
+        threshold=values.threshold,
     )
 
 
@@ -113,6 +131,16 @@ class GrowingMaps:
         self._taken: set[str] = set()
 
     @property
+    def mapped(self) -> Callable[[Any], Map]:
+        """Returns the maps `[n, height, width]` of images as the model takes them."""
+        return self._mapped
+
+    @property
+    def scratch(self) -> Path | None:
+        """A folder for a map that is too large for memory; None takes the usual one."""
+        return self._folder if self._folder.is_dir() else None
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table that `write` returns the cells of."""
         return (*MAP_COLUMNS, *(REGION_COLUMNS if self._limit is not None else ()))
@@ -137,14 +165,31 @@ class GrowingMaps:
           By name the cells of `columns`.
 
         Raises:
-          WriteError: a file cannot be written.
+          WriteError: nothing can be written into the folder. Where other files can, an image whose
+            map cannot is named, and its cells are returned as if it could.
         """
         found = {
             name: flow.resized(values, image.sides)
             for (name, image), values in zip(images.items(), self._mapped(taken), strict=True)
         }
         self._describe(list(found.values()))
-        return {name: self._write(name, images[name], values) for name, values in found.items()}
+        return {
+            name: self._write(name, images[name].shown, values) for name, values in found.items()
+        }
+
+    def write_map(self, name: str, values: Map, shown: npt.NDArray[Any]) -> tuple[str, ...]:
+        """Writes one map and its overlay, as `write` does (touches files).
+
+        Args:
+          name: of the image.
+          values: its map, at its size.
+          shown: what the map is laid over.
+
+        Raises:
+          WriteError: nothing can be written into the folder.
+        """
+        self._describe([values])
+        return self._write(name, shown, values)
 
     def _describe(self, maps: Sequence[Map]) -> None:
         """Writes what the maps are, where that is not yet known or was removed."""
@@ -155,21 +200,31 @@ class GrowingMaps:
         if not (self._folder / DESCRIPTION).is_file():
             files.write_json(self._folder / DESCRIPTION, self._description)
 
-    def _write(self, name: str, image: Arrived, values: Map) -> tuple[str, ...]:
+    def _write(self, name: str, shown: npt.NDArray[Any], values: Map) -> tuple[str, ...]:
         low, high = self._description["scale"]
         threshold = None if self._limit is None else self._limit.threshold
         buffer = io.BytesIO()
         map_folder.save_map(buffer, values, self._ending)
+        overlay = map_folder.overlay_png(shown, values, (low, high), threshold)
         stem = self._folder / self._stem(name)
-        files.write_bytes(Path(f"{stem}.{self._ending}"), buffer.getvalue())
-        overlay = map_folder.overlay_png(image.shown, values, (low, high), threshold)
-        files.write_bytes(Path(f"{stem}.png"), overlay)
+        try:
+            files.write_bytes(Path(f"{stem}.{self._ending}"), buffer.getvalue())
+            files.write_bytes(Path(f"{stem}.png"), overlay)
+        except files.WriteError as error:
+            # A full disk is waited for; a path that the image alone cannot have never comes free.
+            self._try_to_write(buffer.getvalue())
+            print(f"{error}; {printable(name)} has a row and no map", file=sys.stderr)
         place = map_folder.place_of_maximum(values)
         cells = (str(place.row), str(place.column), repr(place.value))
         if self._limit is None:
             return cells
         (p_value,) = thresholds.p_value_cells(self._maxima, [place.value])
         return (*cells, p_value, str(run.marked_pixels(values, self._limit)))
+
+    def _try_to_write(self, data: bytes) -> None:
+        """Writes a file and removes it; raises WriteError where the folder takes none."""
+        files.write_bytes(self._folder / _TRIAL, data)
+        files.remove(self._folder / _TRIAL)
 
     def _stem(self, name: str) -> str:
         """Returns the path of an image's map without ending: its own without ending, or with it
@@ -181,21 +236,19 @@ class GrowingMaps:
         return self._stems[name]
 
 
-def open_maps(wish: Wish, model: Model, out: Path) -> GrowingMaps:
+def open_maps(wish: Wish, prepared: Prepared, out: Path) -> GrowingMaps:
     """Opens a folder of maps, or makes it with the first one (touches files).
 
     Args:
       wish: of `wish`.
-      model: that scores.
+      prepared: for it, of `run.prepare`.
       out: the table of scores.
 
     Raises:
-      DataError: a normal image that cannot be used.
       ConfigError: too few of them for a rate.
       ResultsError: a folder of other maps.
     """
     assert wish.maps is not None
-    prepared = run.prepare(wish, model, out.parent)
     limit = run.pixel_limit(wish, prepared.told)
     told = prepared.told
     scale = None
@@ -209,8 +262,8 @@ def open_maps(wish: Wish, model: Model, out: Path) -> GrowingMaps:
         "threshold": None if limit is None else limit.threshold,
         "false_alarm_rate": None if limit is None else limit.rate,
         "normal_images": len(told.maxima),
-        "tile": None,
-        "overlap": None,
+        "tile": None if wish.tiling is None else wish.tiling.size,
+        "overlap": None if wish.tiling is None else wish.tiling.overlap,
     }
     if (wish.maps / DESCRIPTION).is_file():
         kept = files.read_json(wish.maps / DESCRIPTION)

@@ -100,7 +100,7 @@ def run(wish: Wish, model: Model, pictures: Pictures, masks: Masks | None, out: 
       WriteError: a file cannot be written.
     """
     normals, mapped, told = prepare(wish, model, out.parent)
-    model = _with_threshold(wish, model, told)
+    model = with_threshold(wish, model, told)
     limit = pixel_limit(wish, told)
     start = time.monotonic()
     with files.new_table(out) as writer:
@@ -194,7 +194,7 @@ def calibrate(
     pieces = flow.pieces_of(normals, model, wish.tiling)
     with bars.progress_bar("normals", len(normals.names), "image") as bar:
         for found in flow.follow(
-            pieces, _scorer(model), mapped, wish.tiling is not None, _there(scratch)
+            pieces, scorer(model), mapped, wish.tiling is not None, _there(scratch)
         ):
             scores.append(found.score)
             if found.map is not None:
@@ -208,7 +208,9 @@ def _there(scratch: Path) -> Path | None:
     return scratch if scratch.is_dir() else None
 
 
-def _scorer(model: Model) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.floating]]:
+def scorer(model: Model) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.floating]]:
+    """Returns what scores pieces, `[n, ...] -> [n]`, without a word on equal scores."""
+
     def score(pixels: npt.NDArray[Any]) -> npt.NDArray[np.floating]:
         # Whether scores are equal is asked of the whole.
         with warnings.catch_warnings():
@@ -218,8 +220,13 @@ def _scorer(model: Model) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.floatin
     return score
 
 
-def _with_threshold(wish: Wish, model: Model, told: Calibrated) -> Model:
-    """Returns the model with the threshold and calibration of images as they are scored here."""
+def with_threshold(wish: Wish, model: Model, told: Calibrated) -> Model:
+    """Returns the model with the threshold and calibration of images as they are scored here.
+
+    Raises:
+      ConfigError: a rate that the calibration does not carry, or that no normal images are there
+        for.
+    """
     if wish.tiling is None:
         return model._replace(
             threshold=thresholds.chosen_threshold(model, wish.rate, wish.threshold)
@@ -288,7 +295,7 @@ def _score(
     scratch = None if drawn is None else drawn.draft
     with bars.progress_bar("score", len(pictures.names), "image") as bar:
         counted = _counted(pieces, bar) if wish.tiling is not None else pieces
-        for found in flow.follow(counted, _scorer(model), mapped, wish.tiling is not None, scratch):
+        for found in flow.follow(counted, scorer(model), mapped, wish.tiling is not None, scratch):
             anomalous = found.score > model.threshold
             p_value = thresholds.p_value_cells(model.calibration_scores, [found.score])
             cells: list[Any] = [found.name, found.score, *p_value, int(anomalous)]

@@ -61,6 +61,11 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "masks", None, "folder of masks of defects to measure the maps with (default: those found)"
     )
+    define_tile_flags()
+
+
+def define_tile_flags() -> None:
+    """Defines the flags of tiles alone."""
     flags.DEFINE_integer("tile", None, "cut images into squares of so many pixels", lower_bound=1)
     flags.DEFINE_integer(
         "overlap", None, "pixels by which tiles overlap (default: 0)", lower_bound=0
