@@ -79,6 +79,31 @@ def test_known_regions_are_learned_where_masks_are_asked_for() -> None:
     np.testing.assert_allclose(losses(FCDDConfig(), known), whole, rtol=1e-5)
 
 
+def test_a_share_of_the_map_enters_the_loss_where_it_is_asked_for() -> None:
+    random = np.random.default_rng(4)
+    z, labels = random.normal(size=(3, 4 * 5)), np.array([0, -1, -1])
+    regions = np.zeros((3, 4, 5), bool)
+    regions[2, 1:3, 2:] = True
+    a = np.sqrt(z**2 + 1.0) - 1.0
+    # A fifth of 20 values are 4.
+    top = np.sort(a, axis=1)[:, -4:].mean(axis=1)
+    expected = np.where(labels < 0, -np.log(1.0 - np.exp(-top)), top)
+    inside = regions[2].reshape(-1)
+    outside = np.sort(a[2][~inside])[-4:].mean()
+    masked = expected.copy()
+    masked[2] = outside - np.log(1.0 - np.exp(-a[2][inside].mean()))
+    images, mask = jnp.zeros((3, 4, 5, 1)), jnp.ones(3, bool)
+    batch = Batch(images, mask, jnp.asarray(labels), jnp.asarray(regions))
+    forward = Forward(jnp.float32(z), None, {})
+    for with_masks, wanted in ((False, expected), (True, masked)):
+        config = FCDDConfig(map_loss_share=0.2, map_masks=with_masks)
+        losses = objectives.objective(config).losses
+        found = losses({}, None, lambda *_: forward, batch, None, None)
+        np.testing.assert_allclose(found.values, wanted, rtol=1e-5)
+    with pytest.raises(ConfigError, match="map_loss_share is 0.0; it must lie"):
+        FCDDConfig(map_loss_share=0.0)
+
+
 def test_the_score_is_the_mean_of_the_highest_values() -> None:
     maps = np.random.default_rng(1).random((2, 50))
     for share, count in ((1.0, 50), (0.1, 5), (0.001, 1)):

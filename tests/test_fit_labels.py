@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from PIL import Image
 
 from deepsvdd_jax import detectors
 from deepsvdd_jax.cli.commands import fit
-from deepsvdd_jax.cli.fitting import comparison, known
+from deepsvdd_jax.cli.fitting import comparison, known, samples
 from deepsvdd_jax.cli.fitting.known import Share, Wanted
 from deepsvdd_jax.cli.fitting.samples import Defects, Samples
 from deepsvdd_jax.configs import DetectorConfig
@@ -180,6 +181,53 @@ def test_a_folder_of_defects_is_learned_from_beside_a_model_without(
     assert "untrained network" in printed.out and "5 nearest neighbors" in printed.out
     assert model.summary["labels"]["shares"]["dark"] == {"trained": 3, "tested": 3, "unused": 0}
     assert model.summary["labels"]["comparison"]["rows"][0]["auroc"] == pytest.approx(auroc / 100)
+
+
+def test_masks_beside_labelled_defects_are_learned_from(
+    calling: Calling,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_images(tmp_path / "d" / "good", 120, 24, 0)
+    write_images(tmp_path / "d" / "defects" / "dark", 100, 4, 1)
+    places = {}
+    for number in range(3):
+        marked = np.zeros((12, 12), np.uint8)
+        marked[2 * number : 2 * number + 2, 4:10] = 255
+        path = tmp_path / "d" / "masks" / "dark" / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(marked).save(path)
+        image = Image.open(tmp_path / "d" / "defects" / "dark" / f"{number:02d}.png")
+        places[np.array(image).tobytes()] = marked > 0
+    calls = spy(monkeypatch)
+    settings = ("--objective=fcdd", "--network=fcdd", "--map_masks", "--known_per_kind=3")
+    data = (f"--data_dir={tmp_path / 'd'}", f"--model={tmp_path / 'm'}", "--nocompare")
+    with calling(fit) as command:
+        assert command(*data, *settings, *QUICK) == 0
+    (call,) = calls
+    known_images = call["images"][call["labels"] == -1]
+    expected = [places.get(image.tobytes(), np.zeros((12, 12), bool)) for image in known_images]
+    np.testing.assert_array_equal(call["regions"], expected)
+    masked = sum(region.any() for region in expected)
+    assert f"masks: of {masked} of the 3 labelled defects" in capsys.readouterr().err
+    Image.fromarray(np.zeros((9, 12), np.uint8)).save(path)
+    with calling(fit) as command:
+        assert command(*data, *settings, *QUICK) == 2
+    assert "9x12 pixels, but its image defects/dark/02.png has 12x12" in capsys.readouterr().err
+
+
+def test_no_marked_pixel_is_lost_at_another_size() -> None:
+    region = np.random.default_rng(0).random((9, 14)) < 0.1
+    region[4, 7] = True
+    small = samples.resized_region(region, (3, 5))
+    for row, column in itertools.product(range(9), range(14)):
+        if region[row, column]:
+            assert small[row * 3 // 9, column * 5 // 14]
+    assert small.sum() <= region.sum()
+    np.testing.assert_array_equal(
+        samples.resized_region(region, (18, 28)), region.repeat(2, 0).repeat(2, 1)
+    )
 
 
 def test_columns_of_labels_are_learned_from(

@@ -13,6 +13,7 @@ import pytest
 from deepsvdd_jax import runs
 from deepsvdd_jax.configs import (
     ConfigError,
+    FCDDConfig,
     NetworkConfig,
     ObjectiveConfig,
     OptimizerConfig,
@@ -23,7 +24,7 @@ from deepsvdd_jax.networks import build_network
 from deepsvdd_jax.runs import Engine, Outcome, Progress, Run, memory
 from deepsvdd_jax.runs import streamed as streaming
 from deepsvdd_jax.runs.streamed import choose_engine
-from deepsvdd_jax.training import RunData
+from deepsvdd_jax.training import RunData, run_data
 
 SHAPE = (4, 4, 1)
 IMAGE_BYTES = 4 * 16
@@ -82,20 +83,28 @@ def make_run(number: int, config: RunConfig) -> Run:
 
 
 def make_program(
-    config: RunConfig, engine: Engine, images: np.ndarray | None = None
+    config: RunConfig,
+    engine: Engine,
+    images: np.ndarray | None = None,
+    members: list[Run] | None = None,
 ) -> runs.Program:
     pool = make_images(config) if images is None else images
-    members = runs.stack_runs([make_run(number, config) for number in range(len(SIZES))])
+    if members is None:
+        members = [make_run(number, config) for number in range(len(SIZES))]
     mesh = runs.make_mesh(jax.devices()[:1])
     network = build_network(config.network, pool.shape[1:])
     placed = engine(mesh, pool, make_images(config)[:21])
-    return runs.Program(config, network, mesh, placed, runs.place(mesh, members))
+    return runs.Program(config, network, mesh, placed, runs.place(mesh, runs.stack_runs(members)))
 
 
 def train(
-    config: RunConfig, engine: Engine, epochs: int = 25, images: np.ndarray | None = None
+    config: RunConfig,
+    engine: Engine,
+    epochs: int = 25,
+    images: np.ndarray | None = None,
+    members: list[Run] | None = None,
 ) -> tuple[Outcome, Progress]:
-    program = make_program(config, engine, images)
+    program = make_program(config, engine, images, members)
     progress = program.init()
     while not runs.is_over(config, progress):
         progress = program.advance(progress, epochs)
@@ -140,6 +149,30 @@ def test_streamed_equals_in_memory(name: str) -> None:
             np.asarray(streamed.train_distances)[number, :size],
             np.asarray(expected.train_distances)[number, :size],
         )
+
+
+def test_marked_pixels_are_those_of_the_same_images_in_every_chunk() -> None:
+    network = dataclasses.replace(
+        CONVOLUTIONAL, bias=True, affine=True, fully_convolutional=True, batch_norm=False
+    )
+    phase = dataclasses.replace(PHASE, objective=FCDDConfig(map_masks=True))
+    config = RunConfig(network=network, training=phase)
+    regions = np.random.RandomState(1).rand(7, 4, 4) < 0.3
+    labels = np.repeat([0, -1], [20, 7])
+    ones = np.ones((1, 1, 1))
+    data = run_data(np.arange(27), 27, 0.1 * ones, 1.5 * ones, None, labels, regions)
+    run = Run(jax.random.key(0), data, *runs.phase_settings(config), {})
+    expected, streamed, unmarked = (
+        train(config, engine, members=[one])[0].state
+        for engine, one in (
+            (runs.in_memory, run),
+            (streaming.engine(BUDGET // 2), run),
+            (runs.in_memory, run._replace(data=data._replace(region_rows=None, regions=None))),
+        )
+    )
+    assert_close(streamed, expected)
+    with pytest.raises(AssertionError):
+        assert_close(unmarked.params, expected.params)
 
 
 def test_dropout_is_drawn_in_training() -> None:

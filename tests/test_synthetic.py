@@ -10,7 +10,7 @@ from deepsvdd_jax.configs import ConfigError, HSCConfig, PhaseConfig
 from deepsvdd_jax.training import Batch, augmentation, synthetic
 
 IMAGES = np.random.default_rng(0).uniform(-1, 2, size=(6, 32, 40, 3)).astype(np.float32)
-KINDS = ("confetti", "cutpaste", "lines", "mix")
+KINDS = ("confetti", "cutpaste", "lines", "mix", "blobs", "cracks", "surface")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -33,6 +33,55 @@ def test_every_image_is_changed_inside_its_region_only(kind: str) -> None:
 def test_values_stay_in_the_range_of_the_images(kind: str) -> None:
     images = np.asarray(synthetic.defects(kind, jax.random.key(4), jnp.asarray(IMAGES)).images)
     assert images.min() >= IMAGES.min() - 1e-6 and images.max() <= IMAGES.max() + 1e-6
+
+
+def test_a_blob_is_a_spot_with_a_soft_edge_and_a_crack_is_thin() -> None:
+    flat = np.full((40, 64, 64, 1), 0.5, np.float32)
+    flat[:, 0, 0], flat[:, -1, -1] = 0.0, 1.0
+    thickest = {}
+    for kind in ("blobs", "cracks"):
+        made = synthetic.defects(kind, jax.random.key(0), jnp.asarray(flat))
+        changed = np.abs(np.asarray(made.images) - flat)[..., 0]
+        # Of the pixels that change, how many neither not at all nor most.
+        partly = (changed > 0.05 * changed.max((1, 2), keepdims=True)) & (
+            changed < 0.95 * changed.max((1, 2), keepdims=True)
+        )
+        assert partly.any()
+        # How often a region can lose its outermost pixels.
+        left, rounds = np.asarray(made.regions), 0
+        while left.any():
+            padded = np.pad(left, ((0, 0), (1, 1), (1, 1)))
+            left = padded[:, 1:-1, 1:-1] & padded[:, :-2, 1:-1] & padded[:, 2:, 1:-1]
+            left &= padded[:, 1:-1, :-2] & padded[:, 1:-1, 2:]
+            rounds += 1
+        thickest[kind] = rounds
+    assert thickest["cracks"] <= 2 < thickest["blobs"]
+
+
+def test_known_regions_move_with_their_images() -> None:
+    regions = np.zeros((6, 32, 40), bool)
+    regions[:, 4:9, 3:11] = True
+    images = np.where(regions[..., None], 1.0, 0.0).astype(np.float32)
+    batch = Batch(
+        jnp.asarray(images), jnp.ones(6, bool), jnp.full(6, -1), regions=jnp.asarray(regions)
+    )
+    phase = PhaseConfig(HSCConfig(), augment=("shift", "flip", "jitter"))
+    new = training.perturbed(phase, jax.random.key(0), batch)
+    bright = np.asarray(new.images)[..., 0]
+    middle = (bright.min((1, 2)) + bright.max((1, 2)))[:, None, None] / 2
+    np.testing.assert_array_equal(new.regions, bright > middle)
+    assert not np.array_equal(new.regions, regions)
+
+
+def test_a_known_region_stays_beside_synthetic_ones() -> None:
+    regions = np.zeros((6, 32, 40), bool)
+    regions[1, 4:9, 3:11] = True
+    labels = jnp.array([0, -1, 0, 1, 0, 0])
+    batch = Batch(jnp.asarray(IMAGES), jnp.ones(6, bool), labels, jnp.asarray(regions))
+    phase = PhaseConfig(HSCConfig(), synthetic_anomalies="lines")
+    found = np.asarray(training.perturbed(phase, jax.random.key(0), batch).regions)
+    np.testing.assert_array_equal(found[1], regions[1])
+    assert found.any(axis=(1, 2)).tolist() == [False, True, True, False, True, False]
 
 
 def test_a_turned_image_is_one_of_three_and_each_of_them_comes() -> None:

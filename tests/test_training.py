@@ -521,6 +521,21 @@ def test_a_run_s_view_is_filled_up_with_numpy_arrays():
     assert (data.count, data.shift[0], data.scale[0]) == (2, 1.0, np.float32(0.1))
 
 
+def test_marked_pixels_come_with_the_last_images_of_a_run():
+    regions = np.arange(2 * 3 * 4).reshape(2, 3, 4) % 5 == 0
+    labels = np.array([0, 0, 0, -1, -1])
+    ones = np.ones((1, 1, 1))
+    data = training.run_data(np.arange(5), 8, 0 * ones, ones, None, labels, regions)
+    places = jnp.array([4, 0, 3, 2, 7])
+    images, mask = jnp.zeros((5, 3, 4, 1)), jnp.array([True] * 4 + [False])
+    batch = training.take_batch(images, data, places, mask)
+    nothing = np.zeros((3, 4), bool)
+    expected = [regions[1], nothing, regions[0], nothing, nothing]
+    np.testing.assert_array_equal(batch.regions, expected)
+    unmarked = data._replace(region_rows=None, regions=None)
+    assert training.take_batch(images, unmarked, places, mask).regions is None
+
+
 def test_rows_of_epochs_are_read_with_their_leading_axes():
     rows = np.arange(6 * training.INFO_WIDTH, dtype=np.float32).reshape(2, 3, -1)
     rows[..., 0] = [[1, 1, 0], [1, 0, 0]]

@@ -83,6 +83,7 @@ OTHER = {
     "eta": "3",
     "focus": "2",
     "map_share": "0.5",
+    "map_loss_share": "0.25",
 }
 
 

@@ -82,19 +82,29 @@ class FCDDConfig(LabelledObjectiveConfig):
     Attributes:
       map_share: share of the map's values, the highest, whose mean is the score: 1 in the paper,
         0.01 finds small defects better.
-      map_masks: learn where synthetic anomalies are, from the masks of what was changed: the mean
-        of the map outside of it is that of a normal image, the mean inside that of an anomaly.
-        None is False.
+      map_loss_share: share of the map's values, the highest, whose mean enters the loss: 1 in the
+        paper, where a false alarm in a few of many pixels costs next to nothing. None is 1.
+      map_masks: learn where anomalies are, from the masks of what was changed of synthetic ones,
+        in fit also from those that lie beside labelled defects: the mean of the map outside is
+        that of a normal image, the mean inside that of an anomaly. None is False.
     """
 
     kind: Literal["fcdd"] = "fcdd"
     map_share: float = 1.0
+    map_loss_share: float | None = None
     map_masks: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 < self.map_share <= 1.0:
             raise ConfigError(f"map_share is {self.map_share}; it must lie in (0, 1]")
+        if not 0.0 < self.loss_share <= 1.0:
+            raise ConfigError(f"map_loss_share is {self.loss_share}; it must lie in (0, 1]")
+
+    @property
+    def loss_share(self) -> float:
+        """The share of the map's values that enters the loss."""
+        return 1.0 if self.map_loss_share is None else self.map_loss_share
 
     @property
     def needs_map(self) -> bool:

@@ -23,11 +23,22 @@ from deepsvdd_jax.configs.optimizer import OptimizerConfig
 AUGMENTATIONS = ("shift", "flip", "jitter", "noise")
 
 SyntheticKind = Literal[
-    "confetti", "cutpaste", "lines", "mix", "rotate", "shuffle", "recolor", "whole"
+    "confetti",
+    "cutpaste",
+    "lines",
+    "mix",
+    "blobs",
+    "cracks",
+    "surface",
+    "rotate",
+    "shuffle",
+    "recolor",
+    "whole",
 ]
 # Kinds of which an image gets one at random.
 SYNTHETIC_MIXTURES: dict[str, tuple[SyntheticKind, ...]] = {
     "mix": ("confetti", "cutpaste", "lines"),
+    "surface": ("confetti", "cutpaste", "lines", "blobs", "cracks"),
     "whole": ("rotate", "shuffle", "recolor"),
 }
 

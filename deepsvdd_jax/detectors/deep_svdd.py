@@ -62,6 +62,8 @@ class Prepared(NamedTuple):
       known: how many known anomalies there are.
       folds: int `[n]`, of cross-calibration the member that is not trained on each normal sample,
         -1 where all members are; None otherwise.
+      regions: bool `[known, height, width]`, anomalous pixels of the known anomalies, none where
+        they are not known; None where they are of none.
     """
 
     train: Images
@@ -71,6 +73,7 @@ class Prepared(NamedTuple):
     labels: npt.NDArray[np.int32]
     known: int
     folds: npt.NDArray[np.int64] | None = None
+    regions: npt.NDArray[np.bool_] | None = None
 
 
 # --- fitting ------------------------------------------------------------------------------------
@@ -81,6 +84,7 @@ def fit_detector(
     images: npt.ArrayLike,
     *,
     labels: npt.ArrayLike | None = None,
+    regions: npt.ArrayLike | None = None,
     feature_names: tuple[str, ...] = (),
     groups: npt.ArrayLike | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -99,6 +103,9 @@ def fit_detector(
         table that are constant are named in a `ConstantFeatureWarning`.
       labels: `[n]`: 0 unlabelled, 1 known normal, -1 known anomalous; None is 0 for all.
         Preprocessing, radius, calibration and threshold come from all but the known anomalies.
+      regions: bool `[known, height, width]`, of the known anomalies in their order, True on the
+        pixels that make them so, nowhere where these are not known; for an objective that learns
+        where anomalies are.
       feature_names: columns of a table, kept in the model.
       groups: `[n]`, equal for images that are held out together or not at all, as near-duplicates
         should be; None holds out one by one.
@@ -116,7 +123,7 @@ def fit_detector(
       DataError: images that cannot be trained on.
       TrainingError: a member failed.
     """
-    parts = prepare(config, images, labels, groups) if prepared is None else prepared
+    parts = prepare(config, images, labels, groups, regions) if prepared is None else prepared
     if config.run.preprocessing.standardize:
         _warn_of_constant_columns(parts.train, feature_names)
     outcome, progress = train_members(
@@ -127,6 +134,7 @@ def fit_detector(
         on_compiled,
         start=checkpoint and checkpoint.resume,
         folds=parts.folds,
+        regions=parts.regions,
     )
     _check_outcome(config, outcome)
     shape = parts.train.shape[1:]
@@ -149,6 +157,7 @@ def prepare(
     images: npt.ArrayLike,
     labels: npt.ArrayLike | None = None,
     groups: npt.ArrayLike | None = None,
+    regions: npt.ArrayLike | None = None,
 ) -> Prepared:
     """Checks samples, holds some out, and preprocesses the others; arguments and errors are those
     of `fit_detector`."""
@@ -164,7 +173,8 @@ def prepare(
     train = values[normal & ~aside]
     runs.check_radius(config.run)
     embeddings.check(config, len(train))
-    training.check_images(config.run.training, values.shape[1:])
+    marked = _checked_regions(config.run, regions, (int(known.sum()), *values.shape[1:3]))
+    training.check_images(config.run.training, values.shape[1:], marked is not None)
     least = len(train) if folds is None else len(train) - int(np.bincount(folds + 1)[1:].max())
     runs.check_image_count(config.run, least)
     memory.check_memory(config.run, values.shape[1:], len(config.seeds))
@@ -175,7 +185,34 @@ def prepare(
     inputs = preprocessing.apply(fitted, np.concatenate([train, values[known]]))
     check_finite(inputs, "once they are scaled")
     trained_labels = np.concatenate([checked[normal & ~aside], checked[known]])
-    return Prepared(train, values[aside], fitted, inputs, trained_labels, int(known.sum()), folds)
+    return Prepared(
+        train, values[aside], fitted, inputs, trained_labels, int(known.sum()), folds, marked
+    )
+
+
+def _checked_regions(
+    config: RunConfig, regions: npt.ArrayLike | None, shape: tuple[int, ...]
+) -> npt.NDArray[np.bool_] | None:
+    """Returns the marked pixels of known anomalies, None where none is.
+
+    Raises:
+      DataError: regions of another shape.
+      ConfigError: an objective that does not look at them.
+    """
+    if regions is None:
+        return None
+    marked = np.asarray(regions)
+    if marked.dtype != bool or marked.shape != shape:
+        raise DataError(
+            f"regions have shape {marked.shape} and type {marked.dtype}; expected bool and "
+            f"{shape}: one for each known anomaly, of the images' height and width"
+        )
+    if not config.training.objective.needs_masks:
+        raise ConfigError(
+            f"objective {config.training.objective.kind} does not learn from regions; take fcdd "
+            "with map_masks"
+        )
+    return marked if marked.any() else None
 
 
 def _checked_labels(

@@ -93,7 +93,15 @@ def _measure_phase(config: DetectorConfig, parts: deep_svdd.Prepared) -> tuple[f
 
     with contextlib.suppress(_Measured):
         train_members(
-            config, parts.inputs, parts.labels, note, note_compiled, few, 1, folds=parts.folds
+            config,
+            parts.inputs,
+            parts.labels,
+            note,
+            note_compiled,
+            few,
+            1,
+            folds=parts.folds,
+            regions=parts.regions,
         )
     taken = np.diff(times[1:])
     steps = -(-few // phase.batch_size)

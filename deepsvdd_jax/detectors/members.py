@@ -31,6 +31,7 @@ def train_members(
     epochs_per_call: int | None = None,
     start: Callable[[runs.Program], runs.Progress | None] | None = None,
     folds: npt.NDArray[np.int64] | None = None,
+    regions: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[runs.Outcome, runs.Progress]:
     """Trains all members in one program.
 
@@ -45,6 +46,7 @@ def train_members(
       epochs_per_call: of a chunk; None chooses.
       start: see `Checkpoint.resume`.
       folds: see `Prepared`; member k is trained on all images but those of fold k.
+      regions: bool `[known, height, width]`, see `Prepared`.
     """
     padding = padded_count(len(images), is_table=images.ndim == 2) - len(images)
     pool = np.pad(images, ((0, padding), *((0, 0),) * (images.ndim - 1)))
@@ -53,7 +55,9 @@ def train_members(
     seeds = _filled(config.seeds, is_table=images.ndim == 2)
     keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in seeds], np.uint32))
     members = [_trained_on(len(images), folds, config.seeds.index(seed)) for seed in seeds]
-    data = [training.run_data(own, len(pool), *scaling, count, labels[own]) for own in members]
+    data = [
+        training.run_data(own, len(pool), *scaling, count, labels[own], regions) for own in members
+    ]
     weights = [
         initialization.initial_weights(
             config.run, images[own] if folds is not None else images, seed

@@ -17,18 +17,27 @@ def anomaly_map(embeddings: Array) -> Array:
     return pseudo_huber(jnp.square(embeddings))
 
 
-def masked_map_losses(maps: Array, regions: Array) -> Array:
+def masked_map_losses(maps: Array, regions: Array, share: float = 1.0) -> Array:
     """Returns the loss of maps whose anomalous pixels are known, `[n]`: the mean of A over the
     normal pixels, and where some are marked -log(1 - exp(-mean of A over these)).
 
     Args:
       maps: `[n, height, width]`, A.
       regions: bool `[n, height, width]`, True on anomalous pixels.
+      share: of the map's values; of the normal pixels the mean is of so many, the highest.
     """
     axes = (1, 2)
     marked = jnp.sum(regions, axes)
-    normal = regions.shape[1] * regions.shape[2] - marked
-    mean = jnp.sum(jnp.where(regions, 0.0, maps), axes) / jnp.maximum(normal, 1)
+    size = regions.shape[1] * regions.shape[2]
+    normal = size - marked
+    outside = jnp.where(regions, 0.0, maps)
+    if share == 1.0:
+        mean = jnp.sum(outside, axes) / jnp.maximum(normal, 1)
+    else:
+        # A is not negative: marked pixels, now 0, come after all others.
+        count = _count_of(share, size)
+        highest, _ = jax.lax.top_k(outside.reshape(-1, size), count)
+        mean = jnp.sum(highest, axis=1) / jnp.maximum(jnp.minimum(normal, count), 1)
     inside = jnp.sum(jnp.where(regions, maps, 0.0), axes) / jnp.maximum(marked, 1)
     some = marked > 0
     anomalous = minus_log_complement(jnp.where(some, inside, 1.0))
@@ -68,13 +77,16 @@ def highest_mean(maps: Array, share: float) -> Array:
     """
     if share == 1.0:
         return jnp.mean(maps, axis=1)
-    count = max(1, round(share * maps.shape[1]))
-    return jnp.mean(jax.lax.top_k(maps, count)[0], axis=1)
+    return jnp.mean(jax.lax.top_k(maps, _count_of(share, maps.shape[1]))[0], axis=1)
+
+
+def _count_of(share: float, values: int) -> int:
+    return max(1, round(share * values))
 
 
 def fcdd(config: FCDDConfig) -> Objective:
-    """Returns the objective: its loss is of the mean of A, its score the mean of the highest share
-    of A."""
+    """Returns the objective: its loss is of the mean of A, or of its highest share, its score the
+    mean of the highest share of A."""
 
     def losses(
         params: Params,
@@ -87,10 +99,10 @@ def fcdd(config: FCDDConfig) -> Objective:
         assert batch.labels is not None
         forward = apply(params, batch, key)
         maps = anomaly_map(forward.embeddings)
-        values = distance_losses(jnp.mean(maps, axis=1), batch.labels)
+        values = distance_losses(highest_mean(maps, config.loss_share), batch.labels)
         if config.map_masks and batch.regions is not None:
             regions = regions_of_map(batch.regions, maps.shape[1])
-            masked = masked_map_losses(maps.reshape(regions.shape), regions)
+            masked = masked_map_losses(maps.reshape(regions.shape), regions, config.loss_share)
             values = jnp.where(regions.any(axis=(1, 2)), masked, values)
         return Losses(values, highest_mean(maps, config.map_share), forward.statistics)
 

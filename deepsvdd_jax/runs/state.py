@@ -174,11 +174,11 @@ def stack(runs: list[Run], keys: Array) -> Run:
 
     def filled(run: Run) -> dict[str, Any]:
         missing = longest - run.data.indices.shape[0]
-        padded = {"indices": np.pad(np.asarray(run.data.indices), (0, missing))}
-        if run.data.labels is not None:
-            padded["labels"] = np.pad(np.asarray(run.data.labels), (0, missing))
-        data: Any = run.data
-        return run._asdict() | {"key": None, "data": data._replace(**padded)}
+
+        def pad(values: Any) -> Any:
+            return np.pad(np.asarray(values), (0, missing))
+
+        return run._asdict() | {"key": None, "data": run.data.of_images(pad)}
 
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *map(filled, runs))
     return Run(**stacked | {"key": keys})

@@ -234,8 +234,7 @@ class StreamedSource(NamedTuple):
 
 def _in_order(data: RunData, order: Array) -> RunData:
     """Returns a run's view with its images in an order of places."""
-    labels = None if data.labels is None else data.labels[order]
-    return data._replace(indices=data.indices[order], labels=labels)
+    return data.of_images(lambda values: values[order])
 
 
 def _step_with_chunk(
@@ -255,14 +254,14 @@ def _step_with_chunk(
 
 def _view(images: Array, data: RunData, first: Array, count: Array) -> RunData:
     """Returns a run's view of a chunk: all of it, as far as the first `count` images reach."""
-    size, labels = images.shape[0], data.labels
-    if labels is not None:
+    size = images.shape[0]
+
+    def of_chunk(values: Array) -> Array:
         # A slice that started near the end would be moved to fit.
-        labels = jax.lax.dynamic_slice(jnp.pad(labels, (0, size)), (first,), (size,))
-    return data._replace(
-        indices=jnp.arange(size, dtype=jnp.int32),
-        count=jnp.clip(count - first, 0, size),
-        labels=labels,
+        return jax.lax.dynamic_slice(jnp.pad(values, (0, size)), (first,), (size,))
+
+    return data.of_images(of_chunk)._replace(
+        indices=jnp.arange(size, dtype=jnp.int32), count=jnp.clip(count - first, 0, size)
     )
 
 
@@ -273,7 +272,8 @@ def _rows_of_chunk(
     data: RunData,
     arrays: tuple[Any, ...],
 ) -> Array:
-    view = data._replace(indices=jnp.arange(images.shape[0], dtype=jnp.int32), labels=None)
+    everything = jnp.arange(images.shape[0], dtype=jnp.int32)
+    view = data._replace(indices=everything, labels=None, region_rows=None)
     rows: Array = function(*static, Chunk(images, view, view.indices, 0), *arrays)
     return rows
 

@@ -22,6 +22,10 @@ JITTER = 0.2
 NOISE = 0.1
 
 
+# Of AUGMENTATIONS, what moves pixels.
+_MOVES = ("shift", "flip")
+
+
 def augment(names: tuple[str, ...], key: Array, images: Array) -> Array:
     """Returns changed images, each of them drawn for itself.
 
@@ -35,6 +39,13 @@ def augment(names: tuple[str, ...], key: Array, images: Array) -> Array:
         if name in names:
             images = _CHANGES[name](key_change, images)
     return images
+
+
+def move(names: tuple[str, ...], key: Array, regions: Array) -> Array:
+    """Returns regions of images, bool `[n, height, width]`, moved as `augment` moves the images
+    with the same names and key."""
+    moves = tuple(name for name in names if name in _MOVES)
+    return augment(moves, key, regions[..., None])[..., 0]
 
 
 def shift(key: Array, images: Array) -> Array:

@@ -1,5 +1,6 @@
 """What a run trains on: its view of the images that all runs share."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,9 @@ class RunData(NamedTuple):
       scale: see `shift`.
       labels: int32 `[n]`, of these images: 0 unlabelled, 1 known to be normal, -1 known to be
         anomalous; None is 0 for all.
+      region_rows: int32 `[n]`, of each image its row in `regions`; None where nothing is marked.
+      regions: bool `[k + 1, height, width]`, True on pixels that are known to be anomalous; nothing
+        is marked in the first.
     """
 
     indices: Array
@@ -33,6 +37,14 @@ class RunData(NamedTuple):
     shift: Array
     scale: Array
     labels: Array | None = None
+    region_rows: Array | None = None
+    regions: Array | None = None
+
+    def of_images(self, change: Callable[[Array], Array]) -> "RunData":
+        """Returns a view whose values of each image, which stand along `[n]`, are changed."""
+        every = ("indices", "labels", "region_rows")
+        given = {name: value for name in every if (value := getattr(self, name)) is not None}
+        return self._replace(**{name: change(value) for name, value in given.items()})
 
 
 def run_data(
@@ -42,23 +54,32 @@ def run_data(
     scale: npt.NDArray[np.floating],
     count: int | None = None,
     labels: npt.NDArray[np.integer] | None = None,
+    regions: npt.NDArray[np.bool_] | None = None,
 ) -> RunData:
     """Returns a run's view as numpy arrays, its indices filled up to `size`, of which it trains on
-    the first `count`, by default all; `labels` are those of `indices`, all 0 where None. In jax's
-    own every conversion would have to be compiled."""
+    the first `count`, by default all; `labels` are those of `indices`, all 0 where None; `regions`
+    are the anomalous pixels of the last k of them, bool `[k, height, width]`. In jax's own every
+    conversion would have to be compiled."""
     padded = np.pad(indices, (0, size - len(indices))).astype(np.int32)
     scaling = (np.asarray(values, np.float32) for values in (shift, scale))
     trained = len(indices) if count is None else count
     known = np.zeros(len(indices), np.int32) if labels is None else labels
     known = np.pad(known, (0, size - len(indices))).astype(np.int32)
     parts: Any = (padded, np.int32(trained), *scaling, known)
+    if regions is not None:
+        rows = np.zeros(size, np.int32)
+        rows[len(indices) - len(regions) : len(indices)] = np.arange(1, len(regions) + 1)
+        parts += (rows, np.concatenate([np.zeros((1, *regions.shape[1:]), bool), regions]))
     return RunData(*parts)
 
 
 def take_batch(images: Array, data: RunData, places: Array, mask: Array) -> Batch:
     """Gathers the images at `places` `[batch]` of a run and scales them."""
     labels = jnp.zeros(mask.shape, jnp.int32) if data.labels is None else data.labels[places]
-    return Batch(scaled_images(images, data, data.indices[places]), mask, labels)
+    regions = None
+    if data.regions is not None and data.region_rows is not None:
+        regions = split_over_devices(data.regions[data.region_rows[places]])
+    return Batch(scaled_images(images, data, data.indices[places]), mask, labels, regions)
 
 
 def scaled_images(images: Array, data: RunData, indices: Array) -> Array:

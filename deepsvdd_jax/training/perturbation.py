@@ -9,17 +9,22 @@ from deepsvdd_jax.objectives import Batch
 from deepsvdd_jax.training import augmentation, synthetic
 
 
-def check_images(phase: PhaseConfig, image_shape: tuple[int, ...]) -> None:
+def check_images(phase: PhaseConfig, image_shape: tuple[int, ...], has_masks: bool = False) -> None:
     """Refuses to change tables as if they were images, to turn images that are not square, and
-    masks that nothing makes.
+    to learn from masks where there are none.
+
+    Args:
+      phase: static.
+      image_shape: of the images.
+      has_masks: whether known anomalies have some.
 
     Raises:
       ConfigError: names the setting.
     """
-    if phase.objective.needs_masks and not phase.synthetic_anomalies:
+    if phase.objective.needs_masks and not (phase.synthetic_anomalies or has_masks):
         raise ConfigError(
-            "map_masks learns from the masks of synthetic anomalies and there are none; give "
-            "synthetic_anomalies, as mix"
+            "map_masks learns from the masks of synthetic anomalies, or of labelled defects, and "
+            "there are none; give synthetic_anomalies, as mix, or masks beside the defects"
         )
     if len(image_shape) == 3:
         if phase.synthetic_anomalies in ("rotate", "whole") and image_shape[0] != image_shape[1]:
@@ -48,6 +53,8 @@ def perturbed(phase: PhaseConfig, key: Array, batch: Batch) -> Batch:
     images, labels, regions = batch.images, batch.labels, batch.regions
     if phase.augment:
         images = augmentation.augment(phase.augment, key_augment, images)
+        if regions is not None:
+            regions = augmentation.move(phase.augment, key_augment, regions)
     if phase.synthetic_anomalies:
         assert labels is not None
         made = synthetic.defects(phase.synthetic_anomalies, key_anomalies, images)
@@ -55,5 +62,6 @@ def perturbed(phase: PhaseConfig, key: Array, batch: Batch) -> Batch:
         chosen = normal & (jnp.cumsum(normal) % 2 == 0)
         images = jnp.where(chosen[:, None, None, None], made.images, images)
         labels = jnp.where(chosen, -1, labels)
-        regions = made.regions & chosen[:, None, None]
+        known = False if regions is None else regions
+        regions = jnp.where(chosen[:, None, None], made.regions, known)
     return batch._replace(images=images, labels=labels, regions=regions)

@@ -18,6 +18,15 @@ from deepsvdd_jax.configs import SYNTHETIC_MIXTURES
 # Most shapes on an image.
 _MOST_RECTANGLES = 4
 _MOST_LINES = 2
+_MOST_BLOBS = 3
+
+# Straight pieces of a crack, and how far one turns from the last at most, in radians.
+_CRACK_PIECES = 8
+_CRACK_TURN = 0.7
+
+# A blob's or crack's shade is as many deviations of its image off the mean, and covers so much.
+_CONTRASTS = (1.0, 4.0)
+_OPACITIES = (0.4, 1.0)
 
 
 class Defects(NamedTuple):
@@ -32,9 +41,10 @@ def defects(kind: str, key: Array, images: Array) -> Defects:
 
     Args:
       kind: `confetti` (small rectangles), `cutpaste` (a patch of another image), `lines` (thin
-        scratches), `mix` (one of these three for each image); or of the whole image `rotate` (by
-        right angles), `shuffle` (its quarters change places), `recolor`, `whole` (one of these
-        three for each image).
+        scratches), `mix` (one of these three for each image), `blobs` (soft spots), `cracks`
+        (thin and crooked), `surface` (one of these five for each image); or of the whole image
+        `rotate` (by right angles), `shuffle` (its quarters change places), `recolor`, `whole`
+        (one of these three for each image).
       key: draws them.
       images: float32 `[n, height, width, channels]`.
     """
@@ -87,6 +97,85 @@ def cutpaste(key: Array, images: Array) -> Defects:
     moved = jnp.take_along_axis(others, from_rows[:, :, None, None], axis=1)
     moved = jnp.take_along_axis(moved, from_columns[:, None, :, None], axis=2)
     return Defects(jnp.where(regions[..., None], moved, images), regions)
+
+
+def blobs(key: Array, images: Array) -> Defects:
+    """Puts one to three spots on an image, darker or lighter than its mean, with uneven outlines
+    and soft edges, as holes, stains and chips are; some lie at a border and are cut by it."""
+    count, height, width, _ = images.shape
+    side = min(height, width)
+    key_count, key_place, key_axes, key_turn, key_bumps, key_shade = jax.random.split(key, 6)
+    shape = (_MOST_BLOBS, count, 1, 1)
+    reach = jax.random.uniform(key_place, (2, *shape), minval=-0.15, maxval=1.15)
+    centers = jnp.clip(reach, 0.0, 1.0) * jnp.array([height - 1, width - 1]).reshape(2, 1, 1, 1, 1)
+    axes = jax.random.uniform(key_axes, (2, *shape), minval=0.02, maxval=0.1) * side
+    axes = jnp.maximum(axes, 1.5)
+    turn = jax.random.uniform(key_turn, shape, maxval=jnp.pi)
+    # The outline's radius has waves of two to four periods, each up to a fifth of it.
+    waves = jnp.arange(2, 5).reshape(3, 1, 1, 1, 1)
+    sizes, phases = jax.random.uniform(key_bumps, (2, 3, *shape))
+    wanted = jax.random.randint(key_count, (count,), 1, _MOST_BLOBS + 1)
+    down = jnp.arange(height)[None, None, :, None] - centers[0]
+    across = jnp.arange(width)[None, None, None, :] - centers[1]
+    cosine, sine = jnp.cos(turn), jnp.sin(turn)
+    along, off = (
+        (cosine * across + sine * down) / axes[0],
+        (cosine * down - sine * across) / axes[1],
+    )
+    angles = jnp.arctan2(off, along)
+    bumps = 0.2 * sizes * jnp.sin(waves * angles[None] + 2.0 * jnp.pi * phases)
+    inside = 1.0 + jnp.sum(bumps, axis=0) - jnp.hypot(along, off)
+    cover = jnp.clip(2.0 * inside, 0.0, 1.0)
+    there = jnp.arange(_MOST_BLOBS)[:, None] < wanted[None]
+    return _shaded(key_shade, images, jnp.max(cover * there[:, :, None, None], axis=0))
+
+
+def cracks(key: Array, images: Array) -> Defects:
+    """Puts a thin crooked line on an image, darker or lighter than its mean."""
+    count, height, width, _ = images.shape
+    side = min(height, width)
+    key_place, key_turn, key_length, key_width, key_shade = jax.random.split(key, 5)
+    sides = jnp.array([height - 1, width - 1]).reshape(2, 1)
+    begin = jax.random.uniform(key_place, (2, count)) * sides
+    turns = jax.random.uniform(key_turn, (_CRACK_PIECES, count), minval=-1.0)
+    scale = jnp.full((_CRACK_PIECES, 1), _CRACK_TURN).at[0].set(jnp.pi)
+    directions = jnp.cumsum(turns * scale, axis=0)
+    length = side * jax.random.uniform(key_length, (count,), minval=0.01, maxval=0.06)
+    half = side * jax.random.uniform(key_width, (count,), minval=0.002, maxval=0.01)
+    half = jnp.maximum(half, 0.5)[:, None, None]
+    rows = jnp.arange(height, dtype=jnp.float32)[None, :, None]
+    columns = jnp.arange(width, dtype=jnp.float32)[None, None, :]
+
+    def add(carry: tuple[Array, Array], direction: Array) -> tuple[tuple[Array, Array], None]:
+        start, distance = carry
+        step = length[None] * jnp.stack([jnp.sin(direction), jnp.cos(direction)])
+        (row, column), (down, across) = (part[:, :, None, None] for part in (start, step))
+        share = ((rows - row) * down + (columns - column) * across) / jnp.square(
+            length[:, None, None]
+        )
+        share = jnp.clip(share, 0.0, 1.0)
+        from_piece = jnp.hypot(rows - row - share * down, columns - column - share * across)
+        return (start + step, jnp.minimum(distance, from_piece)), None
+
+    nowhere = jnp.full((count, height, width), jnp.inf, jnp.float32)
+    (_, distance), _ = jax.lax.scan(add, (begin, nowhere), directions)
+    return _shaded(key_shade, images, jnp.clip(half + 0.5 - distance, 0.0, 1.0))
+
+
+def _shaded(key: Array, images: Array, cover: Array) -> Defects:
+    """Covers an image by a shade off its own mean, within its own range, as far as `cover`
+    `[n, height, width]` in [0, 1] and an opacity say."""
+    key_contrast, key_sign, key_opacity = jax.random.split(key, 3)
+    shape = (images.shape[0], 1, 1, 1)
+    contrast = jax.random.uniform(key_contrast, shape, minval=_CONTRASTS[0], maxval=_CONTRASTS[1])
+    sign = jnp.where(jax.random.bernoulli(key_sign, 0.5, shape), 1.0, -1.0)
+    opacity = jax.random.uniform(key_opacity, shape, minval=_OPACITIES[0], maxval=_OPACITIES[1])
+    axes = (1, 2)
+    low, high = (f(images, axes, keepdims=True) for f in (jnp.min, jnp.max))
+    mean, deviation = (f(images, axes, keepdims=True) for f in (jnp.mean, jnp.std))
+    shade = jnp.clip(mean + sign * contrast * deviation, low, high)
+    mixed = images + opacity * cover[..., None] * (shade - images)
+    return Defects(mixed, cover > 0.0)
 
 
 def rotate(key: Array, images: Array) -> Defects:
@@ -165,6 +254,8 @@ _KINDS: dict[str, Callable[[Array, Array], Defects]] = {
     "confetti": confetti,
     "cutpaste": cutpaste,
     "lines": lines,
+    "blobs": blobs,
+    "cracks": cracks,
     "rotate": rotate,
     "shuffle": shuffle,
     "recolor": recolor,

@@ -127,7 +127,8 @@ def main() -> None:
     models.check_target(target)
     data_config = settings.data_config(values)
     environment.use_platform(values.platform, values.compilation_cache)
-    data = samples.load(data_config, values.normal_class, values.skip_unreadable)
+    with_masks = bool(values.map_masks)
+    data = samples.load(data_config, values.normal_class, values.skip_unreadable, with_masks)
     config = detector_config(values, data)
     groups = None if values.groups is None else group_labels(data.names, values.groups)
     planned = tasks.plan(values, config, data)
@@ -393,7 +394,8 @@ def detector_config(values: flags.FlagValues, data: Samples) -> DetectorConfig:
         calibration=values.calibration,
         embedding_score=values.embedding_score,
     )
-    plans.check_network(config.run, shape)
+    # Whether labelled defects have masks is seen when they are divided.
+    plans.check_network(config.run, shape, has_masks=True)
     if not conformal:
         # Another rule does not look at the rate.
         return config

@@ -109,7 +109,12 @@ def divide(samples: Samples, choice: Wanted, seed: int) -> tuple[Samples, Defect
     if not samples.has_test_part:
         tested = samples.test_labels == 1
         images = np.concatenate([samples.test_images[tested], found.images])
-        found = Defects(images, (*(kind for kind in samples.test_kinds if kind), *found.kinds))
+        regions = found.regions
+        if regions is not None and samples.test_regions is not None:
+            regions = np.concatenate([samples.test_regions[tested], regions])
+        found = Defects(
+            images, (*(kind for kind in samples.test_kinds if kind), *found.kinds), regions
+        )
     if not found.kinds:
         if choice != Wanted():
             raise DataError("there are no labelled defects to train on")
@@ -128,7 +133,8 @@ def divide(samples: Samples, choice: Wanted, seed: int) -> tuple[Samples, Defect
             f"{_counted(found.kinds)}: too few labelled defects of every kind to train on some and "
             "test on others; it takes 2 of a kind"
         )
-    trained = Defects(found.images[known], tuple(kinds[known].tolist()))
+    regions = None if found.regions is None else found.regions[known]
+    trained = Defects(found.images[known], tuple(kinds[known].tolist()), regions)
     if samples.has_test_part:
         return samples, trained
     good = samples.test_labels == 0
@@ -136,6 +142,7 @@ def divide(samples: Samples, choice: Wanted, seed: int) -> tuple[Samples, Defect
         samples._replace(
             test_images=np.concatenate([samples.test_images[good], found.images[~known]]),
             test_kinds=(*("",) * int(good.sum()), *kinds[~known].tolist()),
+            test_regions=None,
         ),
         trained,
     )

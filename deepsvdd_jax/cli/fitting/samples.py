@@ -10,18 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsvdd_jax import datasets
+from deepsvdd_jax.cli.maps import masks
 from deepsvdd_jax.configs import ConfigError, DataConfig
 from deepsvdd_jax.datasets import DataError, Dataset, Layout, folder
 from deepsvdd_jax.datasets.dataset import printable
+from deepsvdd_jax.datasets.formats.pieces import open_image
 
 Images = npt.NDArray[Any]
+Regions = npt.NDArray[np.bool_]
 
 
 class Defects(NamedTuple):
-    """Labelled defects: images or rows `[n, ...]`, and the kind of each."""
+    """Labelled defects: images or rows `[n, ...]`, the kind of each, and the pixels that its masks
+    mark, bool `[n, height, width]`, none where it has no mask; None where nothing asks for them."""
 
     images: Images
     kinds: tuple[str, ...]
+    regions: Regions | None = None
 
 
 class Samples(NamedTuple):
@@ -38,6 +43,7 @@ class Samples(NamedTuple):
       names: of the images or rows, `[n]`, where they have some.
       pixel_range: see `Dataset.pixel_range`.
       places: in words, where the normal samples come from.
+      test_regions: of the test images, see `Defects`.
     """
 
     images: Images
@@ -50,6 +56,7 @@ class Samples(NamedTuple):
     names: tuple[str, ...] = ()
     pixel_range: tuple[float, float] | None = None
     places: str = ""
+    test_regions: Regions | None = None
 
     @property
     def test_labels(self) -> npt.NDArray[np.uint8]:
@@ -57,7 +64,12 @@ class Samples(NamedTuple):
         return np.array([bool(kind) for kind in self.test_kinds], np.uint8)
 
 
-def load(config: DataConfig, normal_class: str | None, skip_unreadable: bool = False) -> Samples:
+def load(
+    config: DataConfig,
+    normal_class: str | None,
+    skip_unreadable: bool = False,
+    with_masks: bool = False,
+) -> Samples:
     """Loads what a scorer is trained on (touches files), and says how much comes from where.
 
     Args:
@@ -65,12 +77,13 @@ def load(config: DataConfig, normal_class: str | None, skip_unreadable: bool = F
       normal_class: of labelled data, its number or name; None takes the class whose name says so,
         else 0, or all of a folder whose names tell nothing apart.
       skip_unreadable: of a folder: leave out files that cannot be read.
+      with_masks: of a folder: read the masks of its defects.
 
     Raises:
       DataError: no such data, or no such class.
     """
     if config.name == "folder" and config.data_dir is not None:
-        return _load_folder(config, normal_class, skip_unreadable)
+        return _load_folder(config, normal_class, skip_unreadable, with_masks)
     if skip_unreadable:
         raise ConfigError("--skip_unreadable is for a folder of images")
     dataset = datasets.load(config)
@@ -113,7 +126,9 @@ def _class_number(dataset: Dataset, given: str | None) -> int:
     return int(given)
 
 
-def _load_folder(config: DataConfig, normal_class: str | None, skip_unreadable: bool) -> Samples:
+def _load_folder(
+    config: DataConfig, normal_class: str | None, skip_unreadable: bool, with_masks: bool
+) -> Samples:
     root = Path(str(config.data_dir)).expanduser()
     layout = folder.read_layout(root)
     folder.check_parts(layout, root)
@@ -136,7 +151,7 @@ def _load_folder(config: DataConfig, normal_class: str | None, skip_unreadable: 
     def read_defects() -> Defects:
         kinds = {path: kind for kind, paths in layout.known_defects.items() for path in paths}
         if not kinds:
-            return Defects(images[:0], ())
+            return Defects(images[:0], (), regions_of(()))
         paths = datasets.layout.sort_paths(kinds)
         found, paths_read = _read(root, paths, config, skip_unreadable)
         found = folder.in_range(found, pixel_range)
@@ -145,7 +160,10 @@ def _load_folder(config: DataConfig, normal_class: str | None, skip_unreadable: 
                 f"{root}: {paths_read[0]} has the shape {found.shape[1:]}, normal images "
                 f"{images.shape[1:]}; --image_size and --channels make them alike"
             )
-        return Defects(found, tuple(kinds[path] for path in paths_read))
+        return Defects(found, tuple(kinds[path] for path in paths_read), regions_of(paths_read))
+
+    def regions_of(paths: Sequence[str]) -> Regions | None:
+        return _regions(root, layout, paths, images.shape[1:3]) if with_masks else None
 
     return Samples(
         images[:count],
@@ -157,6 +175,7 @@ def _load_folder(config: DataConfig, normal_class: str | None, skip_unreadable: 
         names=tuple(folder.name_in_part(layout, name) for name in names[:count]),
         pixel_range=pixel_range,
         places=f"{root}: {folder.describe_places(names[:count])}",
+        test_regions=regions_of(names[count:]),
     )
 
 
@@ -192,6 +211,27 @@ def _tell_layout(layout: Layout) -> None:
         first = printable(marked[0])
         lines.append(f"{len(marked)} of the normal images have a mask, as defects do: {first}")
     print("\n".join(lines), file=sys.stderr)
+
+
+def _regions(root: Path, layout: Layout, paths: Sequence[str], size: tuple[int, ...]) -> Regions:
+    """Returns the pixels that the masks of images mark, bool `[n, *size]` (touches files)."""
+    known = masks.Masks(root, layout.masks)
+    regions = np.zeros((len(paths), *size), bool)
+    for region, path in zip(regions, paths, strict=True):
+        if path in layout.masks:
+            with open_image(root / path) as image:
+                sides = image.sides
+            region[:] = resized_region(masks.read_mask(known, path, sides), size)
+    return regions
+
+
+def resized_region(region: Regions, size: tuple[int, ...]) -> Regions:
+    """Returns a region `[height, width]` at another size: no marked pixel is lost."""
+    grids = [np.arange(new) * old // new for old, new in zip(region.shape, size, strict=True)]
+    resized = region[np.ix_(*grids)]
+    rows, columns = np.nonzero(region)
+    resized[rows * size[0] // region.shape[0], columns * size[1] // region.shape[1]] = True
+    return resized
 
 
 def _read(

@@ -1,6 +1,7 @@
 """What `fit` trains: the model that is saved and, beside labelled defects, one without them."""
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from deepsvdd_jax.cli import settings
 from deepsvdd_jax.cli.fitting import known
 from deepsvdd_jax.cli.fitting.known import Share
 from deepsvdd_jax.cli.fitting.samples import Images, Samples
-from deepsvdd_jax.configs import DetectorConfig, as_kind
+from deepsvdd_jax.configs import DetectorConfig, FCDDConfig, as_kind
 from deepsvdd_jax.datasets import DataError, Dataset
 
 
@@ -24,11 +25,14 @@ class Task(NamedTuple):
       title: what it learns from, in words.
       config: of the detector.
       anomalies: `[k, ...]`, known anomalies that it is trained on beside the normal samples.
+      regions: bool `[k, height, width]`, where they are anomalous as far as that is known; None
+        where nothing asks for it.
     """
 
     title: str
     config: DetectorConfig
     anomalies: Images
+    regions: npt.NDArray[np.bool_] | None = None
 
 
 class Plan(NamedTuple):
@@ -81,6 +85,7 @@ def plan(values: flags.FlagValues, config: DetectorConfig, samples: Samples) -> 
         f"{objective.kind} with {' and '.join((*labelled, *others))}",
         config,
         np.concatenate([defects.images, outliers]),
+        _regions(defects.regions, len(outliers)),
     )
     if not defects.kinds:
         return Plan(divided, main, None, {}, len(outliers))
@@ -98,6 +103,11 @@ def _without_labels(
     objective = run.training.objective
     if not objective.needs_anomalies or others:
         title = f"{objective.kind} with {' and '.join(others)}" if others else objective.kind
+        if isinstance(objective, FCDDConfig) and run.training.synthetic_anomalies is None:
+            # Outliers have none.
+            objective = dataclasses.replace(objective, map_masks=None)
+            training = dataclasses.replace(run.training, objective=objective)
+            config = dataclasses.replace(config, run=dataclasses.replace(run, training=training))
         return Task(f"{title}, without labels", config, outliers)
     training = dataclasses.replace(run.training, objective=as_kind(objective, "one-class"))
     # A classifier may have biases, or end in a map, with which one-class Deep SVDD collapses or
@@ -105,6 +115,21 @@ def _without_labels(
     network = recipes.preset("auto", values.dataset, outliers.shape[1:]).network
     run = dataclasses.replace(run, training=training, network=network)
     return Task("one-class, without labels", dataclasses.replace(config, run=run), outliers)
+
+
+def _regions(
+    of_defects: npt.NDArray[np.bool_] | None, outliers: int
+) -> npt.NDArray[np.bool_] | None:
+    """Returns where known anomalies are anomalous, and says of how many that is known: of outliers,
+    which come last, it is not."""
+    if of_defects is None or not len(of_defects):
+        return None
+    marked = int(of_defects.any(axis=(1, 2)).sum())
+    print(
+        f"masks: of {marked} of the {len(of_defects)} labelled defects that are trained on",
+        file=sys.stderr,
+    )
+    return np.pad(of_defects, ((0, outliers), (0, 0), (0, 0)))
 
 
 def with_configs(planned: Plan, change: Callable[[DetectorConfig], DetectorConfig]) -> Plan:
@@ -152,5 +177,6 @@ def training_set(
         "images": np.concatenate([samples.images, task.anomalies]),
         # Normals count as unlabelled, so that eta weighs the defects.
         "labels": np.repeat([0, -1], [normals, anomalies]),
+        "regions": task.regions,
         "groups": None if groups is None else np.concatenate([groups, np.full(anomalies, "")]),
     }

@@ -229,10 +229,11 @@ def _draws(split: SplitConfig) -> bool:
     return bool(split.outlier_fraction or split.validation_fraction or split.labelled_ratio)
 
 
-def check_network(config: RunConfig, shape: tuple[int, ...]) -> None:
-    """Refuses a network, or a decoder, that images of a shape are too small for or no image of."""
+def check_network(config: RunConfig, shape: tuple[int, ...], has_masks: bool = False) -> None:
+    """Refuses a network, or a decoder, that images of a shape are too small for or no image of, and
+    masks that are asked for where known anomalies cannot have any."""
     networks.check_image_shape(config.network, shape)
-    training.check_images(config.training, shape)
+    training.check_images(config.training, shape, has_masks)
     if config.needs_decoder:
         import jax
 
