@@ -138,6 +138,34 @@ def test_known_anomalies_get_higher_scores_than_without_labels(
     assert ratio > 2.0 * before[50:].mean() / before[:50].mean()
 
 
+def test_pairs_of_classes_ratios_and_seeds_share_a_program_and_are_the_runs_alone() -> None:
+    random = np.random.default_rng(1)
+    images = random.normal(size=(90, 5)).astype(np.float32) + np.repeat([0, 1, -2], 30)[:, None]
+    # Normal class, known class, how many of it (0, 10 and 25 %), seed.
+    cells = [(0, 1, 3, 0), (0, 2, 10, 1), (1, 0, 0, 0), (2, 1, 10, 3)]
+    one = np.ones(1, np.float32)
+
+    def data(normal: int, known: int, count: int) -> training.RunData:
+        places = np.arange(30)
+        indices = np.concatenate([30 * normal + places, 30 * known + places[:count]])
+        labels = np.repeat([0, -1], [30, count])
+        return training.run_data(indices, 40, 0 * one, one, labels=labels)
+
+    def train(cells: list[tuple[int, int, int, int]]) -> runs.Outcome:
+        keys = jax.vmap(jax.random.key)(jnp.array([seed for *_, seed in cells]))
+        views = [data(*cell) for *cell, _ in cells]
+        return runs.train_runs(keys, _config(DeepSADConfig(), 5), images, images, data=views)[0]
+
+    together = train(cells)
+    for number, cell in enumerate(cells):
+        alone = train([cell])
+        np.testing.assert_allclose(
+            together.test_distances[number], alone.test_distances[0], rtol=1e-6
+        )
+    scores = np.asarray(together.test_distances)
+    assert len({score.tobytes() for score in scores}) == len(cells)
+
+
 def test_the_radius_is_of_the_unlabelled_images() -> None:
     labels = np.zeros(60, np.int32)
     labels[50:] = -1
