@@ -21,6 +21,8 @@ DETECTORS = [folder for folder in FOLDERS if (folder / "sets.json").exists()]
 EMBEDDINGS = [folder for folder in TABLES if (folder / "embeddings.csv").exists()]
 # Of `reproduce --table=deep_sad`.
 PAIRS = [folder for folder in FOLDERS if (folder / "pairs.csv").exists()]
+# Of `score --maps` with masks: a table of scores for each model.
+MAPS = [folder for folder in FOLDERS if (folder / "maps.json").exists()]
 
 
 def cells_of(path: Path) -> list[dict[str, str]]:
@@ -39,7 +41,7 @@ def documents() -> str:
 
 
 def test_every_folder_is_of_one_kind() -> None:
-    kinds = (TABLES, COMPARISONS, DETECTORS, PAIRS)
+    kinds = (TABLES, COMPARISONS, DETECTORS, PAIRS, MAPS)
     assert sorted(sum(kinds, [])) == FOLDERS and all(kinds)
 
 
@@ -72,6 +74,28 @@ def test_a_table_of_known_anomalies_is_the_mean_of_its_pairs(folder: Path) -> No
             mean, deviation = (float(part) for part in row[column].split(" ± "))
             assert abs(mean - values.mean()) <= 0.005 + 1e-9
             assert abs(deviation - values.std(ddof=1)) <= 0.05 + 1e-9
+
+
+@pytest.mark.parametrize("folder", MAPS, ids=lambda folder: folder.name)
+def test_the_documents_have_the_figures_of_maps(folder: Path) -> None:
+    document = (ROOT / "docs" / "maps.md").read_text()
+    for model, told in json.loads((folder / "maps.json").read_text()).items():
+        if not isinstance(told, dict):
+            continue
+        rows = cells_of(folder / f"{model}.csv")
+        kinds = np.array([row["name"].split("/")[0] for row in rows])
+        scores = np.array([float(row["score"]) for row in rows])
+        good = scores[kinds == "good"]
+        figures = []
+        for of_kind in (
+            kinds != "good",
+            *(kinds == kind for kind in ("blowhole", "break", "crack")),
+        ):
+            pairs = scores[of_kind][:, None] - good
+            figures.append(percent(np.mean(pairs > 0) + np.mean(pairs == 0) / 2))
+        pixels = re.findall(r"\d+\.\d+(?= %|,|$)", told["printed"].split("pixel AUROC ")[1])
+        cells = document.replace("*", "")
+        assert f"| {' | '.join([*figures, *pixels])} % |" in cells, (model, figures, pixels)
 
 
 @pytest.mark.parametrize("folder", TABLES, ids=lambda folder: folder.name)

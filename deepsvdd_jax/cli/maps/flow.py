@@ -20,8 +20,10 @@ from deepsvdd_jax.io.models import Model
 Pixels = npt.NDArray[Any]
 Map = npt.NDArray[np.float32]
 
-# Pieces that are scored in one call: their number, and bytes.
-MOST_PIECES, _BYTES_AT_ONCE = 256, 1 << 25
+# Pieces that are scored in one call: their number, and bytes; few are filled up, to a number that
+# all devices share.
+MOST_PIECES, _BYTES_AT_ONCE = 4096, 1 << 25
+_FILLED_TO = 256
 
 # Larger maps of one image lie in a file while they are put together.
 LARGEST_IN_MEMORY = 1 << 28
@@ -180,7 +182,7 @@ def _chunks(pieces: Iterator[Piece], fill: bool) -> Iterator[tuple[list[Piece], 
     at_once = max(1, min(MOST_PIECES, _BYTES_AT_ONCE // (4 * first.pixels.size)))
     pieces = itertools.chain([first], pieces)
     while chunk := list(itertools.islice(pieces, at_once)):
-        missing = at_once - len(chunk) if fill else 0
+        missing = max(0, min(at_once, _FILLED_TO) - len(chunk)) if fill else 0
         yield chunk + chunk[-1:] * missing, len(chunk)
 
 
