@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from deepsvdd_jax import configs, networks, objectives, recipes, training
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.configs import ConfigError, PhaseConfig
 from deepsvdd_jax.objectives import Batch
+
+ROOT = Path(__file__).parents[1]
 
 SHAPES = {
     "digits": (8, 8, 1),
@@ -90,6 +94,28 @@ def test_a_configuration_tells_its_recipe(name: str) -> None:
         config = recipes.preset(name, dataset, SHAPES[dataset])
         assert config.preset == name or name == "auto"
         assert recipes.preset(config.preset, dataset, SHAPES[dataset]) == config
+
+
+HEADERS = {
+    name: importlib.import_module(f"deepsvdd_jax.recipes.{name}").__doc__ or ""
+    for name in {*recipes.RECIPES, "small_images", "tables"} - {"auto"}
+}
+
+
+@pytest.mark.parametrize("name", sorted(HEADERS))
+def test_a_file_of_a_recipe_says_command_hardware_and_figures_that_were_published(
+    name: str,
+) -> None:
+    header = " ".join(HEADERS[name].split())
+    assert re.search(r" python -m (experiments|benchmarks)\.\w+", header), header
+    folders = re.findall(r"results/published/[a-z0-9-]+", header)
+    assert all((ROOT / folder).is_dir() for folder in folders)
+    figures = re.findall(r"\d+\.\d{2}\b", header)
+    assert figures or "has published no table of it" in header
+    assert not figures or ("cores of an" in header and len(figures) >= 2)
+    documents = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")]
+    for figure in figures:
+        assert any(figure in document for document in documents), figure
 
 
 @pytest.mark.parametrize("name", sorted(set(recipes.RECIPES) - {"auto"}))

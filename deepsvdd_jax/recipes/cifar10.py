@@ -1,7 +1,11 @@
 """Pictures of things, of which only the normal ones are known: the hypersphere classifier against
 the same pictures turned, shuffled or recolored.
 
-    python -m experiments.sweep --dataset=cifar10 --data_dir=DIR --preset=cifar10
+    python -m experiments.sweep --dataset=cifar10 --data_dir=DIR --preset=cifar10 --seeds=2
+
+Ten classes: 71.70 ± 0.74, both seeds together 72.82, published Deep SVDD 64.8
+(results/published/cifar10-whole: 20 runs, 18 min 38 s beside other work on two cores of an Intel
+Xeon).
 """
 
 import dataclasses

@@ -2,6 +2,10 @@
 
     python -m experiments.sweep --dataset=mnist --data_dir=DIR --preset=deep_sad \
         --normal_classes=0 --known_anomalous_classes=1 --labelled_ratio=0.05
+
+Without pretraining, over three pairs of digits without labels and nine with, two seeds: 92.30,
+94.93 and 95.24 with 0, 1 and 5 % of labelled anomalies, both seeds together 93.97, 95.93 and 96.24
+(results/published/mnist-deep-sad: 42 runs, 37 min beside other work on two cores of an Intel Xeon).
 """
 
 import dataclasses

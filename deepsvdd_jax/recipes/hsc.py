@@ -1,7 +1,12 @@
 """The hypersphere classifier against pictures that have nothing to do with the task (outlier
 exposure; Ruff et al. 2020, Rethinking Assumptions in Deep Anomaly Detection).
 
-    python -m experiments.sweep --dataset=cifar10 --data_dir=DIR --preset=hsc --outliers=FILE
+    python -m experiments.sweep --dataset=cifar10 --data_dir=DIR --preset=hsc --outliers=FILE \
+        --normal_classes=0,5,8 --seeds=2
+
+With 3,936 outliers: airplanes, dogs and ships 83.09 ± 0.69, both seeds together 83.96
+(results/published/cifar10-hsc: six runs, 42 min beside much other work on two cores of an Intel
+Xeon).
 """
 
 import dataclasses

@@ -1,4 +1,11 @@
-"""The paper's recipe (Ruff et al., ICML 2018)."""
+"""The paper's recipe (Ruff et al., ICML 2018).
+
+    python -m experiments.sweep --dataset=mnist --data_dir=DIR --preset=icml2018 --seeds=3
+
+MNIST, mean of ten digits: 93.94 ± 0.67, three seeds together 95.58, published 94.8
+(results/published/mnist-pretrained, where DCAE and some soft boundaries are too: 72 runs, about 3.8
+hours of processor time on two cores of an AMD EPYC).
+"""
 
 import dataclasses
 

@@ -1,4 +1,11 @@
-"""The recipe of the ITU report, with its own rule to stop."""
+"""The recipe of the ITU report, with its own rule to stop.
+
+    python -m experiments.sweep --dataset=mnist --data_dir=DIR --preset=itu --normal_classes=1 \
+        --seeds=10
+
+Digit 1: 99.60 ± 0.11, ten seeds together 99.70, the report 99.75 (results/published/itu, where
+baselines are too: 12 min of processor time on two cores of an AMD EPYC).
+"""
 
 from deepsvdd_jax.configs import (
     ConfigError,

@@ -1,4 +1,9 @@
-"""The recipe of the authors' PyTorch code."""
+"""The recipe of the authors' PyTorch code.
+
+    python -m experiments.sweep --dataset=mnist --data_dir=DIR --preset=pytorch --seeds=3
+
+This project has published no table of it.
+"""
 
 import dataclasses
 

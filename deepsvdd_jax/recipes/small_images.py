@@ -1,4 +1,10 @@
-"""The recipe for images that no publication covers."""
+"""The recipe for images that no publication covers.
+
+    python -m experiments.sweep
+
+Embedded digits, ten classes, five seeds: 98.47 ± 0.28, all seeds together 99.29; 20 s on two cores
+of an AMD EPYC.
+"""
 
 import dataclasses
 
@@ -7,11 +13,7 @@ from deepsvdd_jax.recipes.networks import NETWORKS, ImageShape
 
 
 def small_images(dataset: str, image_shape: ImageShape) -> RunConfig:
-    """A quick recipe for any images: no pretraining, 50 epochs, a LeNet with 3x3 kernels.
-
-    `python -m experiments.sweep` (digits, ten classes, five seeds) takes well under a minute on two
-    CPU cores; mean AUROC about 98.5, ensemble of five seeds about 99.2.
-    """
+    """A quick recipe for any images: no pretraining, 50 epochs, a LeNet with 3x3 kernels."""
     del dataset
     stages = ((32,), (16,)) if min(image_shape[:2]) < 32 else ((32,), (32,), (16,))
     return RunConfig(

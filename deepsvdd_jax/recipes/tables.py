@@ -1,4 +1,10 @@
-"""The recipe for tables."""
+"""The recipe for tables.
+
+    python -m benchmarks.adbench --data_dir=FOLDER_OF_NPZ
+
+18 ADBench tables, five halves each: mean AUROC 88.90, PyOD's KNN 87.97
+(results/published/adbench-18, on two cores of an Intel Xeon beside much other work).
+"""
 
 import dataclasses
 
