@@ -91,7 +91,7 @@ def test_other_formats_and_garbage_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model" / "model.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "format": 99}))
-    with pytest.raises(ModelError, match="format 99 is newer than 2.*upgrade"):
+    with pytest.raises(ModelError, match="format 99 is newer than 3.*upgrade"):
         models.load_model(tmp_path / "model")
     path.write_text(json.dumps({**values, "format": 1}))
     with pytest.raises(ModelError, match="format 1 is older than 2.*train the model again"):

@@ -30,9 +30,15 @@ def make_sweep(out: Path, rate: float, scale: float, aurocs: dict[RunName, float
     settings = {
         "data": {"name": "mnist"},
         "split": {"protocol": "one-vs-rest"},
-        "deep_svdd": {"preset": "icml2018", "rate": rate},
+        "normal_classes": sorted({name.normal_class for name in aurocs}),
+        "seeds": sorted({name.seed for name in aurocs}),
+        "methods": sorted({name.method for name in aurocs}),
+        "deep_svdd": {
+            "preset": "icml2018",
+            "training": {"optimizer": {"learning_rate": rate}},
+            "initial_model": str(out.parent / "a.model"),
+        },
         "device": {"processor": f"Abacus {rate:g}"},
-        "initial_model": str(out.parent / "a.model"),
     }
     (out / "config.json").write_text(json.dumps(settings))
     rows: records.Records = {}
@@ -69,7 +75,7 @@ def test_runs_are_compared_in_pairs(
         for _ in range(2):
             assert command(f"--out={sweeps[0]},{sweeps[1]}", f"--to={to}") == 0
     printed = capsys.readouterr().out
-    assert "deep_svdd.rate is 1.0 there, 2.0 here" in printed
+    assert "deep_svdd.training.optimizer.learning_rate is 1.0 there, 2.0 here" in printed
     with (to / "comparison.csv").open(newline="") as file:
         header, first, second = csv.reader(file)
 
@@ -100,7 +106,7 @@ def test_runs_are_compared_in_pairs(
     assert machines["faster"]["device"]["processor"] == "Abacus 2"
     assert machines["base"]["methods"]["deep_svdd"] == {"runs": 3, "seconds": 6.0}
     settings = json.loads((to / "config.json").read_text())
-    assert settings["deep_svdd"]["rate"] == 1.0
+    assert settings["deep_svdd"]["training"]["optimizer"]["learning_rate"] == 1.0
     assert (settings["normal_classes"], settings["seeds"]) == ([2, 8], [0, 1])
     with (to / "settings.csv").open(newline="") as file:
         assert [line[0] for line in csv.reader(file)] == ["sweep", "faster"]
@@ -147,7 +153,11 @@ def test_a_long_difference_is_told_by_its_beginning(
 ) -> None:
     path = sweeps[1] / "config.json"
     settings = json.loads(path.read_text())
-    settings["deep_svdd"]["pretraining"] = {"milestones": list(range(100))}
+    settings["deep_svdd"]["pretraining"] = {
+        "objective": {"kind": "reconstruction"},
+        "optimizer": {"milestones": list(range(1, 101))},
+        "epochs": 200,
+    }
     path.write_text(json.dumps(settings))
     with calling(compare) as command:
         assert command(f"--out={sweeps[0]},{sweeps[1]}") == 0
@@ -242,12 +252,12 @@ def test_a_file_of_the_same_name_elsewhere_is_a_difference(
     run = RunName("deep_svdd", 2, 0)
     one, two = (make_sweep(tmp_path / name, 1.0, 0.2, {run: 0.8}) for name in ("one", "two"))
     settings = json.loads((two / "config.json").read_text())
-    settings |= {"initial_model": str(tmp_path / "elsewhere" / "a.model")}
+    settings["deep_svdd"] |= {"initial_model": str(tmp_path / "elsewhere" / "a.model")}
     (two / "config.json").write_text(json.dumps(settings))
     with calling(publish) as command:
         assert command(f"--out={two}", f"--to={tmp_path / 'kept'}") == 0
     for other, expected in (
-        (two, "initial_model is a file of the same name in another folder"),
+        (two, "deep_svdd.initial_model is a file of the same name in another folder"),
         (tmp_path / "kept", "none"),
     ):
         with calling(compare) as command:

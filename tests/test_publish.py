@@ -315,7 +315,9 @@ def test_what_is_no_part_is_refused(
     changed = tmp_path / "changed"
     shutil.copytree(parts[1], changed)
     config = json.loads((changed / "config.json").read_text())
-    (changed / "config.json").write_text(json.dumps(config | {"split": {"protocol": "one"}}))
+    (changed / "config.json").write_text(
+        json.dumps(config | {"split": {"protocol": "rest-vs-one"}})
+    )
     for folders, expected in (
         ((parts[0], parts[0]), "two parts have class 3 of deep_svdd"),
         ((parts[0], changed), "other settings: split.protocol is"),

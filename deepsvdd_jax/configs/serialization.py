@@ -91,6 +91,9 @@ def _from_json(hint: Any, value: Any, where: str) -> Any:
         return _from_json(hint, value, where)
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, where)
+    if origin is Mapping:
+        _, part = typing.get_args(hint)
+        return {name: from_dict(part, item, f"{where}.{name}") for name, item in value.items()}
     if origin is tuple:
         return _tuple_from_json(typing.get_args(hint), value, where)
     if origin is Literal:

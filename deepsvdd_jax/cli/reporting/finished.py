@@ -1,18 +1,19 @@
 """A sweep that is to be shown: settings, rows and, where they can be had, its images."""
 
-from collections.abc import Mapping
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax import configs, datasets
+from deepsvdd_jax import datasets
 from deepsvdd_jax.cli.adversarial import stop_signs
 from deepsvdd_jax.cli.reporting.pictures import comma
 from deepsvdd_jax.cli.sweeps import config_file, methods, records
 from deepsvdd_jax.cli.sweeps.records import Records, RunName
-from deepsvdd_jax.configs import ConfigError, DataConfig, SplitConfig
+from deepsvdd_jax.cli.sweeps.sweep_settings import SweepSettings
+from deepsvdd_jax.configs import ConfigError, SplitConfig
 from deepsvdd_jax.datasets import DataError, Dataset
 
 Array = npt.NDArray[Any]
@@ -53,19 +54,23 @@ class FinishedSweep(NamedTuple):
         return sorted({name.seed for name in self.rows})
 
     @property
+    def asked(self) -> SweepSettings:
+        """What was trained, on what, and how."""
+        return SweepSettings.from_json(self.settings)
+
+    @property
     def split(self) -> SplitConfig:
         """How the classes were split."""
-        return configs.from_dict(SplitConfig, self.settings["split"], "config.json: split")
+        return self.asked.split
 
     @property
     def preset(self) -> str:
         """The recipe that the published figures go by."""
-        configured = [self.settings.get(name) for name in methods.deep()]
-        found = [config.get("preset") for config in configured if isinstance(config, Mapping)]
-        shallow = self.settings.get("shallow")
-        if not found and isinstance(shallow, Mapping) and shallow.get("recipe") == "itu":
+        asked = self.asked
+        found = [asked.configs[name].preset for name in methods.deep() if name in asked.configs]
+        if not found and asked.shallow.recipe == "itu":
             return "itu"
-        return str(found[0]) if found else "auto"
+        return found[0] if found else "auto"
 
     @property
     def dataset_name(self) -> str:
@@ -124,8 +129,7 @@ def read_sweep(
 
 def _with_data(sweep: FinishedSweep, data_dir: str | None) -> FinishedSweep:
     where = data_dir if data_dir is not None else sweep.settings.get("data_dir")
-    values = {**sweep.settings["data"], "data_dir": where, "prepare": False}
-    config = configs.from_dict(DataConfig, values, "config.json: data")
+    config = dataclasses.replace(sweep.asked.data, data_dir=where, prepare=False)
     try:
         data = stop_signs.with_adversarials(datasets.load(config), sweep.folder)
         for label in sweep.classes:

@@ -8,6 +8,7 @@ from deepsvdd_jax import configs
 from deepsvdd_jax.cli.files import ResultsError, WriteError, read_json, write_json
 from deepsvdd_jax.cli.sweeps import methods
 from deepsvdd_jax.cli.sweeps.records import Records, read_rows
+from deepsvdd_jax.cli.sweeps.sweep_settings import SweepSettings
 
 # Settings that may differ when a sweep is taken up again.
 _FREE = (
@@ -67,14 +68,18 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Records]:
 
 
 def check_described(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuses settings that do not say which data they are about and how these were split.
+    """Refuses settings that are not those of a sweep.
 
     Raises:
-      ResultsError: names the file and what is missing.
+      ResultsError: names the file and what is missing, unknown or of no use.
     """
-    for name in ("data", "split"):
-        if not isinstance(settings.get(name), dict):
-            raise ResultsError(f"{folder / 'config.json'}: damaged: {name} is no object")
+    where = f"{path_of(folder)}: damaged"
+    try:
+        SweepSettings.from_json(settings, where)
+    except configs.ConfigError as error:
+        # A value that its own configuration refuses comes without its place.
+        reason = str(error).removeprefix(f"{where}: ")
+        raise ResultsError(f"{where}: {reason}") from None
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -5,11 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepsvdd_jax import configs
+from deepsvdd_jax.cli.sweeps import methods
 from deepsvdd_jax.cli.sweeps.methods.base import ShallowConfig
-from deepsvdd_jax.configs import DataConfig, RunConfig, SplitConfig
+from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 
 # Methods that `config.json` names even where they are not asked for.
 _ALWAYS_LISTED = ("deep_svdd", "dcae", "soft_boundary")
+
+# What stands beside them there: where runs were trained, and what the commands around a sweep add.
+_BESIDE = ("versions", "device", "table", "classifier", "attack")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,3 +76,36 @@ class SweepSettings:
             "evaluate_every": self.evaluate_every,
             "save_models": self.save_models,
         }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: str = "config.json") -> "SweepSettings":
+        """Returns the settings that a `config.json` says, the inverse of `to_json`.
+
+        What was added after it was written is as it was then; what it says of machines and of the
+        commands around a sweep is left out.
+
+        Raises:
+          ConfigError: a setting is missing, unknown, or of no use; names its place.
+        """
+        left = {name: value for name, value in values.items() if name not in _BESIDE}
+        left.setdefault("shallow", {})
+        listed = {*_ALWAYS_LISTED, *methods.deep()}
+        deep = {name: left.pop(name) for name in listed if name in left}
+        parts: dict[str, Any] = {
+            "data": _object(left, "data", where) | {"data_dir": left.pop("data_dir", None)},
+            "split": _object(left, "split", where),
+            "shallow": _object(left, "shallow", where) | {"neighbors": left.pop("knn", None)},
+            "configs": {name: config for name, config in deep.items() if config is not None},
+        }
+        for name in ("normal_classes", "seeds", "methods"):
+            if name not in left:
+                raise ConfigError(f"{where}: {name} is missing")
+        return configs.from_dict(cls, left | parts, where)
+
+
+def _object(values: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    """Takes an object out of settings."""
+    found = values.pop(name, None)
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{where}: {name} is no object")
+    return dict(found)
