@@ -165,17 +165,19 @@ def _load_folder(
     def regions_of(paths: Sequence[str]) -> Regions | None:
         return _regions(root, layout, paths, images.shape[1:3]) if with_masks else None
 
+    has_test_part = layout.has_parts and bool(layout.defects)
     return Samples(
         images[:count],
         images[count:],
         tuple(kind_of.get(name, "") for name in names[count:]),
         str(layout.normal),
-        layout.has_parts and bool(layout.defects),
+        has_test_part,
         read_defects,
         names=tuple(folder.name_in_part(layout, name) for name in names[:count]),
         pixel_range=pixel_range,
         places=f"{root}: {folder.describe_places(names[:count])}",
-        test_regions=regions_of(names[count:]),
+        # Of a test part nothing is trained on.
+        test_regions=None if has_test_part else regions_of(names[count:]),
     )
 
 
