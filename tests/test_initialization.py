@@ -27,6 +27,26 @@ def test_dictionary_has_the_kernels_shape_norm_and_depends_on_the_seed() -> None
     assert not np.allclose(kernel, other)
 
 
+def test_a_process_learns_a_dictionary_once_and_keeps_the_latest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learned = []
+
+    def note(images: np.ndarray, size: int, atoms: int, seed: int) -> np.ndarray:
+        learned.append(seed)
+        return np.full((size, size, 1, atoms), seed, np.float32)
+
+    monkeypatch.setattr(initialization, "dictionary_kernel", note)
+    monkeypatch.setattr(initialization, "MOST_DICTIONARIES", 2)
+    config = RunConfig(network=NETWORK, first_layer="dictionary")
+    images = np.random.RandomState(5).rand(30, 8, 8, 1)
+    for seed in (0, 0, 1, 0, 2, 1, 0):
+        weights = initialization.initial_weights(config, images, seed)
+        assert (jax.tree.leaves(weights)[0] == seed).all()
+    # The third takes the place of the first, which is learned anew.
+    assert learned == [0, 1, 2, 0]
+
+
 def test_weights_of_a_saved_models_first_member_are_used_and_another_network_refused(
     tmp_path: Path,
 ) -> None:

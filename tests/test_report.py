@@ -30,6 +30,7 @@ from deepsvdd_jax.configs import DataConfig
 from deepsvdd_jax.io import models
 from deepsvdd_jax.viz import pages
 from deepsvdd_jax.viz.page_script import SCRIPT
+from tests.helpers import rows_of
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -73,11 +74,6 @@ def signed(out: Path) -> None:
 
 def text_of(page: Path) -> str:
     return html.unescape(re.sub(r"<[^>]*>", " ", page.read_text().split("</style>")[1]))
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def copied(swept: Path, folder: Path) -> Path:

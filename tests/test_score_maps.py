@@ -1,6 +1,5 @@
 """The command score with maps and in tiles: folders of maps, marked pixels, masks, refusals."""
 
-import csv
 import errno
 import json
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from deepsvdd_jax.detectors import maps as detector_maps
 from deepsvdd_jax.io import models
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.scoring import localization
+from tests.helpers import rows_of, texture
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -42,12 +42,6 @@ Pixels = npt.NDArray[np.uint8]
 
 SIDE = 16
 PLAIN = PreprocessingConfig(contrast="none")
-
-
-def texture(seed: int, height: int, width: int) -> Pixels:
-    random = np.random.default_rng(seed)
-    rows = 100 + 40 * np.sin(np.arange(height) / 2)[:, None]
-    return (rows + random.normal(0, 8, (height, width))).clip(0, 255).astype(np.uint8)
 
 
 def save(path: Path, pixels: Pixels) -> None:
@@ -120,11 +114,6 @@ def call(calling: Calling, saved: dict[str, Path], parts: Path):  # type: ignore
             )
 
     return run
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def own_maps(model: Path, paths: list[Path]) -> npt.NDArray[np.float64]:

@@ -1,7 +1,6 @@
 """Every flag of a sweep does something for a method, or is refused by name."""
 
 import csv
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,14 +15,14 @@ from absl import flags
 
 from deepsvdd_jax import datasets
 from deepsvdd_jax.cli.commands import sweep
-from deepsvdd_jax.cli.sweeps import plans
+from deepsvdd_jax.cli.sweeps import methods, plans
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.io.models import ModelError
 
 Calling = Callable[[ModuleType], AbstractContextManager[Callable[..., int]]]
 
-DEEP = ("deep_svdd", "soft_boundary", "dcae")
-METHODS = (*DEEP, "ocsvm", "kde", "isolation_forest", "knn")
+DEEP = tuple(methods.deep())
+METHODS = methods.names()
 
 # How a sweep is carried out, where, and by whom; none of it may change a figure.
 CARRIED_OUT_BY = {
@@ -118,14 +117,9 @@ def planned(of: plans.Sweep, method: str) -> Any:
     settings = of.settings.configs.get(method)
     if settings is not None:
         return settings, of.settings.evaluate_every, of.settings.save_models
-    shallow = dataclasses.replace(of.settings.shallow, neighbors=None)
-    read = {
-        "ocsvm": (shallow.selection, shallow.svm_nu, shallow.svm_gamma),
-        "kde": shallow.kde_bandwidths,
-        "isolation_forest": (),
-        "knn": of.settings.shallow.neighbors,
-    }
-    return read[method], shallow.recipe, shallow.pca, shallow.threshold_quantile
+    shallow, one = of.settings.shallow, methods.shallow()[method]
+    own = one.config(shallow), one.preprocessing(shallow)
+    return own, shallow.recipe, shallow.pca, shallow.threshold_quantile
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,6 +1,5 @@
 """Maps of images as they arrive: the files and columns of score --maps, through restarts."""
 
-import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -27,6 +26,8 @@ from deepsvdd_jax.configs import (
 )
 from deepsvdd_jax.io import atomic, models
 from deepsvdd_jax.scoring import drift
+from tests import helpers
+from tests.helpers import rows_of
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -37,20 +38,13 @@ QUICK = ("--poll_seconds=0.02", "--stop_after_idle=0.1")
 
 
 def texture(seed: int) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    rows = 100 + 40 * np.sin(np.arange(HEIGHT) / 2)[:, None]
-    return (rows + random.normal(0, 8, (HEIGHT, WIDTH))).clip(0, 255).astype(np.uint8)
+    return helpers.texture(seed, HEIGHT, WIDTH)
 
 
 def put(folder: Path, name: str, seed: int) -> None:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(texture(seed)).save(path)
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

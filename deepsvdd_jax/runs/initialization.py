@@ -17,7 +17,8 @@ from deepsvdd_jax.objectives import objective
 # Images and patches that the dictionary is learned from; the Theano code's own numbers.
 _DICTIONARY_IMAGES = 500
 
-# Dictionaries by what they were learned from: some kilobytes each.
+# Dictionaries that a process keeps by what they were learned from, the latest: some kilobytes each.
+MOST_DICTIONARIES = 1000
 _LEARNED: dict[tuple[Any, ...], npt.NDArray[np.float32]] = {}
 
 # What a network must share with the one whose weights it takes.
@@ -119,6 +120,8 @@ def _learned_once(
     content = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
     what = (content, str(images.dtype), images.shape, size, atoms, seed)
     if what not in _LEARNED:
+        if len(_LEARNED) >= MOST_DICTIONARIES:
+            del _LEARNED[next(iter(_LEARNED))]
         _LEARNED[what] = dictionary_kernel(images, size, atoms, seed)
     return _LEARNED[what]
 

@@ -36,6 +36,8 @@ class EpochInfo(NamedTuple):
     mean_distance: Array
     distance_quantiles: Array
     radius: Array
+    # What is called fraction_outside elsewhere: this name is a column of the histories of sweeps
+    # and a key of saved programs, which are read back.
     outside: Array
     parameter_norm: Array
     parameter_change: Array

@@ -103,6 +103,7 @@ class Record:
     test_median: float | None = None
     train_minimum: float | None = None
     train_maximum: float | None = None
+    # A column of every runs.csv there is; elsewhere it is called fraction_outside.
     outside: float | None = None
 
     @property
