@@ -127,6 +127,27 @@ def test_images_of_more_than_eight_bits_have_the_scores_of_score(
     assert len(found) == 3
 
 
+def test_a_file_that_stays_empty_is_named_after_a_while(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(model, tmp_path / "camera")
+    put(settings.root, "good.png", pixels(1))
+    for name in ("new.png", "old.png"):
+        (settings.root / name).touch()
+    old = time.time() - 11
+    os.utime(settings.root / "old.png", (old, old))
+    with open_log(tmp_path / "scores.csv") as log:
+        seen = watch.resume(settings, log.rows)
+        for _ in range(3):
+            seen = watch.look(settings, log, seen)
+        said = capsys.readouterr().err
+        assert said.count("old.png") == 1 and "new.png" not in said
+        put(settings.root, "old.png", pixels(2))
+        for _ in range(2):
+            seen = watch.look(settings, log, seen)
+        assert [row.name for row in log.rows] == ["good.png", "old.png"]
+
+
 def test_masks_are_not_scored_and_told_once(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -315,6 +336,7 @@ def test_the_command_ends_when_nothing_comes(
     [
         (("--data_dir=nowhere",), "nowhere: not a folder"),
         (("--threshold=1", "--false_alarm_rate=0.1"), "give one"),
+        (("--false_alarm_rate=2",), "--false_alarm_rate is 2.0; it must lie in (0, 1)"),
         (("--false_alarm_rate=0.001",), "needs at least 999 calibration scores"),
         (("--threshold=nan",), "finite"),
         (("--drift_false_alarm_rate=0",), "must lie in (0, 1)"),

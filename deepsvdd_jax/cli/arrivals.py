@@ -26,21 +26,31 @@ def stamps(paths: Iterable[Path], root: Path) -> dict[str, Stamp]:
     return found
 
 
+# A file that is empty for so long, in ns, stays so: its writer has died, or the disk was full.
+EMPTY_FOR = 10 * 10**9
+
+
 def settled(
-    before: Mapping[str, Stamp], now: Mapping[str, Stamp], done: Mapping[str, Stamp | None]
+    before: Mapping[str, Stamp],
+    now: Mapping[str, Stamp],
+    done: Mapping[str, Stamp | None],
+    clock: int = 0,
 ) -> list[str]:
     """Returns the names of the new files that nobody writes to any more, in the order in which they
-    came: those that hold something and looked the same at the look before.
+    came: those that looked the same at the look before, and hold something or are old.
 
     Args:
       before: at the look before.
       now: at this look.
       done: files that were dealt with, as they were then; None counts as unchanged. One that could
         not be read is tried again once it has changed: remove its name, or keep its old stamp.
+      clock: the time of this look, in ns; with 0 no empty file is old.
     """
     ready = [
         name
         for name, stamp in now.items()
-        if name not in done and stamp.size > 0 and before.get(name) == stamp
+        if name not in done
+        and before.get(name) == stamp
+        and (stamp.size > 0 or clock - stamp.changed > EMPTY_FOR)
     ]
     return sorted(ready, key=lambda name: (now[name].changed, name))

@@ -36,12 +36,14 @@ def chosen_threshold(
       threshold: as it is; None takes the model's own.
 
     Raises:
-      ConfigError: both are given, or the model's calibration scores cannot carry the rate.
+      ConfigError: both are given, or the rate is none that the calibration scores carry.
     """
     if false_alarm_rate is None:
         if threshold is not None and not math.isfinite(threshold):
             raise ConfigError(f"threshold is {threshold}; give a finite score")
         return model.threshold if threshold is None else threshold
+    if not 0.0 < false_alarm_rate < 1.0:
+        raise ConfigError(f"--false_alarm_rate is {false_alarm_rate}; it must lie in (0, 1)")
     if threshold is not None:
         raise ConfigError("false_alarm_rate and threshold both set the threshold; give one")
     if not len(model.calibration_scores):

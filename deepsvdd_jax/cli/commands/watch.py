@@ -284,7 +284,8 @@ def look(watched: Watch, log: ScoreLog, seen: Seen, stop: StopSignal | None = No
         name: None for name in now if name not in seen.done and written_name(name) in seen.done
     }
     _tell_masks(now.keys() - seen.stamps.keys())
-    ready = [name for name in arrivals.settled(seen.stamps, now, done) if not is_mask_name(name)]
+    ready = arrivals.settled(seen.stamps, now, done, time.time_ns())
+    ready = [name for name in ready if not is_mask_name(name)]
     seen = seen._replace(stamps=now, done=_current(done, now))
     while ready:
         if stop is not None:

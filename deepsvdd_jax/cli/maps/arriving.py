@@ -212,7 +212,8 @@ class GrowingMaps:
             files.write_bytes(Path(f"{stem}.png"), overlay)
         except files.WriteError as error:
             # A full disk is waited for; a path that the image alone cannot have never comes free.
-            self._try_to_write(buffer.getvalue())
+            if not self._takes_files(buffer.getvalue()):
+                raise
             print(f"{error}; {printable(name)} has a row and no map", file=sys.stderr)
         place = map_folder.place_of_maximum(values)
         cells = (str(place.row), str(place.column), repr(place.value))
@@ -221,10 +222,14 @@ class GrowingMaps:
         (p_value,) = thresholds.p_value_cells(self._maxima, [place.value])
         return (*cells, p_value, str(run.marked_pixels(values, self._limit)))
 
-    def _try_to_write(self, data: bytes) -> None:
-        """Writes a file and removes it; raises WriteError where the folder takes none."""
-        files.write_bytes(self._folder / _TRIAL, data)
-        files.remove(self._folder / _TRIAL)
+    def _takes_files(self, data: bytes) -> bool:
+        """Whether the folder takes a file of the same bytes, which is removed (touches files)."""
+        try:
+            files.write_bytes(self._folder / _TRIAL, data)
+            files.remove(self._folder / _TRIAL)
+        except files.WriteError:
+            return False
+        return True
 
     def _stem(self, name: str) -> str:
         """Returns the path of an image's map without ending: its own without ending, or with it
