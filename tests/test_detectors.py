@@ -306,6 +306,7 @@ def test_a_collapsed_sphere_is_told_of() -> None:
         detectors.fit_detector(config, TABLE)
 
 
+@pytest.mark.slow
 def test_a_network_with_biases_collapses_where_one_without_does_not() -> None:
     """Proposition 2 of Ruff et al. 2018: with a bias the center is reached by no weights at all."""
     phase = dataclasses.replace(PHASE, epochs=200, optimizer=OptimizerConfig("adam", 3e-2))

@@ -50,7 +50,10 @@ def test_the_smallest_of_the_repeats_is_compared_with_its_like(
     ("flag", "reason"),
     [
         ("--devices=3", "--devices=3 must be 2 or more and divide 200"),
-        ("--repeats=0", "flag --repeats=0: 0 is not a positive integer"),
+        pytest.param(
+            *("--repeats=0", "flag --repeats=0: 0 is not a positive integer"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_command_refuses_in_a_line(flag: str, reason: str) -> None:

@@ -60,7 +60,9 @@ def test_default_network_tells_digits_apart_as_a_table() -> None:
     [
         (TABLE, {}, 5),
         (TABLE, {"n_seeds": 2}, 2),
-        (TABLE, {"objective": "soft-boundary", "epochs": 11}, 1),
+        pytest.param(
+            TABLE, {"objective": "soft-boundary", "epochs": 11}, 1, marks=pytest.mark.slow
+        ),
         (ZEROS, {}, 1),
     ],
 )

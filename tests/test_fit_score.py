@@ -184,6 +184,7 @@ def test_equal_scores_of_a_whole_file_are_told(
     assert "are equal" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_images_are_resized_as_in_training(
     commands: SimpleNamespace, parts: Path, tmp_path: Path
 ) -> None:

@@ -281,6 +281,7 @@ def test_masks_of_what_is_taken_for_normal_are_told(
     assert samples(tmp_path / "m") == 30
 
 
+@pytest.mark.slow
 def test_large_images_are_read_if_asked(
     calling: Calling,
     tiles: Path,

@@ -241,7 +241,12 @@ def test_encoder_is_the_plain_one(config, shape):
 
 @pytest.mark.parametrize(
     "config, shape",
-    [(SMALL, (9, 7, 2)), (replace(SMALL, affine=True), (8, 8, 2)), ENCODERS[-3], ENCODERS[-2]],
+    [
+        pytest.param(SMALL, (9, 7, 2), marks=pytest.mark.slow),
+        (replace(SMALL, affine=True), (8, 8, 2)),
+        ENCODERS[-3],
+        ENCODERS[-2],
+    ],
     ids=network_name,
 )
 def test_gradients_are_the_plain_encoders(config, shape):
@@ -292,7 +297,7 @@ def test_fresh_statistics_are_mean_0_and_variance_1():
     "config, shape",
     [
         (SMALL, (9, 7, 2)),
-        (replace(SMALL, affine=True), (8, 8, 2)),
+        pytest.param(replace(SMALL, affine=True), (8, 8, 2), marks=pytest.mark.slow),
         (ENCODERS[-3]),
         (TABLE, (6,)),
         (replace(TABLE, bias=True), (6,)),

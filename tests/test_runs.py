@@ -285,6 +285,7 @@ def test_vmap_equals_the_loop(together: tuple[Outcome, Progress]) -> None:
         np.testing.assert_allclose(mine, other, rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_vmapped_smaller_class_is_not_touched_by_padding_steps() -> None:
     """Three steps an epoch for one run, one for the other: the second must equal itself alone."""
     network = build_network(NETWORK, SHAPE)

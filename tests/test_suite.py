@@ -236,6 +236,7 @@ def test_training_stands_beside_every_way_that_works_here(
     )
 
 
+@pytest.mark.slow
 def test_what_no_time_is_left_for_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     plan = Plan(("peers", "forms"), ("mlp", "lenet"), minutes=0.0, images=8, **TINY)
     plan = dataclasses.replace(plan, cases=(("mlp", "one-class", (1,)),))
