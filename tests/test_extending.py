@@ -156,6 +156,7 @@ def test_a_toy_detector_is_saved_loaded_and_scored(registered: None, tmp_path: P
 
 KINDS = configs.objective_kinds()
 
+TURNED = svdd.NetworkConfig("turned", stages=((3,),), rep_dim=8, kernel_size=3)
 MAPS = svdd.NetworkConfig("maps", ((4,), (3,)), batch_norm=False, fully_convolutional=True)
 
 
@@ -165,6 +166,8 @@ def contract(kind: str, epochs: int = 3, **settings: int) -> tuple[RunConfig, tu
     phase = PhaseConfig(objective=objective, epochs=epochs, batch_size=20)
     if objective.needs_map:
         return RunConfig(network=MAPS, training=phase), (8, 8, 1)
+    if objective.turns_images:
+        return RunConfig(network=TURNED, training=phase), (6, 6, 1)
     return RunConfig(network=NETWORK, training=phase), (4,)
 
 

@@ -512,8 +512,11 @@ def test_batch_order_shuffles_whole_batches(count, batches):
 
 def test_a_run_s_view_is_filled_up_with_numpy_arrays():
     data = training.run_data(np.array([7, 5]), 3, np.ones(1), np.full(1, 0.1))
-    assert all(isinstance(part, (np.ndarray, np.generic)) for part in data)
-    assert [part.dtype for part in data] == [np.int32, np.int32, np.float32, np.float32, np.int32]
+    # Nothing is marked.
+    assert data.region_rows is None and data.regions is None
+    parts = data[:5]
+    assert all(isinstance(part, (np.ndarray, np.generic)) for part in parts)
+    assert [part.dtype for part in parts] == [np.int32, np.int32, np.float32, np.float32, np.int32]
     np.testing.assert_array_equal(data.indices, [7, 5, 0])
     np.testing.assert_array_equal(data.labels, [0, 0, 0])
     known = training.run_data(np.array([7, 5]), 3, np.ones(1), np.ones(1), labels=np.array([1, -1]))

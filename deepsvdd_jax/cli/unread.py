@@ -31,8 +31,7 @@ def _is_soft(_: RunConfig, phase: PhaseConfig) -> bool:
 
 
 def _has_center(_: RunConfig, phase: PhaseConfig) -> bool:
-    # What needs anomalies is a classifier: labels on both sides stand in for a center.
-    return not (phase.objective.is_autoencoder or phase.objective.needs_anomalies)
+    return phase.objective.has_center
 
 
 def _takes_a_mean(config: RunConfig, phase: PhaseConfig) -> bool:
@@ -50,7 +49,7 @@ def _brings_center(config: RunConfig) -> bool:
     return _has_center(model.config, model.config.training)
 
 
-_NO_CENTER = "an autoencoder has no center, nor has an objective that needs known anomalies"
+_NO_CENTER = "an autoencoder has no center, nor has a classifier"
 
 
 def _soft_with(*rules: str) -> Callable[[RunConfig, PhaseConfig], bool]:

@@ -31,6 +31,7 @@ from deepsvdd_jax.configs.serialization import (
     to_dict,
     to_json,
 )
+from deepsvdd_jax.configs.transformations import TransformationsConfig
 
 __all__ = [
     "AUGMENTATIONS",
@@ -54,6 +55,7 @@ __all__ = [
     "PreprocessingConfig",
     "RunConfig",
     "SplitConfig",
+    "TransformationsConfig",
     "as_kind",
     "differences",
     "from_dict",

@@ -67,6 +67,27 @@ class BaseObjectiveConfig:
         return False
 
     @property
+    def has_center(self) -> bool:
+        """Whether the score is a distance to a center: what needs anomalies is a classifier, with
+        labels on both sides in the center's place."""
+        return not (self.is_autoencoder or self.needs_anomalies)
+
+    @property
+    def draws(self) -> bool:
+        """Whether a step draws something, beside dropout and changes of the images."""
+        return False
+
+    @property
+    def logits(self) -> int:
+        """How many entries of an embedding are logits, which it must hold; 0 is none."""
+        return 0
+
+    @property
+    def turns_images(self) -> bool:
+        """Whether images are turned by right angles, so that they must be square."""
+        return False
+
+    @property
     def needs_map(self) -> bool:
         """Whether the network must be fully convolutional."""
         return False

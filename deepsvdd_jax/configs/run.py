@@ -101,8 +101,8 @@ class PhaseConfig:
 
     @property
     def stochastic(self) -> bool:
-        """Whether a step changes its images at random."""
-        return bool(self.augment or self.synthetic_anomalies)
+        """Whether a step draws something beside dropout, as changes of its images."""
+        return bool(self.augment or self.synthetic_anomalies or self.objective.draws)
 
 
 # Of a sweep or an ensemble: each is a network that is trained.
@@ -147,6 +147,7 @@ class RunConfig:
                 f"objective {self.training.objective.kind} needs a fully convolutional network, as "
                 "network=fcdd"
             )
+        self._check_logits()
         if self.training.objective.needs_masks and getattr(self.network, "padding", "") != "same":
             raise ConfigError("map_masks needs a network of this package with padding=same")
         if self.needs_decoder and maps and hasattr(self.network, "fully_convolutional"):
@@ -158,6 +159,16 @@ class RunConfig:
             raise ConfigError(
                 f"first_layer dictionary needs convolutions; network {self.network.name} has none"
             )
+
+    def _check_logits(self) -> None:
+        logits, network = self.training.objective.logits, self.network
+        if not logits:
+            return
+        what = f"objective {self.training.objective.kind} takes {logits} entries of an embedding"
+        if getattr(network, "fully_convolutional", None):
+            raise ConfigError(f"{what}; network {network.name} makes a map")
+        if getattr(network, "rep_dim", logits) < logits:
+            raise ConfigError(f"{what}; rep_dim is {network.rep_dim}")
 
     @property
     def needs_decoder(self) -> bool:

@@ -13,6 +13,7 @@ from deepsvdd_jax.configs import (
     FCDDConfig,
     HSCConfig,
     ObjectiveConfig,
+    TransformationsConfig,
     register_objective_config,
 )
 from deepsvdd_jax.objectives.base import (
@@ -60,6 +61,7 @@ from deepsvdd_jax.objectives.state import (
     TrainState,
     default_hyperparameters,
 )
+from deepsvdd_jax.objectives.transformations import transformations
 
 FACTORIES: dict[str, Callable[..., Objective]] = {}
 
@@ -82,6 +84,7 @@ register(DeepSADConfig, deep_sad=deep_sad)
 register(HSCConfig, hsc=hsc)
 register(BCEConfig, bce=bce)
 register(FCDDConfig, fcdd=fcdd)
+register(TransformationsConfig, transformations=transformations)
 
 
 @functools.lru_cache(maxsize=64)
@@ -134,4 +137,5 @@ __all__ = [
     "squared_distances",
     "squared_kernel_norm",
     "svdd_dual",
+    "transformations",
 ]

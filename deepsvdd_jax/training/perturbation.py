@@ -27,16 +27,24 @@ def check_images(phase: PhaseConfig, image_shape: tuple[int, ...], has_masks: bo
             "there are none; give synthetic_anomalies, as mix, or masks beside the defects"
         )
     if len(image_shape) == 3:
-        if phase.synthetic_anomalies in ("rotate", "whole") and image_shape[0] != image_shape[1]:
-            height, width, _ = image_shape
-            raise ConfigError(
-                f"synthetic_anomalies {phase.synthetic_anomalies} turns square images, and these "
-                f"are {height} x {width}; give a square --image_size, or shuffle"
-            )
+        _check_square(phase, image_shape)
         return
+    if phase.objective.turns_images:
+        raise ConfigError(f"objective {phase.objective.kind} is for images; the data are a table")
     for name in ("augment", "synthetic_anomalies"):
         if getattr(phase, name):
             raise ConfigError(f"{name} is for images; the data are a table")
+
+
+def _check_square(phase: PhaseConfig, image_shape: tuple[int, ...]) -> None:
+    height, width, _ = image_shape
+    if height == width:
+        return
+    what = f"turns square images, and these are {height} x {width}; give a square --image_size"
+    if phase.objective.turns_images:
+        raise ConfigError(f"objective {phase.objective.kind} {what}")
+    if phase.synthetic_anomalies in ("rotate", "whole"):
+        raise ConfigError(f"synthetic_anomalies {phase.synthetic_anomalies} {what}, or shuffle")
 
 
 def perturbed(phase: PhaseConfig, key: Array, batch: Batch) -> Batch:

@@ -1,0 +1,33 @@
+"""Settings of the classifier of geometric transformations."""
+
+import dataclasses
+from typing import Literal
+
+from deepsvdd_jax.configs.objective import BaseObjectiveConfig, register_objective_config
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformationsConfig(BaseObjectiveConfig):
+    """Settings of the classifier of geometric transformations, which has none of its own."""
+
+    kind: Literal["transformations"] = "transformations"
+
+    @property
+    def has_center(self) -> bool:
+        return False
+
+    @property
+    def draws(self) -> bool:
+        return True
+
+    @property
+    def logits(self) -> int:
+        """Four turns of an image, and of that with its quarters exchanged."""
+        return 8
+
+    @property
+    def turns_images(self) -> bool:
+        return True
+
+
+register_objective_config(TransformationsConfig)
