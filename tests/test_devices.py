@@ -29,7 +29,7 @@ from deepsvdd_jax.configs import (
     PhaseConfig,
     RunConfig,
 )
-from deepsvdd_jax.detectors import scores
+from deepsvdd_jax.detectors import batches
 from deepsvdd_jax.networks import build_network
 from deepsvdd_jax.runs import Engine
 from deepsvdd_jax.runs import streamed as streaming
@@ -106,7 +106,7 @@ def scored(devices: int) -> dict[str, np.ndarray]:
     images = np.random.RandomState(3).rand(1_100, *model.image_shape).astype(np.float32)
     with (
         mock.patch.object(jax, "local_device_count", lambda: devices),
-        mock.patch.object(scores, "_MOST_BATCHES_PER_CALL", 2),
+        mock.patch.object(batches, "_MOST_BATCHES_PER_CALL", 2),
     ):
         return {"distances": detectors.member_distances(model, images)}
 
