@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepsvdd_jax import detectors, recipes, runs
+from deepsvdd_jax import DeepSVDD, detectors, recipes, runs
 from deepsvdd_jax.configs import (
     DetectorConfig,
     NetworkConfig,
@@ -103,3 +103,20 @@ def test_tables_of_other_sizes_compile_nothing(compilations: list[float]) -> Non
         model, _ = detectors.fit_detector(config, table)
         assert detectors.score_images(model, table[:30]).shape == (30,)
     assert not compilations
+
+
+@pytest.mark.parametrize("preprocessing", ["none", "min_max", "standardize"])
+def test_every_column_is_scored_however_the_table_is_scaled(preprocessing: str) -> None:
+    """Network and scaling written anew; a scaling may have one value for all columns."""
+    network = NetworkConfig("linear", (), (), rep_dim=3, batch_norm=False)
+    detector = DeepSVDD(network=network, preprocessing=preprocessing, epochs=1, n_seeds=1)
+    table = np.random.RandomState(4).randn(60, 5) * [1.0, 3.0, 1.0, 0.5, 2.0]
+    model = detector.fit(table).model_
+    kernel = model.params["encoder"]["representation"]["dense"]["kernel"][0].astype(np.float64)
+    embedded = ((table - model.shift) * model.scale) @ kernel
+    expected = ((embedded - model.center[0]) ** 2).sum(axis=1)
+    np.testing.assert_allclose(-detector.score_samples(table), expected, rtol=1e-4, atol=1e-6)
+    for column in range(5):
+        changed = table[:1].copy()
+        changed[0, column] += 1.0
+        assert detector.score_samples(changed) != detector.score_samples(table[:1])

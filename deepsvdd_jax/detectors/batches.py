@@ -68,16 +68,18 @@ def of_members(
         check_finite(batch, "once they are scaled", start)
         if padded is not None:
             batch = columns.pad(batch, padded)
-            scaling = Scaling(*(columns.pad(part, padded) for part in scaling))
+            # What is the same for all columns has one value; a column that is added has 0.
+            every = (np.broadcast_to(part, model.image_shape) for part in scaling)
+            scaling = Scaling(*(columns.pad(part, padded) for part in every))
         filled, counts = _shared_out(batch, devices, size // devices)
         # Not waited for: the host prepares the next call meanwhile.
         found = _measured(states, scaling, filled, counts, network, objective, measure, width, mesh)
         parts.append((found, counts))
-    every = [np.zeros((len(model.center), 0, *width), np.float32)]
+    results = [np.zeros((len(model.center), 0, *width), np.float32)]
     for found, counts in parts:
         of_devices = np.split(np.asarray(found), devices, axis=1)
-        every += [some[:, :count] for some, count in zip(of_devices, counts, strict=True)]
-    return np.concatenate(every, axis=1)
+        results += [some[:, :count] for some, count in zip(of_devices, counts, strict=True)]
+    return np.concatenate(results, axis=1)
 
 
 def _of_width(model: Model, width: int | None) -> TrainState:
