@@ -34,7 +34,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "lenet": (21, 26, 1),
     "mlp": (7,),
 }
-OBJECTIVES = ("soft-boundary", "reconstruction", "deep-sad", "hsc", "bce")
+OBJECTIVES = ("soft-boundary", "reconstruction", "deep-sad", "hsc", "bce", "transformations")
 needs_jax2onnx = pytest.mark.skipif(
     importlib.util.find_spec("jax2onnx") is None, reason="jax2onnx is not installed"
 )

@@ -14,8 +14,14 @@ import pytest
 from jax import Array
 
 import deepsvdd_jax as svdd
-from deepsvdd_jax import configs, objectives, runs, training
-from deepsvdd_jax.configs import BaseObjectiveConfig, ConfigError, PhaseConfig, RunConfig
+from deepsvdd_jax import configs, detectors, objectives, runs, training
+from deepsvdd_jax.configs import (
+    BaseObjectiveConfig,
+    ConfigError,
+    DetectorConfig,
+    PhaseConfig,
+    RunConfig,
+)
 from deepsvdd_jax.configs import objective as objective_settings
 from deepsvdd_jax.networks import Params
 from deepsvdd_jax.objectives import (
@@ -250,3 +256,21 @@ def test_published_settings_load_and_keep_their_keys(path: Path) -> None:
         assert set(settings[method]["training"]["objective"]) <= set(again)
         for name, value in settings[method]["training"]["objective"].items():
             assert again[name] == value
+
+
+@pytest.mark.parametrize("kind", MARKED)
+def test_its_score_is_exported_for_any_number_of_samples(kind: str) -> None:
+    config, shape = contract(kind, warm_up_epochs=0)
+    samples = np.random.RandomState(0).rand(7, *shape).astype(np.float32)
+    model = detectors.untrained_model(DetectorConfig(config), samples)
+    exported = jax.export.deserialize(bytearray(svdd.export_model(model, ("cpu",))))
+    expected = svdd.score_images(model, samples)
+    for count in (1, 7):
+        found = exported.call(samples[:count])
+        np.testing.assert_allclose(found, expected[:count], rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_settings_know_whether_it_has_a_center(kind: str) -> None:
+    config = contract(kind)[0].training.objective
+    assert objectives.objective(config).has_center == config.has_center

@@ -58,10 +58,11 @@ class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, 
 
     Parameters
     ----------
-    objective : {'one-class', 'soft-boundary', 'deep-sad', 'hsc', 'bce'}
+    objective : {'one-class', 'soft-boundary', 'deep-sad', 'hsc', 'bce', 'transformations'}
         Mean squared distance to the center, or a sphere that some samples may lie outside of. With
         labels in `fit`: Deep SAD, which uses known anomalies where there are some, or the
-        hypersphere classifier and the plain classifier, which need them.
+        hypersphere classifier and the plain classifier, which need them. Of square images, without
+        labels: a classifier of how they were turned.
     nu : float in (0, 1]
         Share of the training samples outside the sphere: of the soft boundary, and of `radius_`.
     contamination : 'auto' or float in (0, 0.5]
@@ -126,7 +127,9 @@ class DeepSVDD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, 
     def __init__(
         self,
         *,
-        objective: Literal["one-class", "soft-boundary", "deep-sad", "hsc", "bce"] = "one-class",
+        objective: Literal[
+            "one-class", "soft-boundary", "deep-sad", "hsc", "bce", "transformations"
+        ] = "one-class",
         nu: float = 0.1,
         contamination: float | Literal["auto"] = "auto",
         false_alarm_rate: float | None = None,

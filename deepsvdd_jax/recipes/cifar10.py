@@ -1,6 +1,6 @@
 """Pictures of things, of which only the normal ones are known: a classifier of their turns.
 
-python -m experiments.sweep --dataset=cifar10 --data_dir=DIR --preset=cifar10 --seeds=2
+    python -m experiments.sweep --dataset=cifar10 --data_dir=DIR --preset=cifar10 --seeds=2
 
 Ten classes: 75.12 ± 0.37, both seeds together 75.38, published Deep SVDD 64.8
 (results/published/cifar10-transformations: 20 runs, 48 min beside much other work on two cores of

@@ -128,8 +128,8 @@ def compare_run(
         embeddings.nearest_scores(known, known, leave_one_out=True),
         embeddings.nearest_scores(points, known),
     )
-    ellipsoid = [embeddings.mahalanobis_scores(part, known) for part in (known, points)]
-    every = (by_center, nearest, ellipsoid)
+    of_both = embeddings.mahalanobis_scores(np.concatenate([known, points]), known)
+    every = (by_center, nearest, np.split(of_both, [len(known)]))
     in_units = [test / max(float(train.mean()), _LEAST) for train, test in every]
     return Compared(np.asarray(in_units), split.test_labels, of_inputs[key])
 
