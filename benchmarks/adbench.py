@@ -146,13 +146,13 @@ def read_settings(values: flags.FlagValues) -> Settings:
         if name not in known:
             raise ConfigError(f"detectors: {name!r} is not here; there are {', '.join(known)}")
     return Settings(
-        asked,
-        values.splits,
-        values.first_split,
-        values.most_rows,
-        values.members,
-        values.pyod_deep_svdd_splits,
-        tuple(map(_ratio, dict.fromkeys(values.labelled_ratios))),
+        detectors=asked,
+        splits=values.splits,
+        first_split=values.first_split,
+        most_rows=values.most_rows,
+        members=values.members,
+        pyod_deep_svdd_splits=values.pyod_deep_svdd_splits,
+        labelled_ratios=tuple(map(_ratio, dict.fromkeys(values.labelled_ratios))),
     )
 
 

@@ -475,7 +475,12 @@ def _scores_csv_samples() -> Samples:
 def _adversarial_samples() -> Samples:
     images = np.zeros((2, 4, 4, 3), np.uint8)
     found = attack.Adversarials(
-        images, images, np.arange(2), np.ones(2), np.arange(2), np.ones(2, bool)
+        images=images,
+        originals=images,
+        original_indices=np.arange(2),
+        distances_l2=np.ones(2),
+        predicted=np.arange(2),
+        success=np.ones(2, bool),
     )
     return (npz.npz_bytes(found._asdict()),)
 

@@ -111,12 +111,12 @@ def encoder_layers(config: NetworkConfig, shape: ImageShape) -> list[Layer]:
             side, pool = side + 2 * padding - kernel + 1, place == len(stage) - 1
             layers.append(
                 Layer(
-                    "convolution",
-                    channels,
-                    features,
-                    side,
-                    kernel,
-                    padding,
+                    kind="convolution",
+                    inputs=channels,
+                    outputs=features,
+                    side=side,
+                    kernel=kernel,
+                    padding=padding,
                     normalize=config.batch_norm,
                     activation=config.activation,
                     pool=pool,

@@ -291,13 +291,13 @@ def _has_decoder(name: str) -> bool:
 def training_settings(plan: Plan, cases: Sequence[training.Case]) -> training.Settings:
     """Returns the settings of `benchmarks.training` for some cases."""
     return training.Settings(
-        tuple(cases),
-        plan.runs,
-        plan.devices,
-        plan.repeats,
-        plan.epochs,
-        plan.torch,
-        plan.torch_compile,
+        cases=tuple(cases),
+        runs=plan.runs,
+        devices=plan.devices,
+        repeats=plan.repeats,
+        epochs=plan.epochs,
+        torch=plan.torch,
+        torch_compile=plan.torch_compile,
     )
 
 
@@ -313,14 +313,14 @@ def training_row(part: str, note: str, row: training.Row) -> Row:
     split = ", batches split" if row.devices > row.runs else ""
     what = f"{row.network} {row.objective}, {row.images} images, {row.runs} run(s){split}{note}"
     return Row(
-        part,
-        what,
-        row.seconds,
-        "s / run and epoch",
-        row.torch_ratio,
-        row.processes_ratio,
-        row.peak_share,
-        "" if row.torch_ratio is None else PYTORCH,
+        part=part,
+        what=what,
+        value=row.seconds,
+        unit="s / run and epoch",
+        ratio=row.torch_ratio,
+        processes_ratio=row.processes_ratio,
+        of_peak=row.peak_share,
+        peer="" if row.torch_ratio is None else PYTORCH,
     )
 
 

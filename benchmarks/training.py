@@ -519,12 +519,12 @@ def rows_of(measured: Measured, settings: Settings, peak: float) -> list[Row]:
     return [
         Row(
             *case,
-            program.runs,
-            devices_for(program, settings.devices),
-            ours,
-            None if torch is None else torch / ours,
-            None if processes is None else processes / ours,
-            flops / ours / peak,
+            runs=program.runs,
+            devices=devices_for(program, settings.devices),
+            seconds=ours,
+            torch_ratio=None if torch is None else torch / ours,
+            processes_ratio=None if processes is None else processes / ours,
+            peak_share=flops / ours / peak,
         )
         for program in programs_of(settings.runs, settings.devices)
         for ours in (seconds[program.name],)

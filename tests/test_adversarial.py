@@ -64,12 +64,12 @@ def hand_made():
     images = originals.copy()
     images[:, 0, 0, 0] = 255 - originals[:, 0, 0, 0]
     return Adversarials(
-        images,
-        originals,
-        np.array([5, 0, 2]),
-        l2_distances(images, originals),
-        np.array([1, 2, 3]),
-        np.array([True, True, True]),
+        images=images,
+        originals=originals,
+        original_indices=np.array([5, 0, 2]),
+        distances_l2=l2_distances(images, originals),
+        predicted=np.array([1, 2, 3]),
+        success=np.array([True, True, True]),
     )
 
 

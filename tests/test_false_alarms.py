@@ -47,7 +47,7 @@ def test_what_is_put_aside_is_seen_by_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_count_outside_its_interval_does_not_hold() -> None:
-    count = Count(3, 100, 50, 4, AlarmInterval(0, 4), 20, 1)
+    count = Count(3, 100, aside=50, alarms=4, expected=AlarmInterval(0, 4), test=20, test_alarms=1)
     assert count.holds and not count._replace(alarms=5).holds
     assert re.search(r"3 +100 +50 +4 +0 to 4 +20 +1 +5.00", false_alarms.table([count]))
 

@@ -30,7 +30,14 @@ SHAPE = (12, 12, 1)
 def plan_of(count: int, seeds: int = 5, epochs: int = 50, twice: bool = False) -> Plan:
     """Images of which a fifth is held out, in batches of 64."""
     images = np.zeros((count, *SHAPE), np.uint8)
-    samples = Samples(images, images[:0], (), "good", False, lambda: Defects(images[:0], ()))
+    samples = Samples(
+        images=images,
+        test_images=images[:0],
+        test_kinds=(),
+        normal="good",
+        has_test_part=False,
+        read_defects=lambda: Defects(images[:0], ()),
+    )
     run = recipes.preset("auto", "folder", SHAPE)
     run = dataclasses.replace(run, training=dataclasses.replace(run.training, epochs=epochs))
     task = Task("one-class", DetectorConfig(run, tuple(range(seeds)), 0.2), images[:0])

@@ -34,7 +34,14 @@ def numbered(test: str, train: str = "", has_test_part: bool = False) -> Samples
     tests = np.arange(len(test), dtype=np.float32)[:, None]
     defects = Defects(100 + np.arange(len(train), dtype=np.float32)[:, None], tuple(train))
     kinds = tuple("" if kind == "." else kind for kind in test)
-    return Samples(-np.ones((5, 1)), tests, kinds, "good", has_test_part, lambda: defects)
+    return Samples(
+        images=-np.ones((5, 1)),
+        test_images=tests,
+        test_kinds=kinds,
+        normal="good",
+        has_test_part=has_test_part,
+        read_defects=lambda: defects,
+    )
 
 
 def test_half_of_each_kind_is_trained_on_and_the_rest_tested_on() -> None:

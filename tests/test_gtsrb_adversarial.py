@@ -85,7 +85,12 @@ def test_the_report_shows_the_adversarials(
     stops = signs.x_test[signs.y_test == STOP][:3]
     images = np.random.default_rng(5).integers(0, 256, stops.shape, np.uint8)
     made = attack.Adversarials(
-        images, stops, np.arange(3), np.ones(3), np.zeros(3, np.int64), np.ones(3, bool)
+        images=images,
+        originals=stops,
+        original_indices=np.arange(3),
+        distances_l2=np.ones(3),
+        predicted=np.zeros(3, np.int64),
+        success=np.ones(3, bool),
     )
     monkeypatch.setattr(datasets, "load", lambda config: signs)
     monkeypatch.setattr(attack, "import_foolbox", lambda: None)

@@ -124,21 +124,21 @@ def test_a_saved_model_is_loaded_as_it_was(case: Case, tmp_path: Path) -> None:
     nothing = np.zeros(0, np.float32)
     ones = (1,) * (case.images.ndim - 1)
     model = Model(
-        RunConfig(network=case.config),
-        case.images.shape[1:],
-        (),
-        case.params,
-        case.statistics,
-        members + 0.5,
-        members[:, 0],
-        np.ones(2),
-        np.full(ones, 0.25, np.float32),
-        np.full(ones, 2.0, np.float32),
-        nothing,
-        nothing.reshape(0, 0),
-        nothing,
-        1.0,
-        {},
+        config=RunConfig(network=case.config),
+        image_shape=case.images.shape[1:],
+        feature_names=(),
+        params=case.params,
+        statistics=case.statistics,
+        center=members + 0.5,
+        squared_radius=members[:, 0],
+        train_means=np.ones(2),
+        shift=np.full(ones, 0.25, np.float32),
+        scale=np.full(ones, 2.0, np.float32),
+        whitening_mean=nothing,
+        whitening_matrix=nothing.reshape(0, 0),
+        calibration_scores=nothing,
+        threshold=1.0,
+        summary={},
     )
     svdd.save_model(tmp_path / "model", model)
     loaded = svdd.load_model(tmp_path / "model")

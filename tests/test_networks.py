@@ -703,10 +703,10 @@ def test_published_decoder_is_the_plain_upscaling(name, start, paddings, doubles
         config,
         params["decoder"],
         start,
-        paddings,
-        doubles,
-        [None] * len(paddings),
-        normalize_last,
+        paddings=paddings,
+        doubles=doubles,
+        crops=[None] * len(paddings),
+        normalize_last=normalize_last,
     )
     assert_close(images, compiled(plain)(codes))
     assert images.shape == (3, *shape)
@@ -723,7 +723,13 @@ def test_mirrored_decoder_crops_what_the_pool_left_out():
     codes = drawn_images(3, (12,)) - 0.5
     crops = [None, (5, 4), (9, 7)]
     plain = plain_upscaling(
-        config, params["decoder"], (3, 2, 2), [2] * 3, [False, True, True], crops, False
+        config,
+        params["decoder"],
+        (3, 2, 2),
+        paddings=[2] * 3,
+        doubles=[False, True, True],
+        crops=crops,
+        normalize_last=False,
     )
     images, _ = compiled(network.decode_batch)(params, codes, None)
     assert_close(images, compiled(plain)(codes))

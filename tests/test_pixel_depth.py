@@ -103,7 +103,12 @@ def test_outliers_are_in_units_of_the_data_and_not_of_their_own_range(tmp_path: 
     write(tmp_path / "a.png", np.array([[1000, 3000]], np.uint16))
     images = np.zeros((2, 1, 2, 1), np.float32)
     data = datasets.Dataset(
-        "folder", images, np.zeros(2, int), images[:0], np.zeros(0, int), ("a",)
+        name="folder",
+        x_train=images,
+        y_train=np.zeros(2, int),
+        x_test=images[:0],
+        y_test=np.zeros(0, int),
+        class_names=("a",),
     )
     data = data._replace(pixel_range=(0.0, 4000.0))
     flags: Any = SimpleNamespace(

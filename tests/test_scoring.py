@@ -41,7 +41,17 @@ def state(network: Network) -> TrainState:
     zero = jnp.zeros((), jnp.int32)
     center = jnp.asarray([0.3, -0.2, 0.5, 1.0])
     radius = jnp.asarray(SQUARED_RADIUS)
-    return TrainState(params, statistics, (), center, radius, zero, zero, jnp.asarray(True), zero)
+    return TrainState(
+        params=params,
+        statistics=statistics,
+        optimizer_state=(),
+        center=center,
+        squared_radius=radius,
+        step=zero,
+        epoch=zero,
+        active=jnp.asarray(True),
+        failure=zero,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +155,9 @@ def test_pool_distances_of_indices_repeated_and_out_of_order(
         state,
         jnp.asarray(images),
         run_data(),
-        network,
-        ObjectiveConfig(kind="soft-boundary"),
-        jnp.asarray(indices, jnp.int32),
+        network=network,
+        objective=ObjectiveConfig(kind="soft-boundary"),
+        indices=jnp.asarray(indices, jnp.int32),
     )
     scaled = (images[indices] - np.float32(0.2)) * np.float32(2.5)
     expected = expected_distances(network, state, scaled)
@@ -157,7 +167,9 @@ def test_pool_distances_of_indices_repeated_and_out_of_order(
 
 def test_pool_distances_of_no_index(network: Network, state: TrainState) -> None:
     pool, nothing = jnp.zeros((3, *SHAPE)), jnp.zeros((0,), jnp.int32)
-    found = pool_distances(state, pool, run_data(), network, ObjectiveConfig(), nothing)
+    found = pool_distances(
+        state, pool, run_data(), network=network, objective=ObjectiveConfig(), indices=nothing
+    )
     assert found.shape == (0,)
 
 

@@ -160,7 +160,7 @@ def test_marked_pixels_are_those_of_the_same_images_in_every_chunk() -> None:
     regions = np.random.RandomState(1).rand(7, 4, 4) < 0.3
     labels = np.repeat([0, -1], [20, 7])
     ones = np.ones((1, 1, 1))
-    data = run_data(np.arange(27), 27, 0.1 * ones, 1.5 * ones, None, labels, regions)
+    data = run_data(np.arange(27), 27, 0.1 * ones, 1.5 * ones, labels=labels, regions=regions)
     run = Run(jax.random.key(0), data, *runs.phase_settings(config), {})
     expected, streamed, unmarked = (
         train(config, engine, members=[one])[0].state

@@ -528,7 +528,7 @@ def test_marked_pixels_come_with_the_last_images_of_a_run():
     regions = np.arange(2 * 3 * 4).reshape(2, 3, 4) % 5 == 0
     labels = np.array([0, 0, 0, -1, -1])
     ones = np.ones((1, 1, 1))
-    data = training.run_data(np.arange(5), 8, 0 * ones, ones, None, labels, regions)
+    data = training.run_data(np.arange(5), 8, 0 * ones, ones, labels=labels, regions=regions)
     places = jnp.array([4, 0, 3, 2, 7])
     images, mask = jnp.zeros((5, 3, 4, 1)), jnp.array([True] * 4 + [False])
     batch = training.take_batch(images, data, places, mask)

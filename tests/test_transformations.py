@@ -53,7 +53,17 @@ def by_hand(images: np.ndarray) -> np.ndarray:
 
 def state() -> TrainState:
     nothing = jnp.zeros(())
-    return TrainState({}, {}, None, nothing, nothing, nothing, nothing, nothing, nothing)
+    return TrainState(
+        params={},
+        statistics={},
+        optimizer_state=None,
+        center=nothing,
+        squared_radius=nothing,
+        step=nothing,
+        epoch=nothing,
+        active=nothing,
+        failure=nothing,
+    )
 
 
 def logits_of(images: jax.Array) -> jax.Array:

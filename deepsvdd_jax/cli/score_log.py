@@ -160,7 +160,14 @@ def _read_rows(path: Path, content: bytes, columns: tuple[str, ...]) -> list[Log
     for cells in reader:
         try:
             name, score, p_value, anomalous, capital, *more = cells
-            row = LoggedRow(name, float(score), p_value, int(anomalous), capital, tuple(more))
+            row = LoggedRow(
+                name=name,
+                score=float(score),
+                p_value=p_value,
+                anomalous=int(anomalous),
+                drift=capital,
+                more=tuple(more),
+            )
             if len(cells) != len(columns):
                 raise ValueError
         except ValueError:

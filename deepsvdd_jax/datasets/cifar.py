@@ -124,10 +124,10 @@ def _assemble(files: dict[str, bytes], source: str, name: str) -> Dataset:
     if _META in files:
         class_names = parse_cifar_names(files[_META], f"{source}: {_META}")
     return Dataset(
-        name,
-        np.concatenate([images for images, _ in batches]),
-        np.concatenate([labels for _, labels in batches]),
-        x_test,
-        y_test,
-        class_names,
+        name=name,
+        x_train=np.concatenate([images for images, _ in batches]),
+        y_train=np.concatenate([labels for _, labels in batches]),
+        x_test=x_test,
+        y_test=y_test,
+        class_names=class_names,
     )

@@ -140,4 +140,11 @@ def labelled_dataset(
     else:
         count = 1 + int(max(y_train.max(initial=0), y_test.max(initial=0)))
         class_names = tuple(str(label) for label in range(count))
-    return Dataset(name, x_train, y_train, x_test, y_test, class_names)
+    return Dataset(
+        name=name,
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+        class_names=class_names,
+    )

@@ -24,4 +24,11 @@ def load_digits(config: DataConfig) -> Dataset:
     labels = bunch.target.astype(np.int64)
     train, test = every_fifth(labels)
     names = tuple(str(digit) for digit in range(10))
-    return Dataset(config.name, images[train], labels[train], images[test], labels[test], names)
+    return Dataset(
+        name=config.name,
+        x_train=images[train],
+        y_train=labels[train],
+        x_test=images[test],
+        y_test=labels[test],
+        class_names=names,
+    )

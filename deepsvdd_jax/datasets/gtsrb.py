@@ -217,7 +217,14 @@ def _read_sources(
     x_train, y_train, train_names = _assemble(_TRAIN, annotations, images, place)
     x_test, y_test, test_names = _assemble(_TEST, annotations, images, place)
     return Dataset(
-        config.name, x_train, y_train, x_test, y_test, CLASS_NAMES, test_names, train_names
+        name=config.name,
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+        class_names=CLASS_NAMES,
+        test_names=test_names,
+        train_names=train_names,
     )
 
 

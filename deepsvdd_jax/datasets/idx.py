@@ -108,7 +108,14 @@ def read_idx_folder(folder: Path, name: str) -> Dataset | None:
     found = [path for path in paths if path is not None]
     x_train, y_train = _read_pair(found[0], found[1])
     x_test, y_test = _read_pair(found[2], found[3])
-    return Dataset(name, x_train, y_train, x_test, y_test, CLASS_NAMES[name])
+    return Dataset(
+        name=name,
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+        class_names=CLASS_NAMES[name],
+    )
 
 
 def _header_bytes(dimensions: int) -> int:

@@ -275,7 +275,7 @@ def _with_train(parts: _Parts) -> Layout:
     names = sorted({*train, *test} - {DIRECT})
     if direct:
         names = [NORMAL_NAMES[0], *(name for name in names if name != NORMAL_NAMES[0])]
-    return _layout(names, train, test, normal, True, left_out)
+    return _layout(names, train, test, normal=normal, has_parts=True, left_out=left_out)
 
 
 def _without_train(parts: _Parts) -> Layout:
@@ -297,7 +297,9 @@ def _without_train(parts: _Parts) -> Layout:
     normal = min(train)
     merged, tested = _merged(train, normal, {}), _merged(test, normal, {})
     classes = sorted({*merged, *tested} - {DIRECT})
-    return _layout(classes, merged, tested, normal, bool(parts.test), tuple(left_out))
+    return _layout(
+        classes, merged, tested, normal=normal, has_parts=bool(parts.test), left_out=tuple(left_out)
+    )
 
 
 def _undivided(parts: _Parts) -> Layout:
@@ -309,8 +311,10 @@ def _undivided(parts: _Parts) -> Layout:
         found.setdefault(_TEST[:-1] if name == DIRECT else _TEST + name, []).extend(paths)
     if set(found) == {DIRECT}:
         name = NORMAL_NAMES[0]
-        return _layout([name], {name: found[DIRECT]}, {}, name, False, ())
-    return _layout(sorted(found.keys() - {DIRECT}), found, {}, None, False, ())
+        return _layout([name], {name: found[DIRECT]}, {}, normal=name, has_parts=False, left_out=())
+    return _layout(
+        sorted(found.keys() - {DIRECT}), found, {}, normal=None, has_parts=False, left_out=()
+    )
 
 
 def _normal_depth(names: Sequence[str]) -> int:
@@ -345,7 +349,15 @@ def _layout(
     sorted_train, sorted_test = (
         {name: sort_paths(part[name]) for name in order if name in part} for part in (train, test)
     )
-    return Layout(tuple(names), sorted_train, sorted_test, normal, has_parts, {}, left_out)
+    return Layout(
+        classes=tuple(names),
+        train=sorted_train,
+        test=sorted_test,
+        normal=normal,
+        has_parts=has_parts,
+        masks={},
+        left_out=left_out,
+    )
 
 
 def _with_masks(layout: Layout, masks: Sequence[str]) -> Layout:

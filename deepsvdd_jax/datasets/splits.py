@@ -97,9 +97,9 @@ def one_class_split(
         dataset,
         normal,
         anomalous if known_anomalous_classes is None else known_anomalous_classes,
-        unlabelled,
-        labelled_ratio or 0.0,
-        seed,
+        taken=unlabelled,
+        labelled_ratio=labelled_ratio or 0.0,
+        seed=seed,
     )
 
     test_normal = np.isin(dataset.y_test, normal)

@@ -73,7 +73,17 @@ def of_members(
             scaling = Scaling(*(columns.pad(part, padded) for part in every))
         filled, counts = _shared_out(batch, devices, size // devices)
         # Not waited for: the host prepares the next call meanwhile.
-        found = _measured(states, scaling, filled, counts, network, objective, measure, width, mesh)
+        found = _measured(
+            states,
+            scaling,
+            filled,
+            counts=counts,
+            network=network,
+            objective=objective,
+            measure=measure,
+            width=width,
+            mesh=mesh,
+        )
         parts.append((found, counts))
     results = [np.zeros((len(model.center), 0, *width), np.float32)]
     for found, counts in parts:

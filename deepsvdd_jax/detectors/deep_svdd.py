@@ -130,8 +130,8 @@ def fit_detector(
         config,
         parts.inputs,
         parts.labels,
-        _reporting(config.run, on_progress, checkpoint),
-        on_compiled,
+        on_progress=_reporting(config.run, on_progress, checkpoint),
+        on_compiled=on_compiled,
         start=checkpoint and checkpoint.resume,
         folds=parts.folds,
         regions=parts.regions,
@@ -186,7 +186,14 @@ def prepare(
     check_finite(inputs, "once they are scaled")
     trained_labels = np.concatenate([checked[normal & ~aside], checked[known]])
     return Prepared(
-        train, values[aside], fitted, inputs, trained_labels, int(known.sum()), folds, marked
+        train=train,
+        held_out=values[aside],
+        fitted=fitted,
+        inputs=inputs,
+        labels=trained_labels,
+        known=int(known.sum()),
+        folds=folds,
+        regions=marked,
     )
 
 

@@ -25,6 +25,7 @@ def train_members(
     config: DetectorConfig,
     images: Images,
     labels: npt.NDArray[np.int32],
+    *,
     on_progress: Callable[[runs.Progress], None] | None = None,
     on_compiled: Callable[[int, int], None] | None = None,
     count: int | None = None,
@@ -56,7 +57,10 @@ def train_members(
     keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in seeds], np.uint32))
     members = [_trained_on(len(images), folds, config.seeds.index(seed)) for seed in seeds]
     data = [
-        training.run_data(own, len(pool), *scaling, count, labels[own], regions) for own in members
+        training.run_data(
+            own, len(pool), *scaling, count=count, labels=labels[own], regions=regions
+        )
+        for own in members
     ]
     weights = [
         initialization.initial_weights(

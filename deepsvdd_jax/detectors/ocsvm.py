@@ -81,7 +81,15 @@ def score_plain_svm(
 ) -> BaselineResult:
     gamma = _scale_gamma(train) if config.gamma == "scale" else float(config.gamma)
     machine = OneClassSVM(kernel="rbf", nu=config.nu, gamma=gamma).fit(train)
-    return _svm_result(config, _support(machine), config.nu, gamma, train, test, all(test))
+    return _svm_result(
+        config,
+        _support(machine),
+        config.nu,
+        gamma=gamma,
+        train=train,
+        test=test,
+        test_indices=all(test),
+    )
 
 
 def score_paper_svm(
@@ -94,7 +102,7 @@ def score_paper_svm(
     labels = checked_labels(test_labels, len(test))
     labelled, rest = _labelled_split(labels, config.labelled_fraction, seed)
     nu, gamma, support = _best_support(config, train, test[labelled], labels[labelled])
-    return _svm_result(config, support, nu, gamma, train, test, rest)
+    return _svm_result(config, support, nu, gamma=gamma, train=train, test=test, test_indices=rest)
 
 
 def _best_support(

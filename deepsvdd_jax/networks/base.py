@@ -157,7 +157,15 @@ def as_network(
 
     # Shapes only: nothing is computed.
     rep_dim = jax.eval_shape(encode_nothing).shape[-1]
-    return Network(init, encode, encode_batch, decode, decode_batch, rep_dim, image_shape)
+    return Network(
+        init=init,
+        encode=encode,
+        encode_batch=encode_batch,
+        decode=decode,
+        decode_batch=decode_batch,
+        rep_dim=rep_dim,
+        image_shape=image_shape,
+    )
 
 
 def _without_dropout() -> contextlib.AbstractContextManager[None]:

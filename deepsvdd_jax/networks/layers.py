@@ -174,7 +174,9 @@ class Convolution(nn.Module):
         )
         images = without_padding(images, mask)
         pool_first = self.pool and not (config.batch_norm and config.affine)
-        scaled, moments = _map(images, kernel, kernel_padding(config), mask, pool_first, train)
+        scaled, moments = _map(
+            images, kernel, kernel_padding(config), mask=mask, pool=pool_first, train=train
+        )
         if config.batch_norm:
             normalization = Normalization(config.affine, self.features, name="norm")
             values = scaled(*normalization(moments))

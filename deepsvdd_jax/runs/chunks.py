@@ -83,7 +83,9 @@ def embeddings(network: Network, chunk: Chunk, state: TrainState) -> Array:
 def distances(phase: Phase, chunk: Chunk, state: TrainState) -> Array:
     """Returns the squared distances `[n]` of a chunk, padding included."""
     images, data, objective = chunk.images, chunk.data, phase.config.objective
-    return scoring.pool_distances(state, images, data, phase.network, objective, data.indices)
+    return scoring.pool_distances(
+        state, images, data, network=phase.network, objective=objective, indices=data.indices
+    )
 
 
 def epoch_order(phase: Phase, epoch: Array, run: Run, state: TrainState) -> tuple[Array, Array]:
@@ -108,13 +110,13 @@ def take_steps(
         under_way,
         chunk.images,
         chunk.data,
-        chunk.order,
-        chunk.first // phase.config.batch_size,
-        count,
-        phase.network,
-        phase.config,
-        phase.settings(run),
-        epoch_key(phase, run, epoch, 1) if stochastic else None,
+        order=chunk.order,
+        first=chunk.first // phase.config.batch_size,
+        count=count,
+        network=phase.network,
+        phase=phase.config,
+        hyperparameters=phase.settings(run),
+        key=epoch_key(phase, run, epoch, 1) if stochastic else None,
     )
 
 

@@ -146,7 +146,14 @@ def _with_pass(source: ImageSource, phase: Phase, number: int, state: TrainState
     wanted = phase.objective.passes[number]
     if wanted.of == "mean":
         nothing = source.each(transitions.no_center, state)
-        found = _mean(source, phase, chunks.add_embeddings, state, nothing, wanted.batches)
+        found = _mean(
+            source,
+            phase,
+            chunks.add_embeddings,
+            state=state,
+            nothing=nothing,
+            batches=wanted.batches,
+        )
     elif wanted.of == "embeddings":
         found = source.rows(
             chunks.embeddings,

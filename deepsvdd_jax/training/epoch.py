@@ -46,6 +46,7 @@ def take_steps(
     under_way: EpochUnderWay,
     images: Array,
     data: RunData,
+    *,
     order: Array,
     first: Array | int,
     count: Array,
@@ -80,7 +81,9 @@ def take_steps(
         if phase.stochastic:
             assert key_step is not None
             batch = perturbed(phase, jax.random.fold_in(key_step, 1), batch)
-        state, info = train_step(state, batch, network, phase, hyperparameters, key_step)
+        state, info = train_step(
+            state, batch, network, phase=phase, hyperparameters=hyperparameters, key=key_step
+        )
         return EpochUnderWay(
             state,
             loss + info.loss,
@@ -112,9 +115,9 @@ def end_epoch(
         before,
         state,
         under_way.distances,
-        valid,
-        under_way.loss / taken,
-        under_way.data_loss / taken,
+        valid=valid,
+        loss=under_way.loss / taken,
+        data_loss=under_way.data_loss / taken,
     )
     rate = hyperparameters.learning_rate * learning_rate_factor(phase.optimizer, before.epoch)
     return state, info._replace(learning_rate=rate)

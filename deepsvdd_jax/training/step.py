@@ -51,6 +51,7 @@ def batch_loss(
     trained: dict[str, Any],
     state: TrainState,
     batch: Batch,
+    *,
     network: Network,
     phase: PhaseConfig,
     hyperparameters: Hyperparameters,
@@ -99,7 +100,13 @@ def train_step(
         hyperparameters = default_hyperparameters(phase)
     trained = trained_parts(phase, state)
     (loss, forward), gradients = jax.value_and_grad(batch_loss, has_aux=True)(
-        trained, state, batch, network, phase, hyperparameters, key
+        trained,
+        state,
+        batch,
+        network=network,
+        phase=phase,
+        hyperparameters=hyperparameters,
+        key=key,
     )
     # optax corrects its moments in jax's default type, which may be float64.
     with jax.enable_x64(False):

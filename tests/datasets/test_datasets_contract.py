@@ -154,7 +154,14 @@ def load_waves(config: DataConfig) -> Dataset:
     sines = np.sin(steps[None] + draws.uniform(0, 6, (40, 1)))
     rows, labels = np.concatenate([sines, np.sign(sines)]), np.repeat([0, 1], 40)
     rows = rows.astype(np.float32)
-    return Dataset("waves", rows, labels, rows, labels, ("sine", "square"))
+    return Dataset(
+        name="waves",
+        x_train=rows,
+        y_train=labels,
+        x_test=rows,
+        y_test=labels,
+        class_names=("sine", "square"),
+    )
 
 
 @pytest.fixture

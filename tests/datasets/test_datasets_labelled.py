@@ -12,7 +12,14 @@ def _dataset(per_class: int = 1000, classes: int = 10) -> Dataset:
     labels = np.tile(np.arange(classes), per_class)
     images = np.arange(len(labels), dtype=np.float32).reshape(-1, 1, 1, 1)
     names = tuple(map(str, range(classes)))
-    return Dataset("made", images, labels, images[:100], labels[:100], names)
+    return Dataset(
+        name="made",
+        x_train=images,
+        y_train=labels,
+        x_test=images[:100],
+        y_test=labels[:100],
+        class_names=names,
+    )
 
 
 # Of 1000 normals, by hand: unlabelled anomalies p / (1 - p) * 1000, labelled ones r / (1 - r) of

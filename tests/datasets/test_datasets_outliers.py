@@ -15,7 +15,14 @@ from deepsvdd_jax.datasets import (
 def _dataset(dtype: type = np.uint8) -> Dataset:
     images = np.arange(12 * 4).reshape(12, 2, 2, 1).astype(dtype)
     labels = np.arange(12) % 3
-    return Dataset("made", images, labels, images, labels, ("a", "b", "c"))
+    return Dataset(
+        name="made",
+        x_train=images,
+        y_train=labels,
+        x_test=images,
+        y_test=labels,
+        class_names=("a", "b", "c"),
+    )
 
 
 def test_they_are_of_no_class() -> None:

@@ -12,7 +12,14 @@ Y_TEST = np.array([2, 0, 1, 0, 2])
 @pytest.fixture
 def three() -> Dataset:
     x_train = np.zeros((12, 2, 2, 1), np.uint8)
-    return Dataset("three", x_train, Y_TRAIN, x_train[:5], Y_TEST, ("zero", "one", "two", "none"))
+    return Dataset(
+        name="three",
+        x_train=x_train,
+        y_train=Y_TRAIN,
+        x_test=x_train[:5],
+        y_test=Y_TEST,
+        class_names=("zero", "one", "two", "none"),
+    )
 
 
 def test_one_vs_rest_takes_the_class_and_labels_the_others(three):

@@ -99,7 +99,14 @@ def generate_adversarials(
                     f"{len(found)} adversarial examples found, {config.count} wanted: only"
                     f" {len(usable)} of {len(images)} images are classified rightly; lower count"
                 )
-            pixels = attack_all(boundary_attack, config, classifier, images[rows], starts, progress)
+            pixels = attack_all(
+                boundary_attack,
+                config,
+                classifier,
+                images=images[rows],
+                starts=starts,
+                progress=progress,
+            )
             success = predict(classifier, pixels) != classifier.stop_class
             found = np.concatenate([found, rows[success]])
             adversarials = np.concatenate([adversarials, pixels[success]])
@@ -227,4 +234,11 @@ def _assemble(
     predicted = predict(classifier, images).astype(np.int64)
     distances = l2_distances(images, originals)
     success = predicted != classifier.stop_class
-    return Adversarials(images, originals, indices.astype(np.int64), distances, predicted, success)
+    return Adversarials(
+        images=images,
+        originals=originals,
+        original_indices=indices.astype(np.int64),
+        distances_l2=distances,
+        predicted=predicted,
+        success=success,
+    )

@@ -86,6 +86,7 @@ def train_classifier(
     y_train: np.ndarray,
     x_test: np.ndarray,
     y_test: np.ndarray,
+    *,
     seed: int,
     progress: Progress | None = None,
 ) -> Classifier:

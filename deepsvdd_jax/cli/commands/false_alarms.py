@@ -113,7 +113,15 @@ def count_alarms(config: DetectorConfig, dataset: Dataset, label: int) -> Count:
     )
     held_out = model.summary["calibration_samples"]
     expected = calibration.alarm_interval(held_out, aside, config.alarm_rate)
-    return Count(label, held_out, aside, alarms, expected, len(test), test_alarms)
+    return Count(
+        normal_class=label,
+        calibration=held_out,
+        aside=aside,
+        alarms=alarms,
+        expected=expected,
+        test=len(test),
+        test_alarms=test_alarms,
+    )
 
 
 def table(counts: list[Count]) -> str:

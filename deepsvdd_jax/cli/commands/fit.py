@@ -143,10 +143,12 @@ def main() -> None:
     out = sys.stdout if values.estimate_only else sys.stderr
     print(announce(planned), file=out)
     if values.estimate_only:
-        bound(values, planned, groups, budget, started, out)
+        bound(values, planned, groups, budget=budget, started=started, out=out)
         return
     kept = under_way.UnderWay(target, under_way.fingerprint(planned, groups, values.time_budget))
-    planned, prepared = resume_or_bound(values, planned, groups, budget, started, kept)
+    planned, prepared = resume_or_bound(
+        values, planned, groups, budget=budget, started=started, kept=kept
+    )
     config = planned.main.config
     model, *others = train_all(planned, groups, kept, prepared)
     model = model._replace(
@@ -238,7 +240,9 @@ def resume_or_bound(
 ) -> "tuple[Plan, detectors.Prepared | None]":
     """Returns what was chosen for a fit that is taken up, else as `bound`, and keeps it."""
     if not kept.is_there():
-        bounded, prepared = bound(values, planned, groups, budget, started, sys.stderr)
+        bounded, prepared = bound(
+            values, planned, groups, budget=budget, started=started, out=sys.stderr
+        )
         if budget is not None:
             run = bounded.main.config.run
             kept.keep_choice({"seeds": bounded.main.config.seeds, "epochs": run.training.epochs})

@@ -99,7 +99,12 @@ def plan(values: flags.FlagValues) -> Experiment:
     data = DataConfig("gtsrb", values.data_dir)
     signs = datasets.load(data)
     planned = plans.plan_on(
-        values, data, SplitConfig(), stop_problem(signs, None), (STOP_CLASS,), False
+        values,
+        data,
+        SplitConfig(),
+        dataset=stop_problem(signs, None),
+        classes=(STOP_CLASS,),
+        require_test=False,
     )
     if not arrays_path(planned.out).exists():
         _check_extra()
@@ -198,8 +203,8 @@ def make_adversarials(
             labels[0],
             signs.x_test,
             labels[1],
-            attack_config.seed,
-            _moves(bar),
+            seed=attack_config.seed,
+            progress=_moves(bar),
         )
     print(
         f"classifier: {100 * classifier.test_accuracy:.1f} % of all test signs right, "

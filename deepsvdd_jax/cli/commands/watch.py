@@ -163,7 +163,14 @@ def main() -> None:
             f"{watched.threshold:.6g}; Ctrl-C ends",
             file=sys.stderr,
         )
-        watch(watched, log, seen, values.poll_seconds, values.stop_after_idle, stop)
+        watch(
+            watched,
+            log,
+            seen,
+            poll_seconds=values.poll_seconds,
+            stop_after_idle=values.stop_after_idle,
+            stop=stop,
+        )
     alarms = sum(row.anomalous for row in log.rows)
     print(f"{values.out}: {len(log.rows)} images, {alarms} anomalous")
 
@@ -187,7 +194,14 @@ def open_watch(
     prepared = run.prepare(wish, model, out.parent)
     model = run.with_threshold(wish, model, prepared.told)
     maps = None if wish.maps is None else arriving.open_maps(wish, prepared, out)
-    return Watch(model, model.threshold, root, rate, maps, wish.tiling)
+    return Watch(
+        model=model,
+        threshold=model.threshold,
+        root=root,
+        drift_false_alarm_rate=rate,
+        maps=maps,
+        tiling=wish.tiling,
+    )
 
 
 def further_columns(watched: Watch) -> tuple[str, ...]:
@@ -328,7 +342,12 @@ def _score(watched: Watch, log: ScoreLog, seen: Seen, ready: Sequence[str]) -> t
     else:
         names, tiling, maps = ready[:_IMAGES_AT_ONCE], watched.tiling, watched.maps
         found = arriving_tiles.judge(
-            watched.root, names, watched.model, tiling, maps, _BYTES_AT_ONCE
+            watched.root,
+            names,
+            watched.model,
+            tiling=tiling,
+            maps=maps,
+            most_bytes=_BYTES_AT_ONCE,
         )
     done = dict(seen.done)
     state = seen.drift
@@ -407,7 +426,7 @@ def _rows(
     more = () if _has_usual_rate(watched) else (f"{1 / watched.drift_false_alarm_rate:.12g}",)
     if state is None:
         rows = [
-            LoggedRow(name, value, "", alarm, "", more)
+            LoggedRow(name=name, score=value, p_value="", anomalous=alarm, drift="", more=more)
             for name, value, alarm in zip(names, values, anomalous, strict=True)
         ]
         return rows, None
@@ -421,7 +440,16 @@ def _rows(
         names, values, p_values, anomalous, states, strict=True
     ):
         evidence = f"{drift.capital(state):.6g}"
-        rows.append(LoggedRow(name, value, f"{p_value:.6g}", alarm, evidence, more))
+        rows.append(
+            LoggedRow(
+                name=name,
+                score=value,
+                p_value=f"{p_value:.6g}",
+                anomalous=alarm,
+                drift=evidence,
+                more=more,
+            )
+        )
     return rows, state
 
 

@@ -97,18 +97,18 @@ def load(
     )
     tested = dataset.y_test[split.test_indices]
     return Samples(
-        dataset.x_train[split.train_indices],
-        dataset.x_test[split.test_indices],
-        tuple("" if label == number else dataset.class_names[label] for label in tested),
-        dataset.class_names[number],
-        any(label != number for label in tested),
-        lambda: trained,
-        dataset.feature_names,
-        tuple(dataset.train_names[index] for index in split.train_indices)
+        images=dataset.x_train[split.train_indices],
+        test_images=dataset.x_test[split.test_indices],
+        test_kinds=tuple("" if label == number else dataset.class_names[label] for label in tested),
+        normal=dataset.class_names[number],
+        has_test_part=any(label != number for label in tested),
+        read_defects=lambda: trained,
+        feature_names=dataset.feature_names,
+        names=tuple(dataset.train_names[index] for index in split.train_indices)
         if dataset.train_names
         else (),
-        dataset.pixel_range,
-        f"{config.data_dir or dataset.name}, class {dataset.class_names[number]}",
+        pixel_range=dataset.pixel_range,
+        places=f"{config.data_dir or dataset.name}, class {dataset.class_names[number]}",
     )
 
 
@@ -167,12 +167,12 @@ def _load_folder(
 
     has_test_part = layout.has_parts and bool(layout.defects)
     return Samples(
-        images[:count],
-        images[count:],
-        tuple(kind_of.get(name, "") for name in names[count:]),
-        str(layout.normal),
-        has_test_part,
-        read_defects,
+        images=images[:count],
+        test_images=images[count:],
+        test_kinds=tuple(kind_of.get(name, "") for name in names[count:]),
+        normal=str(layout.normal),
+        has_test_part=has_test_part,
+        read_defects=read_defects,
         names=tuple(folder.name_in_part(layout, name) for name in names[:count]),
         pixel_range=pixel_range,
         places=f"{root}: {folder.describe_places(names[:count])}",

@@ -151,12 +151,12 @@ def read_outliers(values: flags.FlagValues, samples: Samples) -> Images:
     """
     images, tests = samples.images, samples.test_images
     dataset = Dataset(
-        values.dataset,
-        images,
-        np.zeros(len(images), np.int64),
-        tests,
-        np.zeros(len(tests), np.int64),
-        (samples.normal,),
+        name=values.dataset,
+        x_train=images,
+        y_train=np.zeros(len(images), np.int64),
+        x_test=tests,
+        y_test=np.zeros(len(tests), np.int64),
+        class_names=(samples.normal,),
         pixel_range=samples.pixel_range,
     )
     outliers = settings.load_outliers(values, dataset)

@@ -105,18 +105,39 @@ def run(wish: Wish, model: Model, pictures: Pictures, masks: Masks | None, out: 
     start = time.monotonic()
     with files.new_table(out) as writer:
         if wish.maps is None or mapped is None:
-            scored = _score(wish, model, pictures, None, told, None, writer, [], None)
+            scored = _score(
+                wish,
+                model,
+                pictures,
+                mapped=None,
+                told=told,
+                limit=None,
+                writer=writer,
+                evidence=[],
+                masks=None,
+            )
             lines = [_scores_line(out, model, pictures, scored), *_speed(wish, scored, start)]
         else:
             found: list[Evidence] = []
             with map_folder.new_folder(wish.maps, pictures.names, wish.ending) as drawn:
                 scored = _score(
-                    wish, model, pictures, mapped, told, limit, writer, found, masks, drawn
+                    wish,
+                    model,
+                    pictures,
+                    mapped=mapped,
+                    told=told,
+                    limit=limit,
+                    writer=writer,
+                    evidence=found,
+                    masks=masks,
+                    drawn=drawn,
                 )
                 lines = [_scores_line(out, model, pictures, scored), *_speed(wish, scored, start)]
                 lines += _map_lines(wish, drawn, scored, limit, len(told.maxima))
                 if masks is not None:
-                    lines += _localization_lines(wish, model, pictures, masks, normals, found)
+                    lines += _localization_lines(
+                        wish, model, pictures, masks=masks, normals=normals, found=found
+                    )
                 drawn.draw(pictures, None if limit is None else limit.threshold)
                 drawn.keep(_description(wish, drawn, limit, len(told.maxima)))
     return "\n".join(lines)
@@ -273,6 +294,7 @@ def _score(
     wish: Wish,
     model: Model,
     pictures: Pictures,
+    *,
     mapped: Callable[[Any], Map] | None,
     told: Calibrated,
     limit: Limit | None,

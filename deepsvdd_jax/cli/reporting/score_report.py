@@ -75,12 +75,12 @@ def _row(path: Path, line: int, cells: dict[str, str | None]) -> ScoredRow:
     chance = None if not p_value.strip() else _number(where, "p_value", p_value)
     evidence, alarm = ((cells.get(name) or "").strip() for name in ("drift", score_log.ALARM))
     return ScoredRow(
-        name,
-        _number(where, "score", score),
-        chance,
-        _CALLED[called.strip().lower()],
-        _number(where, "drift", evidence) if evidence else None,
-        _number(where, score_log.ALARM, alarm) if alarm else None,
+        name=name,
+        score=_number(where, "score", score),
+        p_value=chance,
+        anomalous=_CALLED[called.strip().lower()],
+        drift=_number(where, "drift", evidence) if evidence else None,
+        drift_alarm=_number(where, score_log.ALARM, alarm) if alarm else None,
     )
 
 

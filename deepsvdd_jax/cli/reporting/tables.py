@@ -150,9 +150,9 @@ def _published(row: Row, preset: str, protocol: str) -> tuple[float, bool] | Non
         row["dataset"],
         preset,
         protocol,
-        row["method"],
-        row["objective"],
-        int(row["normal_class"]),
+        method=row["method"],
+        objective=row["objective"],
+        normal_class=int(row["normal_class"]),
     )
 
 

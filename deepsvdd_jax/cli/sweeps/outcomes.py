@@ -51,7 +51,15 @@ def finish(
         history = _after_pretraining(job.start.history, history)
     fitted = pool.fitted[job.name.normal_class]
     shape = pool.images.shape[1:]
-    finished = Finished(job, row, None, history, state, fitted, shape)
+    finished = Finished(
+        job=job,
+        row=row,
+        scores=None,
+        history=history,
+        state=state,
+        fitted=fitted,
+        image_shape=shape,
+    )
     failure = start_failure(job) or int(state.failure)
     if failure != training.NOT_FAILED:
         row["failed_epoch"] = len(history["epoch"])

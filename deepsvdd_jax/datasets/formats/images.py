@@ -87,7 +87,9 @@ def decode_image(
     Raises:
       DataError: damaged, of no known format, pixels that are not finite, or too many pixels.
     """
-    return _decode(data, source, size, channels, formats, megapixels).pixels
+    return _decode(
+        data, source, size, channels=channels, formats=formats, megapixels=megapixels
+    ).pixels
 
 
 class _Decoded(NamedTuple):
@@ -208,7 +210,14 @@ def _read(
 ) -> _Decoded:
     # Room for four bytes a pixel.
     data = read_file(path, max(MAX_MEMBER_BYTES, 4_000_000 * (megapixels or 0)))
-    return _decode(data, str(path), size, channels, formats_of(path.name), megapixels)
+    return _decode(
+        data,
+        str(path),
+        size,
+        channels=channels,
+        formats=formats_of(path.name),
+        megapixels=megapixels,
+    )
 
 
 def iter_images(

@@ -133,13 +133,13 @@ def open_image(
             upright = ImageOps.exif_transpose(image) if is_turned else image
             has_more = holds_more(image)
         yield OpenImage(
-            source,
-            (upright.height, upright.width),
-            upright,
-            channels,
-            megapixels,
-            has_more,
-            is_deep_color_png(data[:32]),
+            source=source,
+            sides=(upright.height, upright.width),
+            image=upright,
+            channels=channels,
+            megapixels=megapixels,
+            has_more=has_more,
+            is_cut=is_deep_color_png(data[:32]),
         )
 
 

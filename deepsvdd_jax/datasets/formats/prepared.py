@@ -90,7 +90,14 @@ def read_sources(
         raise DataError(
             f"{source}: training images {x_train.shape[1:]}, test images {x_test.shape[1:]}"
         )
-    return Dataset(name, x_train, y_train, x_test, y_test, class_names)
+    return Dataset(
+        name=name,
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+        class_names=class_names,
+    )
 
 
 def prepare(root: Path, name: str, archives: Path | None) -> None:

@@ -152,7 +152,12 @@ def _published(sweep: FinishedSweep, method: str, label: int) -> float | None:
     for name in sweep.finished(method, label)[:1]:
         row = sweep.rows[name]
         found = published.published_auroc(
-            row.dataset, sweep.preset, sweep.split.protocol, method, row.objective or "", label
+            row.dataset,
+            sweep.preset,
+            sweep.split.protocol,
+            method=method,
+            objective=row.objective or "",
+            normal_class=label,
         )
         return None if found is None else 100 * found[0]
     return None

@@ -48,7 +48,12 @@ _QUANTITIES = (
     _Quantity("loss", "training", "loss", "Loss, weight decay included: the mean of an epoch."),
     _Quantity("radius", "training", "radius R", "Radius of the sphere, a distance.", log=False),
     _Quantity(
-        "test_auroc", "training", "AUROC, %", "AUROC of the test set in percent.", 100.0, False
+        column="test_auroc",
+        phase="training",
+        label="AUROC, %",
+        caption="AUROC of the test set in percent.",
+        factor=100.0,
+        log=False,
     ),
     _Quantity(
         "parameter_norm", "training", "norm", "Euclidean norm of all trained weights.", log=False
