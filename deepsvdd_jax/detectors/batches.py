@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 from deepsvdd_jax import preprocessing, runs
-from deepsvdd_jax.configs import BaseObjectiveConfig
+from deepsvdd_jax.configs import BaseObjectiveConfig, NetworkConfig
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.detectors import columns
 from deepsvdd_jax.detectors.inputs import Images, check_finite, network_values
@@ -22,6 +22,8 @@ from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import Network, build_network
 from deepsvdd_jax.networks.process import check_process
 from deepsvdd_jax.preprocessing import Preprocessing, Scaling, Whitening
+from deepsvdd_jax.runs.compilation import platform
+from deepsvdd_jax.runs.kept_traces import kept
 from deepsvdd_jax.training import TrainState
 
 Measure = Callable[[TrainState, Array, Network, BaseObjectiveConfig], Array]
@@ -55,7 +57,6 @@ def of_members(
     fitted, padded = preprocessing_of(model), columns.program_width(model.config, model.image_shape)
     states = _of_width(model, padded)
     shape = model.image_shape if padded is None else (padded,)
-    network = build_network(model.config.network, shape)
     objective = model.config.training.objective
     # Every device works on batches of one size: how many devices there are changes no score.
     devices = min(jax.local_device_count(), max(1, -(-len(values) // _batch_size())))
@@ -74,11 +75,9 @@ def of_members(
         filled, counts = _shared_out(batch, devices, size // devices)
         # Not waited for: the host prepares the next call meanwhile.
         found = _measured(
-            states,
-            scaling,
-            filled,
-            counts=counts,
-            network=network,
+            (states, scaling, filled, counts),
+            network=model.config.network,
+            image_shape=shape,
             objective=objective,
             measure=measure,
             width=width,
@@ -125,24 +124,30 @@ def _batches_per_call(image_shape: tuple[int, ...]) -> int:
     return max(1, min(_MOST_BATCHES_PER_CALL, _BYTES_PER_CALL // batch_bytes))
 
 
-@functools.partial(jax.jit, static_argnames=("network", "objective", "measure", "width", "mesh"))
+@functools.partial(
+    jax.jit, static_argnames=("network", "image_shape", "objective", "measure", "width", "mesh")
+)
 def _measured(
-    states: TrainState,
-    scaling: Scaling,
-    images: Array,
-    counts: Array,
-    network: Network,
+    arrays: tuple[TrainState, Scaling, Array, Array],
+    network: NetworkConfig,
+    image_shape: tuple[int, ...],
     objective: BaseObjectiveConfig,
     measure: Measure,
     width: tuple[int, ...],
     mesh: Mesh,
 ) -> Array:
-    """Returns what the members make of unscaled images `[n, ...]`, `[members, n, *width]`, of every
-    device's share that of the first `counts[device]` at least."""
+    """Returns what the members make of unscaled images, `[members, n, *width]`, of every device's
+    share that of the first `counts[device]` at least.
+
+    Args:
+      arrays: states, scaling, images `[n, *image_shape]` and counts.
+      network, image_shape, objective, measure, width, mesh: static.
+    """
+    built = build_network(network, image_shape)
     size = _batch_size()
 
     def of_member(images: Array, state: TrainState) -> Array:
-        return measure(state, images, network, objective)
+        return measure(state, images, built, objective)
 
     of_members = runs.map_runs(of_member, runs.make_mesh(jax.local_devices()[:1]))
 
@@ -156,13 +161,18 @@ def _measured(
         nothing = jnp.zeros((states.center.shape[0], len(images), *width), jnp.float32)
         return jax.lax.fori_loop(0, (counts[0] + size - 1) // size, step, nothing)
 
-    return jax.shard_map(
+    of_all = jax.shard_map(
         of_device,
         mesh=mesh,
         in_specs=(Spec("run"), Spec("run"), Spec(), Spec()),
         out_specs=Spec(None, "run"),
         check_vma=False,
-    )(images, counts, states, scaling)
+    )
+    if mesh.size == 1:
+        static = ("made of images", network, built, objective, measure, width, size)
+        of_all = kept(of_all, static, platform(mesh))
+    states, scaling, images, counts = arrays
+    return of_all(images, counts, states, scaling)
 
 
 def states_of(model: Model) -> TrainState:

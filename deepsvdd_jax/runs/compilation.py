@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as Spec
 
 from deepsvdd_jax import convolution, training
+from deepsvdd_jax.runs.kept_traces import kept
 
 
 def map_runs(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
@@ -91,7 +92,10 @@ def compiled(
     options = None
     if hurried and platform(mesh) == "cpu":
         options = {"xla_backend_optimization_level": 0}
-    return jax.jit(map_runs(one_run, mesh), compiler_options=options)
+    mapped = map_runs(one_run, mesh)
+    if mesh.size == 1:
+        mapped = kept(mapped, (function, *static), platform(mesh))
+    return jax.jit(mapped, compiler_options=options)
 
 
 def forget_programs() -> None:

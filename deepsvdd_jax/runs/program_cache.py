@@ -5,16 +5,20 @@ import platform
 import zlib
 from pathlib import Path
 
+# Where traced programs are kept, see `kept_traces`; set once, as jax's own folder is.
+_traces: Path | None = None
+
 # Seconds of compilation from which a program is kept: a table's are short, and all of a first fit.
 _LEAST_SECONDS = 0.1
 
 
 def keep_compiled_programs(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Lets jax keep what it compiles from now on, and take what another process has kept: a first
-    fit of a table then takes a fraction of its time. Results do not depend on it.
+    """Keeps what is compiled from now on, and takes what another process has kept: a first fit of a
+    table then takes a fraction of its time. Results do not depend on it.
 
-    Sets jax's own `jax_compilation_cache_dir`, for the whole process. jax loads and runs what lies
-    there: nobody else should be able to write to it.
+    Sets jax's own `jax_compilation_cache_dir`, for the whole process; what was traced lies beside
+    it, see `kept_traces`. What lies there is loaded and run: nobody else should be able to write to
+    it.
 
     Args:
       folder: where; None is `deepsvdd_jax` in the user's folder of caches, the one of the commands.
@@ -34,7 +38,18 @@ def keep_compiled_programs(folder: str | os.PathLike[str] | None = None) -> Path
     own.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(own))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+    global _traces
+    _traces = own / "traced"
     return own
+
+
+def folder_of_traces() -> Path | None:
+    """Returns where traced programs are kept; None unless `keep_compiled_programs` was called and
+    its folder is still jax's."""
+    import jax
+
+    kept = jax.config.jax_compilation_cache_dir
+    return _traces if _traces is not None and kept == str(_traces.parent) else None
 
 
 def default_folder() -> str:
