@@ -48,7 +48,7 @@ def folder_of_traces() -> Path | None:
     its folder is still jax's."""
     import jax
 
-    kept = jax.config.jax_compilation_cache_dir
+    kept = jax.config.values["jax_compilation_cache_dir"]
     return _traces if _traces is not None and kept == str(_traces.parent) else None
 
 
