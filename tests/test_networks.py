@@ -939,6 +939,36 @@ def test_a_users_module_without_a_decoder_says_so():
         network.init(jax.random.key(0), True)
 
 
+class Weighted(Bare):
+    weights: np.ndarray | None = None
+
+
+def test_a_network_that_is_built_again_is_compiled_once():
+    traced = []
+
+    @functools.partial(jax.jit, static_argnames="network")
+    def encode(network, params, statistics, images):
+        traced.append(network.image_shape)
+        return network.encode(params, statistics, images)
+
+    for shape in ((3, 2, 2), (3, 2, 2), (4, 2, 2)):
+        network = network_from_module(Bare(), shape)
+        encode(network, *network.init(jax.random.key(0), False), drawn_images(2, shape))
+    assert traced == [(3, 2, 2), (4, 2, 2)]
+
+
+def test_networks_are_equal_as_their_modules_are():
+    bare = network_from_module(Bare(), (3, 2, 2))
+    assert bare == network_from_module(Bare(), (3, 2, 2))
+    assert bare != network_from_module(Bare(), (3, 2, 2), Upwards())
+    assert bare != bare._replace(encode=bare.decode)
+    # Arrays have no hash.
+    weighted = Weighted(np.ones(3))
+    network = network_from_module(weighted, (3, 2, 2))
+    assert hash(network) == hash(network) and network == network._replace()
+    assert network != network_from_module(weighted, (3, 2, 2))
+
+
 # --- elsewhere ----------------------------------------------------------------------------------
 
 

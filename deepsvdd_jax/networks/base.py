@@ -5,6 +5,8 @@ the caller.
 """
 
 import contextlib
+import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,15 +27,15 @@ ImageShape = tuple[int, ...]
 
 class Network(NamedTuple):
     """Pure functions of a network for images of one shape; params and statistics are dicts with
-    the entries `encoder` and, where there is one, `decoder`.
+    the entries `encoder` and, where there is one, `decoder`. Networks of equal modules are equal.
 
     Attributes:
       init: `(key, with_decoder) -> (params, statistics)`, statistics being mean 0, variance 1.
-      encode: `(params, statistics, images) -> codes [n, rep_dim]`, with the given statistics.
-      encode_batch: `(params, images, mask, key) -> (codes, batch statistics)`, normalised by the
-        statistics of the batch itself; mask is bool `[n]`, key draws the dropout (None: none).
-      decode: `(params, statistics, codes) -> images`.
-      decode_batch: `(params, codes, mask) -> (images, batch statistics)`.
+      encode: `(params, statistics, images) -> embeddings`, `[n, rep_dim]`, under given statistics.
+      encode_batch: `(params, images, mask, key) -> (embeddings, batch statistics)`, normalised by
+        the statistics of the batch itself; mask is bool `[n]`, key draws the dropout (None: none).
+      decode: `(params, statistics, embeddings) -> images`.
+      decode_batch: `(params, embeddings, mask) -> (images, batch statistics)`.
       rep_dim: width of the representation.
       image_shape: of one image, `(height, width, channels)`, or `(features,)`.
       stochastic: whether a training step may draw something, as dropout does; of a user's modules
@@ -64,56 +66,92 @@ def network_from_module(
       decoder: called likewise on representations; needed for pretraining and reconstruction. It
         has nothing to draw from, so that its dropout layers pass on what they are given.
     """
-
-    def no_decoder() -> nn.Module:
-        if decoder is None:
-            raise ConfigError(
-                f"{type(encoder).__name__} has no decoder: hand one to network_from_module, or "
-                "train without autoencoder (pretrain_epochs=0)"
-            )
-        return decoder
-
-    return as_network(encoder, no_decoder, image_shape)
+    return as_network(encoder, _GivenDecoder(type(encoder).__name__, decoder), image_shape)
 
 
 _EVALUATION = {"mask": None, "train": False}
 
 
-def as_network(
-    encoder: nn.Module,
-    make_decoder: Callable[[], nn.Module],
-    image_shape: ImageShape,
-    in_autoencoder: nn.Module | None = None,
-) -> Network:
-    """Returns the pure functions of modules; `in_autoencoder` is the encoder where the params have
-    a decoder, if it is another one there."""
+@dataclasses.dataclass(frozen=True)
+class _GivenDecoder:
+    """A user's decoder, whose absence is an error once it is needed."""
 
-    def encoder_of(has_decoder: bool) -> nn.Module:
-        return in_autoencoder if has_decoder and in_autoencoder is not None else encoder
+    encoder: str
+    decoder: nn.Module | None
 
-    def apply(module: nn.Module, variables: dict[str, Any], values: Array, **arguments: Any) -> Any:
-        accepted = _accepted_arguments(module)
-        keywords = {name: arguments[name] for name in ("mask", "train") if name in accepted}
-        key = arguments.get("key")
-        # flax draws in jax's default type, which may be float64 where the images are not.
-        with jax.enable_x64(values.dtype == jnp.float64):
-            return module.apply(
-                variables,
-                values,
-                mutable=["batch_stats"] if arguments["train"] else False,
-                rngs=None if key is None else {"dropout": key},
-                **keywords,
+    def __call__(self) -> nn.Module:
+        if self.decoder is None:
+            raise ConfigError(
+                f"{self.encoder} has no decoder: hand one to network_from_module, or "
+                "train without autoencoder (pretrain_epochs=0)"
             )
+        return self.decoder
 
-    def init(key: Array, with_decoder: bool = False) -> tuple[Params, BatchStats]:
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Modules:
+    """The modules of a network and what it computes with them.
+
+    Two are equal where their modules are, so that programs are compiled once for a network,
+    however often it is built. Modules with attributes that have no hash equal themselves alone.
+
+    Attributes:
+      encoder: of networks without decoder, and of all where `in_autoencoder` is None.
+      in_autoencoder: the encoder where the params have a decoder, if that is another one.
+      make_decoder: compared by value, as the modules are.
+      image_shape: of one image.
+    """
+
+    encoder: nn.Module
+    in_autoencoder: nn.Module | None
+    make_decoder: Callable[[], nn.Module]
+    image_shape: ImageShape
+
+    @functools.cached_property
+    def _hash(self) -> int | None:
+        try:
+            return hash(self._values)
+        except TypeError:
+            return None
+
+    @property
+    def _values(self) -> tuple[object, ...]:
+        return self.encoder, self.in_autoencoder, self.make_decoder, self.image_shape
+
+    def __hash__(self) -> int:
+        return id(self) if self._hash is None else self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, _Modules) or self._hash is None or self._hash != other._hash:
+            return False
+        return self._values == other._values
+
+    @functools.cached_property
+    def rep_dim(self) -> int:
+        """The width of the representation, from shapes alone: nothing is computed."""
+
+        def encode_nothing() -> Array:
+            images = jnp.zeros((1, *self.image_shape), jnp.float32)
+            arguments = _evaluation_arguments(self.encoder)
+            return self.encoder.init_with_output(jax.random.key(0), images, **arguments)[0]
+
+        return int(jax.eval_shape(encode_nothing).shape[-1])
+
+    def _encoder(self, has_decoder: bool) -> nn.Module:
+        other = self.in_autoencoder
+        return other if has_decoder and other is not None else self.encoder
+
+    def init(self, key: Array, with_decoder: bool = False) -> tuple[Params, BatchStats]:
         key_encoder, key_decoder = jax.random.split(key)
-        images = jnp.zeros((1, *image_shape), jnp.float32)
+        images = jnp.zeros((1, *self.image_shape), jnp.float32)
         modules: list[tuple[str, nn.Module, Array, Array]] = [
-            ("encoder", encoder_of(with_decoder), key_encoder, images)
+            ("encoder", self._encoder(with_decoder), key_encoder, images)
         ]
         if with_decoder:
-            codes = jnp.zeros((1, rep_dim), jnp.float32)
-            modules.append(("decoder", make_decoder(), key_decoder, codes))
+            embeddings = jnp.zeros((1, self.rep_dim), jnp.float32)
+            modules.append(("decoder", self.make_decoder(), key_decoder, embeddings))
         params, statistics = {}, {}
         for part, module, key_part, values in modules:
             with jax.enable_x64(False):
@@ -122,50 +160,85 @@ def as_network(
             statistics[part] = variables.get("batch_stats", {})
         return params, statistics
 
-    def encode(params: Params, statistics: BatchStats, images: Array) -> Array:
+    def encode(self, params: Params, statistics: BatchStats, images: Array) -> Array:
         variables = {"params": params["encoder"], "batch_stats": statistics["encoder"]}
-        module = encoder_of("decoder" in params)
-        return apply(module, variables, images, mask=None, train=False)
+        module = self._encoder("decoder" in params)
+        return _apply(module, variables, images, mask=None, train=False)
 
     def encode_batch(
-        params: Params, images: Array, mask: Array | None = None, key: Array | None = None
+        self, params: Params, images: Array, mask: Array | None = None, key: Array | None = None
     ) -> tuple[Array, BatchStats]:
         variables = {"params": params["encoder"]}
         intercepting = contextlib.nullcontext() if key is not None else _without_dropout()
         with intercepting:
-            module = encoder_of("decoder" in params)
-            codes, new = apply(module, variables, images, mask=mask, train=True, key=key)
-        return codes, new.get("batch_stats", {})
+            module = self._encoder("decoder" in params)
+            embeddings, new = _apply(module, variables, images, mask=mask, train=True, key=key)
+        return embeddings, new.get("batch_stats", {})
 
-    def decode(params: Params, statistics: BatchStats, codes: Array) -> Array:
+    def decode(self, params: Params, statistics: BatchStats, embeddings: Array) -> Array:
         variables = {"params": params["decoder"], "batch_stats": statistics["decoder"]}
-        return apply(make_decoder(), variables, codes, mask=None, train=False)
+        return _apply(self.make_decoder(), variables, embeddings, mask=None, train=False)
 
     def decode_batch(
-        params: Params, codes: Array, mask: Array | None = None
+        self, params: Params, embeddings: Array, mask: Array | None = None
     ) -> tuple[Array, BatchStats]:
         variables = {"params": params["decoder"]}
         # A step has one key, the encoder's.
         with _without_dropout():
-            images, new = apply(make_decoder(), variables, codes, mask=mask, train=True)
+            images, new = _apply(self.make_decoder(), variables, embeddings, mask=mask, train=True)
         return images, new.get("batch_stats", {})
 
-    def encode_nothing() -> Array:
-        images = jnp.zeros((1, *image_shape), jnp.float32)
-        arguments = _evaluation_arguments(encoder)
-        return encoder.init_with_output(jax.random.key(0), images, **arguments)[0]
 
-    # Shapes only: nothing is computed.
-    rep_dim = jax.eval_shape(encode_nothing).shape[-1]
+@dataclasses.dataclass(frozen=True)
+class _Method:
+    """A method of modules, equal to that of equal modules, as a bound method is not."""
+
+    modules: _Modules
+    name: str
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return getattr(self.modules, self.name)(*arguments, **keywords)
+
+
+def as_network(
+    encoder: nn.Module,
+    make_decoder: Callable[[], nn.Module],
+    image_shape: ImageShape,
+    in_autoencoder: nn.Module | None = None,
+) -> Network:
+    """Returns the pure functions of modules; networks of equal modules are equal.
+
+    Args:
+      encoder: of the network.
+      make_decoder: compared by value, so a dataclass and no closure.
+      image_shape: of one image.
+      in_autoencoder: the encoder where the params have a decoder, if that is another one.
+    """
+    modules = _Modules(encoder, in_autoencoder, make_decoder, image_shape)
     return Network(
-        init=init,
-        encode=encode,
-        encode_batch=encode_batch,
-        decode=decode,
-        decode_batch=decode_batch,
-        rep_dim=rep_dim,
+        init=_Method(modules, "init"),
+        encode=_Method(modules, "encode"),
+        encode_batch=_Method(modules, "encode_batch"),
+        decode=_Method(modules, "decode"),
+        decode_batch=_Method(modules, "decode_batch"),
+        rep_dim=modules.rep_dim,
         image_shape=image_shape,
     )
+
+
+def _apply(module: nn.Module, variables: dict[str, Any], values: Array, **arguments: Any) -> Any:
+    accepted = _accepted_arguments(module)
+    keywords = {name: arguments[name] for name in ("mask", "train") if name in accepted}
+    key = arguments.get("key")
+    # flax draws in jax's default type, which may be float64 where the images are not.
+    with jax.enable_x64(values.dtype == jnp.float64):
+        return module.apply(
+            variables,
+            values,
+            mutable=["batch_stats"] if arguments["train"] else False,
+            rngs=None if key is None else {"dropout": key},
+            **keywords,
+        )
 
 
 def _without_dropout() -> contextlib.AbstractContextManager[None]:

@@ -125,8 +125,8 @@ class Decoder(nn.Module):
     plan: _DecoderPlan
 
     @nn.compact
-    def __call__(self, codes: Array, mask: Array | None, train: bool) -> Array:
-        config, plan, values = self.config, self.plan, codes
+    def __call__(self, embeddings: Array, mask: Array | None, train: bool) -> Array:
+        config, plan, values = self.config, self.plan, embeddings
         for number, features in enumerate(plan.hidden):
             last = number == len(plan.hidden) - 1
             style = "linear" if last else config.hidden_style
@@ -182,8 +182,8 @@ class DenseDecoder(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, codes: Array, mask: Array | None, train: bool) -> Array:
-        values = activate(self.config, codes)
+    def __call__(self, embeddings: Array, mask: Array | None, train: bool) -> Array:
+        values = activate(self.config, embeddings)
         for number, features in enumerate(reversed(self.config.hidden)):
             values = DenseBlock(self.config, features, "activation", name=f"hidden{number}")(
                 values, mask, train

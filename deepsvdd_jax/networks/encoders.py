@@ -1,5 +1,6 @@
 """Encoders from a configuration: stages of convolutions, then dense layers."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -70,6 +71,23 @@ class _Encoder(nn.Module):
         return nn.Dropout(rate, deterministic=not train)(values) if rate else values
 
 
+@dataclasses.dataclass(frozen=True)
+class _OwnDecoder:
+    """Makes the decoder of a configuration, which is checked where it is needed."""
+
+    config: NetworkConfig
+    image_shape: ImageShape
+
+    def __call__(self) -> nn.Module:
+        if self.config.fully_convolutional:
+            raise ConfigError(
+                f"network {self.config.name} is fully convolutional and has no decoder"
+            )
+        if self.config.is_dense:
+            return DenseDecoder(self.config, self.image_shape[0])
+        return Decoder(self.config, decoder_plan(self.config, self.image_shape))
+
+
 def build_network(config: NetworkConfig | nn.Module, image_shape: ImageShape) -> Network:
     """Returns the pure functions of a network for images of one shape.
 
@@ -91,17 +109,11 @@ def _built(config: NetworkConfig | nn.Module, image_shape: ImageShape) -> Networ
     if isinstance(config, nn.Module):
         return network_from_module(config, image_shape)
     check_image_shape(config, image_shape)
-
-    def decoder() -> nn.Module:
-        if config.fully_convolutional:
-            raise ConfigError(f"network {config.name} is fully convolutional and has no decoder")
-        if config.is_dense:
-            return DenseDecoder(config, image_shape[0])
-        return Decoder(config, decoder_plan(config, image_shape))
-
     normalizes = config.autoencoder_norm and config.batch_norm
     in_autoencoder = _Encoder(config, in_autoencoder=True) if normalizes else None
-    network = as_network(_Encoder(config), decoder, image_shape, in_autoencoder)
+    network = as_network(
+        _Encoder(config), _OwnDecoder(config, image_shape), image_shape, in_autoencoder
+    )
     return network._replace(stochastic=config.dropout > 0)
 
 
