@@ -40,6 +40,7 @@ def make_model(
     with_decoder = kind == "reconstruction"
     init = jax.jit(build_network(network, shape).init, static_argnums=1)
     params, statistics = init(jax.random.key(1), with_decoder)
+    params, statistics = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (params, statistics))
     images = IMAGES if network.stages else IMAGES.reshape(12, -1)
     fitted = preprocessing.fit(steps, images)
     whitening = fitted.whitening or preprocessing.Whitening(np.zeros(0), np.zeros((0, 0)))
@@ -49,10 +50,10 @@ def make_model(
         feature_names=(),
         train_means=np.ones(1),
         calibration_scores=np.zeros(0, np.float32),
-        params=jax.device_get(params),
-        statistics=jax.device_get(statistics),
-        center=np.array([1.0, -2.0, 0.5], np.float32),
-        squared_radius=np.float32(0.7),
+        params=params,
+        statistics=statistics,
+        center=np.array([[1.0, -2.0, 0.5]], np.float32),
+        squared_radius=np.array([0.7], np.float32),
         shift=fitted.scaling.shift,
         scale=fitted.scaling.scale,
         whitening_mean=whitening.mean,
@@ -62,9 +63,10 @@ def make_model(
     )
 
 
-def codes_of(model: Model, inputs: np.ndarray) -> np.ndarray:
+def embeddings_of(model: Model, images: np.ndarray) -> np.ndarray:
     network = build_network(model.config.network, model.image_shape)
-    return np.asarray(network.encode(model.params, model.statistics, inputs))
+    params, statistics = jax.tree.map(lambda leaf: leaf[0], (model.params, model.statistics))
+    return np.asarray(network.encode(params, statistics, inspection.network_inputs(model, images)))
 
 
 @pytest.mark.parametrize("whiten", [False, True])
@@ -76,19 +78,12 @@ def test_inputs_are_those_of_the_training(whiten: bool) -> None:
     np.testing.assert_array_equal(inspection.network_inputs(model, IMAGES[:5]), expected)
 
 
-def test_representations_are_the_networks_over_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_model()
-    inputs = inspection.network_inputs(model, IMAGES)
-    monkeypatch.setattr(inspection, "BATCH_SIZE", 5)
-    found = inspection.representations(model, inputs)
-    np.testing.assert_allclose(found, codes_of(model, inputs), rtol=1e-5, atol=1e-6)
-
-
 def test_reconstructions_are_the_decoders() -> None:
     model = make_model("reconstruction")
     inputs = inspection.network_inputs(model, IMAGES[:3])
     network = build_network(model.config.network, SHAPE)
-    expected = network.decode(model.params, model.statistics, codes_of(model, inputs))
+    params, statistics = jax.tree.map(lambda leaf: leaf[0], (model.params, model.statistics))
+    expected = network.decode(params, statistics, embeddings_of(model, IMAGES[:3]))
     found = inspection.reconstructions(model, inputs)
     assert found is not None and found.shape == (3, *SHAPE)
     np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-5, atol=1e-6)
@@ -102,20 +97,19 @@ def test_a_model_without_a_decoder_reconstructs_nothing() -> None:
 def test_filters_are_the_first_kernel() -> None:
     model = make_model()
     found = inspection.first_filters(model)
-    np.testing.assert_array_equal(found, model.params["encoder"]["stage0_0"]["kernel"])
+    np.testing.assert_array_equal(found, model.params["encoder"]["stage0_0"]["kernel"][0])
     dense = make_model(network=NetworkConfig(stages=(), hidden=(5,), rep_dim=3))
     assert inspection.first_filters(dense) is None
 
 
 def test_embedding_keeps_distances_to_the_center_within_the_plane() -> None:
     model = make_model()
-    inputs = inspection.network_inputs(model, IMAGES)
-    embedding, share = inspection.embed(model, inputs, np.zeros(12))
-    codes = codes_of(model, inputs).astype(np.float64)
-    values, directions = np.linalg.eigh(np.cov(codes, rowvar=False))
+    embedding, share = inspection.embed(model, IMAGES, np.zeros(12))
+    embedded = embeddings_of(model, IMAGES).astype(np.float64)
+    values, directions = np.linalg.eigh(np.cov(embedded, rowvar=False))
     assert share == pytest.approx(values[-2:].sum() / values.sum(), rel=1e-4)
     # What the smallest direction takes is missing in the plane, nothing else.
-    away = codes - model.center
+    away = embedded - model.center[0]
     expected = np.square(away).sum(1) - np.square(away @ directions[:, 0])
     assert embedding.center is not None
     found = np.square(embedding.points - embedding.center).sum(1)
@@ -124,17 +118,20 @@ def test_embedding_keeps_distances_to_the_center_within_the_plane() -> None:
 
 def test_an_autoencoder_has_no_center() -> None:
     model = make_model("reconstruction")
-    inputs = inspection.network_inputs(model, IMAGES)
-    assert inspection.embed(model, inputs, np.zeros(12))[0].center is None
+    assert inspection.embed(model, IMAGES, np.zeros(12))[0].center is None
 
 
 def ensemble_of(one: Model) -> Model:
     """Returns a model of two members, the second of which is nothing but zeros."""
+
+    def with_zeros(leaf: np.ndarray) -> np.ndarray:
+        return np.concatenate([leaf, 0 * leaf])
+
     return one._replace(
-        params=jax.tree.map(lambda leaf: np.stack([leaf, 0 * leaf]), one.params),
-        statistics=jax.tree.map(lambda leaf: np.stack([leaf, 0 * leaf]), one.statistics),
-        center=np.stack([one.center, 0 * one.center]),
-        squared_radius=np.array([one.squared_radius, 9.0], np.float32),
+        params=jax.tree.map(with_zeros, one.params),
+        statistics=jax.tree.map(with_zeros, one.statistics),
+        center=with_zeros(one.center),
+        squared_radius=np.array([one.squared_radius[0], 9.0], np.float32),
         train_means=np.ones(2),
     )
 
@@ -145,14 +142,18 @@ def test_first_member_of_an_ensemble() -> None:
     jax.tree.map(np.testing.assert_array_equal, found.params, one.params)
     jax.tree.map(np.testing.assert_array_equal, found.statistics, one.statistics)
     np.testing.assert_array_equal(found.center, one.center)
-    assert found.squared_radius == one.squared_radius
+    assert found.squared_radius == one.squared_radius and found.train_means == one.train_means
 
 
-def test_a_saved_model_shows_the_same(tmp_path) -> None:
+def test_a_saved_ensemble_shows_its_first_member(tmp_path) -> None:
     model = make_model("reconstruction")
     models.save_model(tmp_path / "model", ensemble_of(model))
-    loaded = inspection.first_member(models.load_model(tmp_path / "model"))
+    loaded = models.load_model(tmp_path / "model")
     inputs = inspection.network_inputs(loaded, IMAGES)
     np.testing.assert_array_equal(
-        inspection.representations(loaded, inputs), inspection.representations(model, inputs)
+        inspection.reconstructions(loaded, inputs), inspection.reconstructions(model, inputs)
     )
+    embedding, share = inspection.embed(loaded, IMAGES, np.zeros(12))
+    expected, expected_share = inspection.embed(model, IMAGES, np.zeros(12))
+    np.testing.assert_array_equal(embedding.points, expected.points)
+    assert share == expected_share

@@ -44,7 +44,7 @@ def state(network: Network) -> TrainState:
     return TrainState(
         params=params,
         statistics=statistics,
-        optimizer_state=(),
+        opt_state=(),
         center=center,
         squared_radius=radius,
         step=zero,

@@ -56,7 +56,7 @@ def state() -> TrainState:
     return TrainState(
         params={},
         statistics={},
-        optimizer_state=None,
+        opt_state=None,
         center=nothing,
         squared_radius=nothing,
         step=nothing,

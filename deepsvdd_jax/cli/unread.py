@@ -12,7 +12,6 @@ from deepsvdd_jax import datasets
 from deepsvdd_jax.configs import (
     ConfigError,
     NetworkConfig,
-    ObjectiveConfig,
     PhaseConfig,
     RunConfig,
 )
@@ -24,10 +23,6 @@ class Need(NamedTuple):
 
     holds: Callable[[RunConfig, PhaseConfig], bool]
     reason: str
-
-
-def _is_soft(_: RunConfig, phase: PhaseConfig) -> bool:
-    return phase.objective.kind == "soft-boundary"
 
 
 def _has_center(_: RunConfig, phase: PhaseConfig) -> bool:
@@ -50,16 +45,6 @@ def _brings_center(config: RunConfig) -> bool:
 
 
 _NO_CENTER = "an autoencoder has no center, nor has a classifier"
-
-
-def _soft_with(*rules: str) -> Callable[[RunConfig, PhaseConfig], bool]:
-    def holds(_: RunConfig, phase: PhaseConfig) -> bool:
-        objective = phase.objective
-        if not isinstance(objective, ObjectiveConfig) or objective.kind != "soft-boundary":
-            return False
-        return objective.radius_rule in rules
-
-    return holds
 
 
 def _has_milestone(_: RunConfig, phase: PhaseConfig) -> bool:
@@ -92,18 +77,6 @@ _CONVOLUTIONS = "the network has no convolution"
 
 # Settings that are not read always, by their place in a phase or in a `RunConfig`.
 _NEEDS: dict[str, Need] = {
-    "objective.radius_rule": Need(_is_soft, "it is of the objective soft-boundary"),
-    "objective.warm_up_epochs": Need(
-        _soft_with("quantile", "block-coordinate"),
-        "it is of the objective soft-boundary with radius_rule quantile or block-coordinate",
-    ),
-    "objective.radius_every": Need(
-        _soft_with("block-coordinate"),
-        "it is of the objective soft-boundary with radius_rule=block-coordinate",
-    ),
-    "objective.radius_rate": Need(
-        _soft_with("gradient"), "it is of the objective soft-boundary with radius_rule=gradient"
-    ),
     "objective.center_init": Need(_has_center, _NO_CENTER),
     "objective.center_rule": Need(_has_center, _NO_CENTER),
     "objective.reconstruction_penalty": Need(_has_center, "it is of an objective with a center"),
@@ -191,7 +164,7 @@ def why_unread(
         return _reason(path, base, base.training)
     phase = config.training
     if path == "training.objective.nu":
-        return None if keeps_radius or _is_soft(config, phase) else _NU
+        return None if keeps_radius or phase.objective.has_boundary else _NU
     if path.startswith("pretraining.") and config.pretraining is not None:
         phase = config.pretraining
     rest = path.removeprefix("pretraining.").removeprefix("training.")
@@ -204,6 +177,10 @@ _NU = "it is of the objective soft-boundary (of one-class, of the radius of save
 def _reason(rest: str, config: RunConfig, phase: PhaseConfig) -> str | None:
     if rest in _OF_A_NEW_CENTER and _brings_center(config):
         return "initial_model brings its center along"
+    part, _, name = rest.partition(".")
+    reason = phase.objective.why_unread(name) if part == "objective" else None
+    if reason is not None:
+        return reason
     need = _NEEDS.get(rest)
     return None if need is None or need.holds(config, phase) else need.reason
 

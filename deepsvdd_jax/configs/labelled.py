@@ -114,6 +114,10 @@ class FCDDConfig(LabelledObjectiveConfig):
     def needs_masks(self) -> bool:
         return bool(self.map_masks)
 
+    @property
+    def without_masks(self) -> "FCDDConfig":
+        return dataclasses.replace(self, map_masks=None)
+
 
 for _config in (DeepSADConfig, HSCConfig, FCDDConfig, BCEConfig):
     register_objective_config(_config)

@@ -73,8 +73,8 @@ class BaseObjectiveConfig:
         return not (self.is_autoencoder or self.needs_anomalies)
 
     @property
-    def draws(self) -> bool:
-        """Whether a step draws something, beside dropout and changes of the images."""
+    def stochastic(self) -> bool:
+        """Whether a step draws random numbers beside those of dropout and of changed images."""
         return False
 
     @property
@@ -98,6 +98,20 @@ class BaseObjectiveConfig:
         return False
 
     @property
+    def without_masks(self) -> "BaseObjectiveConfig":
+        """The same objective for known anomalies that have no masks."""
+        return self
+
+    @property
+    def has_boundary(self) -> bool:
+        """Whether the radius and nu enter the loss."""
+        return False
+
+    def why_unread(self, name: str) -> str | None:
+        """Returns why one of its settings has no effect beside its others, None where it has."""
+        return None if hasattr(self, name) else f"the objective {self.kind} has no such setting"
+
+    @property
     def draws_balanced(self) -> bool:
         """Whether batches are half known anomalies, half all others, where there are any."""
         return False
@@ -113,6 +127,15 @@ class BaseObjectiveConfig:
         Raises:
           ConfigError: names the settings, and says what would do.
         """
+
+
+# The rules for the radius of a soft boundary that read a setting.
+_RULES_THAT_READ = {
+    "radius_rule": ("quantile", "gradient", "block-coordinate"),
+    "warm_up_epochs": ("quantile", "block-coordinate"),
+    "radius_every": ("block-coordinate",),
+    "radius_rate": ("gradient",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,9 +196,25 @@ class ObjectiveConfig(BaseObjectiveConfig):
         return self.is_autoencoder or self.reconstruction_penalty > 0.0
 
     @property
+    def has_boundary(self) -> bool:
+        return self.kind == "soft-boundary"
+
+    def why_unread(self, name: str) -> str | None:
+        rules = _RULES_THAT_READ.get(name)
+        if rules is None:
+            return super().why_unread(name)
+        if self.has_boundary and self.radius_rule in rules:
+            return None
+        of = "it is of the objective soft-boundary"
+        if len(rules) == len(_RULES_THAT_READ["radius_rule"]):
+            return of
+        several = " with radius_rule " + " or ".join(rules)
+        return of + (f" with radius_rule={rules[0]}" if len(rules) == 1 else several)
+
+    @property
     def of_ends(self) -> "ObjectiveConfig":
         """Neither looks at how the radius of a soft boundary moves in between."""
-        if self.kind != "soft-boundary" or self.radius_rule == "gradient":
+        if not self.has_boundary or self.radius_rule == "gradient":
             return self
         default = ObjectiveConfig()
         return dataclasses.replace(
@@ -191,7 +230,7 @@ class ObjectiveConfig(BaseObjectiveConfig):
     def check_epochs(self, epochs: int) -> None:
         """Refuses a soft boundary that trains without a radius to its end, or fails for want of
         one."""
-        if self.kind != "soft-boundary" or self.radius_rule == "gradient":
+        if not self.has_boundary or self.radius_rule == "gradient":
             return
         warm_up, every = self.warm_up_epochs, self.radius_every
         if self.radius_rule == "quantile":

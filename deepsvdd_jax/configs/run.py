@@ -101,8 +101,8 @@ class PhaseConfig:
 
     @property
     def stochastic(self) -> bool:
-        """Whether a step draws something beside dropout, as changes of its images."""
-        return bool(self.augment or self.synthetic_anomalies or self.objective.draws)
+        """Whether a step draws random numbers beside those of dropout."""
+        return bool(self.augment or self.synthetic_anomalies or self.objective.stochastic)
 
 
 # Of a sweep or an ensemble: each is a network that is trained.

@@ -17,7 +17,7 @@ class TransformationsConfig(BaseObjectiveConfig):
         return False
 
     @property
-    def draws(self) -> bool:
+    def stochastic(self) -> bool:
         return True
 
     @property

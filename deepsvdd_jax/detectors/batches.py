@@ -183,7 +183,7 @@ def states_of(model: Model) -> TrainState:
     return TrainState(
         params=model.params,
         statistics=model.statistics,
-        optimizer_state=None,
+        opt_state=None,
         center=center,
         squared_radius=squared_radius,
         step=nothing,

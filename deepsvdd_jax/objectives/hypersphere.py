@@ -19,7 +19,7 @@ def squared_distances(embeddings: Array, center: Array) -> Array:
 
 
 def hypersphere_loss(
-    codes: Array,
+    embeddings: Array,
     center: Array,
     params: Any,
     objective: ObjectiveConfig,
@@ -37,7 +37,7 @@ def hypersphere_loss(
     is 1/2 in the paper and 2 in the ITU report.
 
     Args:
-      codes: `[n, rep_dim]`, embeddings.
+      embeddings: `[n, rep_dim]`.
       center: `[rep_dim]`.
       params: the network's parameters, for the decay.
       objective: says which loss; its nu holds where `nu` is None.
@@ -47,7 +47,7 @@ def hypersphere_loss(
       weight_decay: lambda.
       weight_decay_factor: see above.
     """
-    losses = squared_distances(codes, center)
+    losses = squared_distances(embeddings, center)
     if objective.kind == "soft-boundary":
         nu = objective.nu if nu is None else nu
         losses = soft_boundary_losses(losses, jnp.asarray(squared_radius), nu)

@@ -30,7 +30,7 @@ class TrainState(NamedTuple):
     Attributes:
       params: dict with `encoder` and, where something is reconstructed, `decoder`.
       statistics: running averages of the batch statistics, likewise.
-      optimizer_state: optax's.
+      opt_state: optax's.
       center: `[rep_dim]`; zeros while an autoencoder trains.
       squared_radius: R^2, scalar; 0 where there is none.
       step: int32, steps taken.
@@ -41,13 +41,18 @@ class TrainState(NamedTuple):
 
     params: Params
     statistics: BatchStats
-    optimizer_state: Any
+    opt_state: Any
     center: Array
     squared_radius: Array
     step: Array
     epoch: Array
     active: Array
     failure: Array
+
+    @property
+    def optimizer_state(self) -> Any:
+        """The former name of `opt_state`."""
+        return self.opt_state
 
 
 class Batch(NamedTuple):

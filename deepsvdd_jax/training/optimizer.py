@@ -104,7 +104,7 @@ def start_phase(
     state = TrainState(
         params=params,
         statistics=statistics,
-        optimizer_state=None,
+        opt_state=None,
         center=center,
         squared_radius=squared_radius,
         step=jnp.zeros((), jnp.int32),
@@ -112,5 +112,5 @@ def start_phase(
         active=jnp.ones((), bool),
         failure=jnp.zeros((), jnp.int32),
     )
-    optimizer_state = descent(phase.optimizer).init(trained_parts(phase, state))
-    return state._replace(optimizer_state=optimizer_state)
+    opt_state = descent(phase.optimizer).init(trained_parts(phase, state))
+    return state._replace(opt_state=opt_state)

@@ -110,9 +110,7 @@ def train_step(
     )
     # optax corrects its moments in jax's default type, which may be float64.
     with jax.enable_x64(False):
-        direction, optimizer_state = descent(phase.optimizer).update(
-            gradients, state.optimizer_state, trained
-        )
+        direction, opt_state = descent(phase.optimizer).update(gradients, state.opt_state, trained)
     rate = hyperparameters.learning_rate * learning_rate_factor(phase.optimizer, state.epoch)
     objective = objectives.objective(phase.objective)
     for name, factor in objective.rates:
@@ -125,7 +123,7 @@ def train_step(
             state.statistics,
             forward.losses.statistics,
         ),
-        optimizer_state=optimizer_state,
+        opt_state=opt_state,
         step=state.step + 1,
     )
     new = new._replace(**trained)

@@ -545,17 +545,17 @@ def pair_grid(inputs: Array, outputs: Array) -> Array:
     return image_grid(images, columns=len(inputs))
 
 
-def principal_components(codes: Array) -> tuple[Array, Array, float]:
+def principal_components(embeddings: Array) -> tuple[Array, Array, float]:
     """Finds the plane of the largest variance.
 
     Args:
-      codes: `[n, dimensions]`.
+      embeddings: `[n, dimensions]`.
 
     Returns:
       The mean `[dimensions]`, two orthonormal directions `[dimensions, 2]` (zeros where there is
       no second), and the share of the variance in the plane.
     """
-    values = np.asarray(codes, np.float64)
+    values = np.asarray(embeddings, np.float64)
     mean = values.mean(axis=0)
     _, sizes, directions = np.linalg.svd(values - mean, full_matrices=False)
     plane = np.zeros((values.shape[1], 2))

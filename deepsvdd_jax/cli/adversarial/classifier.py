@@ -182,11 +182,11 @@ def _train_epoch(
     def step(
         state: tuple[Params, optax.OptState], inputs: tuple[Array, Array]
     ) -> tuple[tuple[Params, optax.OptState], None]:
-        params, optimizer_state = state
+        params, opt_state = state
         rows, key_step = inputs
         gradient = jax.grad(_loss)(params, config, key_step, images[rows], labels[rows])
-        updates, optimizer_state = optimizer.update(gradient, optimizer_state)
-        return (optax.apply_updates(params, updates), optimizer_state), None
+        updates, opt_state = optimizer.update(gradient, opt_state)
+        return (optax.apply_updates(params, updates), opt_state), None
 
     inputs = (order.reshape(batches, batch_size), jax.random.split(key_steps, batches))
     return jax.lax.scan(step, state, inputs)[0]

@@ -14,7 +14,7 @@ from deepsvdd_jax.cli import settings
 from deepsvdd_jax.cli.fitting import known
 from deepsvdd_jax.cli.fitting.known import Share
 from deepsvdd_jax.cli.fitting.samples import Images, Samples
-from deepsvdd_jax.configs import DetectorConfig, FCDDConfig, as_kind
+from deepsvdd_jax.configs import DetectorConfig, as_kind
 from deepsvdd_jax.datasets import DataError, Dataset
 
 
@@ -103,10 +103,9 @@ def _without_labels(
     objective = run.training.objective
     if not objective.needs_anomalies or others:
         title = f"{objective.kind} with {' and '.join(others)}" if others else objective.kind
-        if isinstance(objective, FCDDConfig) and run.training.synthetic_anomalies is None:
-            # Outliers have none.
-            objective = dataclasses.replace(objective, map_masks=None)
-            training = dataclasses.replace(run.training, objective=objective)
+        if run.training.synthetic_anomalies is None:
+            # Outliers have no masks.
+            training = dataclasses.replace(run.training, objective=objective.without_masks)
             config = dataclasses.replace(config, run=dataclasses.replace(run, training=training))
         return Task(f"{title}, without labels", config, outliers)
     training = dataclasses.replace(run.training, objective=as_kind(objective, "one-class"))

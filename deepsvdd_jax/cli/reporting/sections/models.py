@@ -50,7 +50,7 @@ def model_sections(sweep: FinishedSweep, drawn: Pictures) -> list[Section]:
     nothing = {
         "reconstructions": _no_decoder(sweep),
         "filters": pages.paragraph("None of these methods has filters."),
-        "embeddings": pages.paragraph("None of these methods has a representation."),
+        "embeddings": pages.paragraph("None of these methods has embeddings."),
     }
     return [
         Section(title, name, list(dict.fromkeys(blocks[name])) or [nothing[name]])
@@ -78,7 +78,7 @@ def _models(sweep: FinishedSweep, method: str) -> tuple[dict[RunName, Model], Ht
             if not folder.exists():
                 return {}, _no_models(sweep)
             try:
-                models[name] = inspection.first_member(load_model(folder))
+                models[name] = load_model(folder)
             except ModelError as error:
                 return {}, pages.paragraph(f"A saved model cannot be read: {error}", "missing")
     return models, None
@@ -94,9 +94,8 @@ def _no_models(sweep: FinishedSweep) -> Html:
     return pages.missing(reason, f"{command} --out={where}")
 
 
-def _inputs(sweep: FinishedSweep, data: Dataset, name: RunName, model: Model) -> Array:
-    indices = sweep.test_indices(data, name.normal_class)
-    return inspection.network_inputs(model, data.x_test[indices])
+def _test_images(sweep: FinishedSweep, data: Dataset, name: RunName) -> Array:
+    return data.x_test[sweep.test_indices(data, name.normal_class)]
 
 
 def _reconstructions(
@@ -111,7 +110,8 @@ def _reconstructions(
     for name, model in models.items():
         scored = records.read_scores(sweep.folder, name)
         chosen = _spread_ranks(scored["scores"], scored["labels"])
-        inputs = _inputs(sweep, sweep.data, name, model)[chosen]
+        images = _test_images(sweep, sweep.data, name)[chosen]
+        inputs = inspection.network_inputs(model, images)
         outputs = inspection.reconstructions(model, inputs)
         if outputs is not None:
             panels[sweep.title(name.normal_class)] = plots.pair_grid(inputs, outputs)
@@ -167,8 +167,8 @@ def _embeddings(
     shares = []
     for name, model in models.items():
         labels = records.read_scores(sweep.folder, name)["labels"]
-        inputs = _inputs(sweep, sweep.data, name, model)
-        panels[sweep.title(name.normal_class)], share = inspection.embed(model, inputs, labels)
+        images = _test_images(sweep, sweep.data, name)
+        panels[sweep.title(name.normal_class)], share = inspection.embed(model, images, labels)
         shares.append(100 * share)
     picture = drawn.panels(
         f"embeddings-{method}",
@@ -177,7 +177,7 @@ def _embeddings(
         functools.partial(plots.embedding_figure, panels),
     )
     caption = (
-        "Representations of the test set in the plane of their largest variance (PCA; it holds "
+        "Embeddings of the test set in the plane of their largest variance (PCA; it holds "
         f"{min(shares):.0f} to {max(shares):.0f} % of it), in the network's own units; axes differ "
         "between classes. First seed."
     )
