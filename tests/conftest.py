@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import gc
 import os
 import shutil
 import tempfile
@@ -38,6 +39,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     jax.config.update("jax_compilation_cache_dir", kept)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Compiled programs stay, and hold hundreds of thousands of objects: a collector that comes as often
+# as it does by default looks through them for a tenth of the tests' time.
+gc.set_threshold(20_000, 10, 10)
 
 Call = Callable[..., int]
 
