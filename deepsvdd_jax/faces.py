@@ -1,4 +1,5 @@
-"""The names of a room, loaded when they are first used: a light module of it needs no heavy one."""
+"""Loads the public names of a room on first use, so that a light module of it needs no heavy
+one."""
 
 import importlib
 import importlib.util

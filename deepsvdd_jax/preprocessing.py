@@ -15,7 +15,7 @@ from deepsvdd_jax.configs import PreprocessingConfig
 
 Floats = npt.NDArray[np.floating]
 
-# Images are transformed this many at a time, so that float64 copies stay small.
+# So many images are transformed at a time, so that float64 copies stay small.
 CHUNK = 4096
 
 # An epsilon this many times the largest eigenvalue leaves nothing to whiten.
@@ -70,7 +70,7 @@ def unit_range(images: npt.NDArray[np.generic]) -> Floats:
 
 
 def normalize_contrast(images: Floats, kind: str) -> Floats:
-    """Takes each image's mean off and divides by its scale: global contrast normalisation.
+    """Subtracts each image's mean and divides by its scale: global contrast normalisation.
 
     The L1 scale is the mean of |x| (the Theano code takes the sum; min-max scaling removes the
     difference), L2 the root of the sum of squares, `std` the standard deviation. An image that is
@@ -113,7 +113,7 @@ def is_constant(
 
 
 class WhiteningWarning(UserWarning):
-    """The images' unit is so small for zca_epsilon that whitening does not whiten."""
+    """zca_epsilon is so large for the images' unit that whitening does not whiten."""
 
 
 def fit_whitening(images: Floats, epsilon: float) -> Whitening:
@@ -177,7 +177,7 @@ def fit_scaling(config: PreprocessingConfig, values: Floats) -> Scaling:
         constant = constant.reshape(ones)
     with np.errstate(divide="ignore", over="ignore"):
         scale = 1.0 / spread
-    # What is constant up to rounding must not be blown up.
+    # A division by the range of a constant would blow up its rounding.
     scale = np.where(constant | ~np.isfinite(scale), 1.0, scale)
     dtype = np.float64 if exact else np.float32
     return Scaling(shift.astype(dtype), scale.astype(dtype))
@@ -224,8 +224,8 @@ def describe_constant(values: Floats, names: Sequence[str] = ()) -> str | None:
 
 
 def fits_float32(scaling: Scaling) -> bool:
-    """Whether float32 values keep what a scaling makes of them: no shift of a thousand deviations,
-    no unit near the ends of float32."""
+    """Whether float32 can apply a scaling without loss: no shift of a thousand deviations, no unit
+    near the ends of float32."""
     scale = np.abs(scaling.scale)
     inside = (np.abs(scaling.shift) * scale < _MOST_SHIFT) & (scale < _MOST_SCALE)
     return bool(np.all(inside & (scale > 1 / _MOST_SCALE)))
@@ -254,10 +254,11 @@ def apply(fitted: Preprocessing, images: npt.NDArray[np.generic]) -> Floats:
 
 
 def apply_on_host(fitted: Preprocessing, images: npt.NDArray[np.generic]) -> tuple[Floats, Scaling]:
-    """Applies what has to be done on the host.
+    """Applies the steps that have to be done on the host.
 
     Returns:
-      float32 `[n, ...]`, and what is left to do in float32: the scaling, unless it is in float64.
+      float32 `[n, ...]`, and the scaling that is left to apply in float32: none if it is in
+      float64.
     """
     values, (shift, scale) = apply_unscaled(fitted, images), fitted.scaling
     if shift.dtype == np.float32:

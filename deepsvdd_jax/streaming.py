@@ -1,4 +1,4 @@
-"""Streaming under its public name: `svdd.streaming.engine`; see `deepsvdd_jax.runs.streamed`."""
+"""Streaming under its public name, `svdd.streaming.engine`; see `deepsvdd_jax.runs.streamed`."""
 
 from deepsvdd_jax.runs.memory import budget_in_bytes, device_memory, parse_bytes
 from deepsvdd_jax.runs.streamed import choose_engine, engine

@@ -1,4 +1,4 @@
-"""Commands and what they share."""
+"""The commands, and the modules that they share."""
 
 import os
 

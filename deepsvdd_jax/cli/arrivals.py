@@ -1,4 +1,4 @@
-"""Files that arrive in a folder: which of them are new and no longer written to."""
+"""Finds the files in a folder that are new and no longer written to."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 
 class Stamp(NamedTuple):
-    """What changes while a file is written: its size, and when it was changed last, in ns."""
+    """A file's size and the time of its last change, in ns: both change while it is written."""
 
     size: int
     changed: int
 
 
 def stamps(paths: Iterable[Path], root: Path) -> dict[str, Stamp]:
-    """Returns the stamp of every file, by its name below `root` (touches files); files that have
-    gone meanwhile are left out."""
+    """Returns the stamp of every file, by its name below `root` (touches files); files that vanish
+    meanwhile are left out."""
     found = {}
     for path in paths:
         try:
@@ -26,7 +26,7 @@ def stamps(paths: Iterable[Path], root: Path) -> dict[str, Stamp]:
     return found
 
 
-# A file that is empty for so long, in ns, stays so: its writer has died, or the disk was full.
+# A file that is empty for so long, in ns, stays empty: its writer has died, or the disk was full.
 EMPTY_FOR = 10 * 10**9
 
 
@@ -36,14 +36,14 @@ def settled(
     done: Mapping[str, Stamp | None],
     clock: int = 0,
 ) -> list[str]:
-    """Returns the names of the new files that nobody writes to any more, in the order in which they
-    came: those that looked the same at the look before, and hold something or are old.
+    """Returns the names of the new files that are no longer written to, in the order of their
+    arrival: files that have not changed since the last look, and are not empty or are old.
 
     Args:
-      before: at the look before.
-      now: at this look.
-      done: files that were dealt with, as they were then; None counts as unchanged. One that could
-        not be read is tried again once it has changed: remove its name, or keep its old stamp.
+      before: stamps at the last look.
+      now: stamps at this look.
+      done: stamps of files that were dealt with; None counts as unchanged. A file that could not be
+        read is tried again once it has changed: remove its name, or keep its old stamp.
       clock: the time of this look, in ns; with 0 no empty file is old.
     """
     ready = [

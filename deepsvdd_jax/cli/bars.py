@@ -1,4 +1,4 @@
-"""Bars on stderr that say how far a command is."""
+"""Progress bars on stderr."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 
 def progress_bar(what: str, total: int, unit: str) -> tqdm:
-    """Returns a bar on stderr with an estimate of what is left; silent where there is nothing."""
+    """Returns a bar on stderr with an estimate of the time left; silent without work."""
     slow = 0.5 if sys.stderr.isatty() else 15.0
     return tqdm(
         total=total,
@@ -21,8 +21,8 @@ def progress_bar(what: str, total: int, unit: str) -> tqdm:
 
 
 def show_compilation(bar: tqdm) -> Callable[[int, int], None]:
-    """Returns what shows on a bar how many programs are compiled, and of how many: called again and
-    again until all are. The bar's clock, and so its estimate, stands still meanwhile."""
+    """Returns a function that shows on a bar how many programs are compiled, and of how many; it is
+    called until all are. The bar's clock, and so its estimate, stands still meanwhile."""
     begun = shown = 0.0
 
     def show(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""What a command computes on: platform, devices, compiled programs kept on disk, versions."""
+"""Sets up the platform, the devices and the cache of compiled programs; tells versions."""
 
 import contextlib
 import logging
@@ -17,8 +17,8 @@ from deepsvdd_jax.runs import program_cache
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 
-# What jax calls each platform, in the order in which they are tried: jax refuses a list one of
-# whose entries is not installed.
+# jax's names of each platform, tried one after the other: jax refuses a list with an entry that is
+# not installed.
 PLATFORMS = {"cpu": ("cpu",), "gpu": ("cuda", "rocm"), "tpu": ("tpu",)}
 
 # As in jax's guide to its installation.
@@ -27,10 +27,10 @@ _INSTALL = {
     "tpu": "pip install 'jax[tpu]' on a TPU machine",
 }
 
-# jax's words for a platform that is not installed, which say nothing more.
+# jax's message for a platform that is not installed, which gives no further reason.
 _UNKNOWN_TO_JAX = "not in the list of known backends"
 
-# One device a core pays as long as every device has runs to loop over.
+# A device for each core helps as long as every device has runs to loop over.
 MOST_CPU_DEVICES = 16
 
 
@@ -55,7 +55,7 @@ def use_platform(name: str, cache: str) -> None:
 
     # A user's JAX_NUMPY_DTYPE_PROMOTION=strict ends in a traceback: counts are int32, sums float32.
     jax.config.update("jax_numpy_dtype_promotion", "standard")
-    # Devices cannot change once something was computed in this process.
+    # Devices cannot change after the first computation of a process.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", min(_cores(), MOST_CPU_DEVICES))
     if cache:
@@ -82,17 +82,17 @@ def use_platform(name: str, cache: str) -> None:
 
 
 def _failure_of(platforms: str | None) -> str | None:
-    """Makes jax use platforms; returns None, or why there is no such device: words that follow a
-    sentence, or nothing where jax has nothing to add."""
+    """Makes jax use platforms. Returns None, or the reason why there is no such device, to be put
+    after a sentence; it is empty where jax gives none."""
     import jax
 
-    # jax also notes every platform that it looks for in vain; its warnings tell of a GPU left idle.
+    # jax also logs every platform that it looks for in vain; its warnings tell of an idle GPU.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     jax.config.update("jax_platforms", platforms)
     try:
         jax.devices()
     except AssertionError:
-        # Of a CUDA that is asked for where the driver shows no device.
+        # jax's message where CUDA is asked for and the driver shows no device.
         return ""
     except RuntimeError as error:
         words = str(error).partition(" (set JAX_PLATFORMS")[0]

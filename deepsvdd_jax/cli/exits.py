@@ -1,4 +1,4 @@
-"""The one way in which every command ends: its exit code, and one line where something is wrong."""
+"""Ends every command with its exit code, and with one line where something is wrong."""
 
 import errno
 import os
@@ -17,7 +17,8 @@ from deepsvdd_jax.io.archives import ModelError
 with lazily():
     from deepsvdd_jax import detectors
 
-# Why a path that was given cannot be used; any other failure of a file is none of the user's.
+# Reasons why a path of the user's cannot be used; any other failure of a file is not the user's
+# mistake.
 _MISTAKES = frozenset(
     {
         *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
@@ -41,7 +42,7 @@ def exit_code(main: Callable[[], None], rest: list[str]) -> int:
 
     Args:
       main: the command.
-      rest: the program's name and what the flags left over, which must be nothing.
+      rest: the program's name and the arguments that are not flags, of which there must be none.
     """
     try:
         if len(rest) > 1:
@@ -85,14 +86,15 @@ def program_name() -> str:
 
 
 def discard_output(stream: TextIO) -> None:
-    """Turns away what is still to be printed: the interpreter would fail on it when it ends."""
+    """Discards the output that is still buffered: the interpreter would fail to print it when it
+    ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def _out_of_memory(error: BaseException) -> str:
-    """Returns what was being done, by the innermost function of this package."""
+    """Returns where memory ran out: the innermost function of this package."""
     ours = [
         frame.f_code
         for frame, _ in traceback.walk_tb(error.__traceback__)

@@ -119,7 +119,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def new_table(path: Path) -> Iterator[Any]:
     """Gives a csv writer into a draft, which becomes the file in the end (touches files).
 
-    A name that is no text in UTF-8 is written with its bytes as \\xff.
+    The bytes of a name that is not UTF-8 are written as \\xff.
 
     Raises:
       ResultsError: no draft can be written beside the file.
@@ -132,7 +132,7 @@ def new_table(path: Path) -> Iterator[Any]:
             raise ResultsError(f"cannot write {path}: {error.strerror or error}") from None
         try:
             yield csv.writer(_UnixLines(file))
-            # What was written last may find the disk full.
+            # The last rows, still buffered, may find the disk full.
             stack.close()
         except WriteError:
             raise
@@ -141,8 +141,8 @@ def new_table(path: Path) -> Iterator[Any]:
 
 
 class _UnixLines:
-    """Ends rows with a line feed alone. A csv writer that is told to do so leaves a carriage return
-    within a name unquoted, and no reader takes it for a part of the name."""
+    """Ends rows with a line feed alone. A csv writer that is set to do so leaves a carriage return
+    within a name unquoted, and readers then end the row there."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""What `--help` prints: flags by topic, those that matter first; their text from docstrings."""
+"""Prints `--help`: flags by topic, the important ones first, with the text of docstrings."""
 
 import contextlib
 import functools
@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from absl import flags
 
-# Every command, in the order in which they are shown, and which of its flags matter first.
+# Every command, in the order of the overview, and its most important flags.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "fit": (
         *("dataset", "data_dir", "model", "image_size", "false_alarm_rate", "objective"),
@@ -49,10 +49,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 _WIDTH = 100
 
-# Of flags that have no topic of their own.
+# The topic of flags without a topic of their own.
 _OF_THE_COMMAND = "Command"
 
-# Topic of every flag that was defined within one.
+# The topic of every flag that was defined within `topic`.
 _TOPICS: dict[str, str] = {}
 
 
@@ -65,8 +65,8 @@ def topic(title: str) -> Iterator[None]:
 
 
 def documented(config: type) -> Mapping[str, str]:
-    """Returns what the docstring of a dataclass says of each of its fields, and of those that it
-    inherits, under `Attributes:`."""
+    """Returns the text of each field of a dataclass, inherited ones included, from its docstring
+    under `Attributes:`."""
     return _documented(config)
 
 
@@ -83,7 +83,7 @@ def _documented(config: type) -> Mapping[str, str]:
 
 
 def explain_flags(program: str) -> str:
-    """Returns what a command does and what each of its flags means."""
+    """Returns the docstring of a command and the text of each of its flags."""
     ours = {
         flag.name
         for module, defined in flags.FLAGS.flags_by_module_dict().items()
@@ -98,7 +98,7 @@ def explain_flags(program: str) -> str:
 
 
 def first_flags(names: Iterable[str]) -> Iterator[str]:
-    """Yields a line or more for each of the flags that matter first."""
+    """Yields the lines of each of the most important flags."""
     known = [flags.FLAGS[name] for name in names if name in flags.FLAGS]
     width = max((len(flag.name) for flag in known), default=0) + 4
     for flag in known:

@@ -1,11 +1,11 @@
-"""Modules that are loaded when they are first used: `--help` and a mistyped flag need no jax.
+"""Loads modules on their first use, so that `--help` and a mistyped flag need no jax.
 
     with lazily():
         from deepsvdd_jax import detectors
         from deepsvdd_jax.runs import memory
 
-A module that a name is taken from (`from deepsvdd_jax.detectors import fit_detector`) is loaded at
-once: take such names for annotations under `TYPE_CHECKING`.
+Importing a name from a module (`from deepsvdd_jax.detectors import fit_detector`) loads it at once:
+import such names under `TYPE_CHECKING` for annotations.
 """
 
 import contextlib

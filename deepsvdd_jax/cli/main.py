@@ -57,14 +57,14 @@ def overview() -> str:
 
 
 def _first_line(name: str) -> str:
-    """Reads what a command does, without importing it."""
+    """Reads the first line of a command's docstring, without importing it."""
     path = Path(__file__).parent / "commands" / f"{name}.py"
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return text.partition("\n")[0]
 
 
 def short_help(name: str, about: str | None) -> str:
-    """Returns what a command does and its flags that matter first."""
+    """Returns the docstring of a command and its most important flags."""
     text = (about or "").replace("python -m experiments.", "experiments.")
     text = text.replace("experiments.", "deepsvdd ").rstrip()
     every = f"All flags: deepsvdd {name} --helpfull"

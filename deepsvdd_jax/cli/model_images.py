@@ -13,7 +13,7 @@ from deepsvdd_jax.io.models import Model
 
 
 class Wanted(NamedTuple):
-    """What image files are made alike to.
+    """The form that image files are converted to.
 
     Attributes:
       size: (height, width) to resize to; None keeps the size.
@@ -27,7 +27,7 @@ class Wanted(NamedTuple):
 
 
 def wanted(model: Model) -> Wanted:
-    """Returns what a model of images was trained on."""
+    """Returns the form of the images that a model was trained on."""
     made_alike = model.summary.get("data", {})
     height, width, _ = model.image_shape
     size = (height, width) if made_alike.get("image_size") else None
@@ -35,8 +35,8 @@ def wanted(model: Model) -> Wanted:
 
 
 def has_other_depth(model: Model, images: npt.NDArray[Any]) -> bool:
-    """Whether the images have more bits than a model that knows of no range takes, or 8 where its
-    range says that it was trained on more."""
+    """Whether images have more bits than a model without a range takes, or 8 bits where the model's
+    range is that of more."""
     trained = wanted(model).pixel_range
     if trained is None:
         return images.dtype != np.uint8
@@ -61,7 +61,7 @@ def as_trained(model: Model, name: str, images: npt.NDArray[Any]) -> npt.NDArray
     Args:
       model: that will score them.
       name: of the first, for messages.
-      images: as they were read, to the size and channels of `wanted`.
+      images: as read from their files, with the size and channels of `wanted`.
 
     Raises:
       DataError: pixels that the model cannot take, or images of another shape.

@@ -1,6 +1,6 @@
-"""Paths that flags name, checked before any work: where a command reads, and where it may write.
+"""Checks the paths of flags before any work: what a command reads, and where it may write.
 
-What a command has not written itself it never replaces, and never what it reads.
+A command never replaces a file that it did not write itself, nor one that it reads.
 """
 
 import os
@@ -15,11 +15,11 @@ _SHOWN = 120
 
 
 def of_flag(flag: str, text: str) -> Path:
-    """Returns the path that a flag names, `~` being a home folder; nothing has to be there.
+    """Returns the path that a flag names, `~` being a home folder; it need not exist.
 
     Raises:
-      ConfigError: nothing is named, nobody has that home folder, no file can have such a name, or
-        the folder that it lies in may not be looked into.
+      ConfigError: the path is empty, there is no such home folder, no file can have such a name, or
+        the permission to look into its folder is missing.
     """
     if not text:
         raise ConfigError(f"--{flag} is empty; give a path")
@@ -32,7 +32,7 @@ def of_flag(flag: str, text: str) -> Path:
 
 
 def to_read(flag: str, text: str) -> Path:
-    """Returns the path that a flag names as `of_flag`; if something is there, it can be read.
+    """Returns the path that a flag names as `of_flag`; if it exists, it can be read.
 
     Raises:
       ConfigError: as `of_flag`, or the permission is missing.
@@ -172,7 +172,8 @@ def _shown(path: Path | str) -> str:
 
 
 def _status(flag: str, path: Path) -> os.stat_result | None:
-    """Returns what is there, links followed, None for nothing; refuses names that cannot be."""
+    """Returns the status of a path, links followed, None if it does not exist; refuses impossible
+    names."""
     try:
         return path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""How a command is started: its flags are parsed, and its process ends with its exit code."""
+"""Starts a command: parses its flags, and ends the process with its exit code."""
 
 import logging
 import sys
@@ -36,7 +36,8 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _log_plain_lines() -> None:
-    """Prints what the library logs as it is; absl would put date, process and line before it."""
+    """Prints the library's log lines as they are; absl would put date, process and line before
+    them."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("deepsvdd_jax")
@@ -60,8 +61,8 @@ def show_warning(
 
 
 def parse_flags(arguments: list[str]) -> list[str]:
-    """Parses the command line; leaves with exit code 2 and one line if it is wrong, and with 0
-    after an explanation of every flag where `--help` asks for it, or after `--version`."""
+    """Parses the command line. A wrong one ends the process with exit code 2 and one line; `--help`
+    and `--version` end it with 0 after their text."""
     if asks_for_help(arguments[1:]):
         sys.exit(exits.exit_code(lambda: print(help.explain_flags(arguments[0])), []))
     if asks_for_version(arguments[1:]):
@@ -73,7 +74,7 @@ def parse_flags(arguments: list[str]) -> list[str]:
 
 
 def asks_for_help(arguments: list[str]) -> bool:
-    """Whether some argument asks what the flags mean."""
+    """Whether some argument asks for help."""
     return bool(_HELP.intersection(arguments))
 
 

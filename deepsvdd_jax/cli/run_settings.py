@@ -1,4 +1,5 @@
-"""Settings of a run that have flags: fields of dataclasses, with the text of their docstrings."""
+"""The settings of a run that have flags: fields of dataclasses, with the text of their
+docstrings."""
 
 import dataclasses
 import types
@@ -10,8 +11,8 @@ from deepsvdd_jax.cli import help
 from deepsvdd_jax.configs import BaseObjectiveConfig, RunConfig
 from deepsvdd_jax.configs.checks import hints_of
 
-# Parts of a `RunConfig` whose fields have flags of their own, the title of these in `--help`, what
-# their names and texts begin with, and the fields that have none.
+# Parts of a `RunConfig` whose fields have flags: the title in `--help`, the beginning of names and
+# of texts, and the fields without a flag.
 _PARTS: tuple[tuple[str, str, str, str, frozenset[str]], ...] = (
     ("training.objective", "Objective", "", "", frozenset()),
     ("training.optimizer", "Training", "", "", frozenset()),
@@ -30,7 +31,7 @@ _PARTS: tuple[tuple[str, str, str, str, frozenset[str]], ...] = (
             }
         ),
     ),
-    # What `--network` alone decides.
+    # Fields that only `--network` sets.
     (
         "network",
         "Network",
@@ -60,7 +61,7 @@ class Setting(NamedTuple):
     Attributes:
       flag: its name.
       path: of the setting in a `RunConfig`; the flag's type follows from there.
-      text: what it does, from the docstring of its dataclass.
+      text: its help, from the docstring of its dataclass.
       topic: of the flag in `--help`.
     """
 
@@ -81,13 +82,14 @@ def run_settings() -> tuple[Setting, ...]:
 
 
 def _flag_of(part: str, field: str, prefix: str) -> tuple[str, str]:
-    """Returns the flag of a field and the field's place; what names a part has the part's name."""
+    """Returns the flag of a field and the field's place; the flag of a part's `name` or `kind` is
+    called as the part."""
     own = part.rpartition(".")[2] if field in ("kind", "name") else field
     return f"{prefix}{own}", f"{part}.{field}" if part else field
 
 
 def _fields_of(part: str) -> dict[str, str]:
-    """Returns the fields of a part of a `RunConfig`, and what each of them does."""
+    """Returns the fields of a part of a `RunConfig` and their texts."""
     if part.endswith(".objective"):
         return _fields_of_objectives()
     kind = hint_at(RunConfig, part) if part else RunConfig
@@ -96,7 +98,8 @@ def _fields_of(part: str) -> dict[str, str]:
 
 
 def _fields_of_objectives() -> dict[str, str]:
-    """Returns the fields of all objectives; what only one kind has, begins with its name."""
+    """Returns the fields of all objectives and their texts; the text of a field that only one kind
+    has begins with that kind."""
     kinds: dict[str, list[str]] = {}
     texts: dict[str, str] = {}
     for kind in configs.objective_kinds():
@@ -113,7 +116,7 @@ def _fields_of_objectives() -> dict[str, str]:
 
 
 def _can_be_a_flag(hint: Any) -> bool:
-    """Whether a field of an objective, which may be a user's own, has a type that flags have."""
+    """Whether a flag can have the type of a field of an objective, which may be a user's own."""
     is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
     options = [option for option in typing.get_args(hint) if option is not type(None)]
     (hint,) = options if is_union and len(options) == 1 else (hint,)
@@ -121,8 +124,7 @@ def _can_be_a_flag(hint: Any) -> bool:
 
 
 def hint_at(kind: type, path: str) -> Any:
-    """Returns the type of a setting by its place in a dataclass, that of a value where None is one
-    too."""
+    """Returns the type of a setting by its place in a dataclass, without None."""
     head, _, rest = path.partition(".")
     is_objective = issubclass(kind, BaseObjectiveConfig)
     hint = _hint_of_objective(head) if is_objective else hints_of(kind)[head]
@@ -132,7 +134,7 @@ def hint_at(kind: type, path: str) -> Any:
 
 
 def _hint_of_objective(name: str) -> Any:
-    """Returns the type of a setting that some objective has; of `kind` all that there are."""
+    """Returns the type of a setting of any objective; for `kind` that of all kinds."""
     kinds = configs.objective_kinds()
     if name == "kind":
         return Literal[kinds]

@@ -1,7 +1,7 @@
 """A scores file that grows: rows are appended whole, survive a kill, and are never written twice.
 
-The file itself is all that a restarted command needs: it tells which samples were scored, in which
-order they came, and their scores.
+A restarted command needs only the file itself: it holds the samples that were scored, in order, and
+their scores.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from deepsvdd_jax.cli import files
 
 COLUMNS = ("name", "score", "p_value", "anomalous", "drift")
 
-# A further column where the drift alarm is not at the usual evidence: the one at which it is.
+# A further column with the drift alarm's level of evidence, where that is not the usual one.
 ALARM = "drift_alarm"
 
 
@@ -32,7 +32,7 @@ class LoggedRow(NamedTuple):
       p_value: empty where the model has no calibration scores.
       anomalous: 1 or 0.
       drift: capital of the drift alarm after this sample; empty where there is none.
-      more: cells of the further columns of its file.
+      more: cells of the further columns.
     """
 
     name: str
@@ -55,8 +55,8 @@ class ScoreLog:
         """Appends rows, all of them or none (touches files).
 
         Raises:
-          WriteError: they cannot be written, for example on a full disk; the file is as before,
-            so that the same rows can be tried again.
+          WriteError: they cannot be written, for example on a full disk; the file is as before, and
+            the same rows can be tried again.
         """
         size = os.fstat(self._descriptor).st_size
         try:
@@ -73,7 +73,7 @@ class ScoreLog:
 def open_log(path: Path, more: Sequence[str] = ()) -> Iterator[ScoreLog]:
     """Opens a scores file to append to, or makes one (touches files).
 
-    Half a row at its end, which a kill in the middle of a write leaves, is cut off.
+    Cuts off half a row at its end, which a kill in the middle of a write leaves.
 
     Args:
       path: of the file.

@@ -1,4 +1,4 @@
-"""Command-line flags for every setting of a run, and the way from flags to a configuration."""
+"""Command-line flags for every setting of a run, and the configuration that they make."""
 
 import dataclasses
 import json
@@ -90,7 +90,7 @@ def define_pixel_flags() -> None:
 
 
 def define_unreadable_flag() -> None:
-    """Defines the flag that goes on where an image file cannot be read."""
+    """Defines the flag that leaves out image files that cannot be read."""
     flags.DEFINE_bool(
         "skip_unreadable", False, "leave out image files that cannot be read, and list them"
     )
@@ -225,7 +225,7 @@ def load_outliers(values: flags.FlagValues, dataset: Dataset) -> npt.NDArray[Any
         elif len(shape) != 3:
             raise ConfigError(f"outliers {source}: a folder of images; the data are a table")
         else:
-            # In the units of the data, whose range is not that of the outliers.
+            # Outliers come in the units of the data, whose range is not their own.
             every = DataConfig(
                 "folder",
                 str(path),
@@ -328,7 +328,7 @@ def read_config(path: Path) -> RunConfig:
 
 
 def _with_network(config: RunConfig, name: str) -> RunConfig:
-    # What a recipe sets for every network stays: slope and initialisation.
+    # A recipe sets slope and initialisation for every network; these stay.
     network = dataclasses.replace(
         recipes.named_network(name),
         leaky_slope=config.network.leaky_slope,

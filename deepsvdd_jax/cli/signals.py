@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from deepsvdd_jax.cli.exits import Interrupted, discard_output, program_name
 
-# Signals that end a process, beside that of the keyboard; SIGHUP is not known everywhere.
+# Signals that end a process, beside that of the keyboard; SIGHUP does not exist everywhere.
 _ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -60,9 +60,9 @@ def stop_signals(stop: StopSignal | None = None) -> Iterator[StopSignal]:
 
 
 def end_on_signals() -> None:
-    """Ends the process with a line and exit code 1 on what would end it without one."""
+    """Ends the process with a line and exit code 1 on signals that would end it silently."""
     for number in _ENDS:
-        # What is ignored stays so, as after nohup.
+        # A signal that is ignored stays ignored, as after nohup.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
 
@@ -91,6 +91,6 @@ def _tell(line: str) -> None:
         # The signal came while another line was written.
         pass
     except OSError:
-        # The terminal has gone, which is what SIGHUP says: what is printed later would end all.
+        # After SIGHUP the terminal is gone, and printing to it would end the process.
         discard_output(sys.stdout)
         discard_output(sys.stderr)

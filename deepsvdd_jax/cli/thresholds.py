@@ -1,4 +1,4 @@
-"""Which threshold a command that scores uses: the model's own, or one that was asked for."""
+"""The threshold of a command that scores: the model's own, or one that flags set."""
 
 import math
 import sys
@@ -67,8 +67,8 @@ def with_threshold(
 
 
 def tell_of_cross_calibration(model: Model) -> None:
-    """Prints a line where a command goes by a threshold though the model was calibrated by
-    p-values of its members, as small sets are."""
+    """Prints a line where a command uses a threshold although the model was calibrated by p-values
+    of its members, as for small sets."""
     if len(model.calibration_folds):
         print(
             "this model is cross-calibrated: what is said here of alarms and p-values goes by its "
@@ -78,7 +78,7 @@ def tell_of_cross_calibration(model: Model) -> None:
 
 
 def rule(model: Model) -> str:
-    """Returns in words which samples are anomalous."""
+    """Returns the rule for anomalous samples in words."""
     rate = model.summary.get("alarm_rate")
     if len(model.calibration_folds) and rate is not None:
         return f"cross-conformal p-value at most {rate:g}"

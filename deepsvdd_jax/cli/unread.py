@@ -1,4 +1,4 @@
-"""Flags that nothing reads: refused by name, because a flag without effect misleads."""
+"""Refuses flags that nothing reads by name, because a flag without effect misleads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deepsvdd_jax.io.models import ModelError, load_model
 
 
 class Need(NamedTuple):
-    """When a setting is read, and what to say where it is not."""
+    """When a setting is read, and the message where it is not."""
 
     holds: Callable[[RunConfig, PhaseConfig], bool]
     reason: str
@@ -34,13 +34,13 @@ def _takes_a_mean(config: RunConfig, phase: PhaseConfig) -> bool:
 
 
 def _brings_center(config: RunConfig) -> bool:
-    """Whether a run starts from a saved model with a center, and keeps that (touches files)."""
+    """Whether a run starts from a saved model and keeps its center (touches files)."""
     if config.initial_model is None or config.pretraining is not None:
         return False
     try:
         model = load_model(os.path.expanduser(config.initial_model))
     except ModelError:
-        return False  # The run names what is wrong with it.
+        return False  # The run itself will say what is wrong with the model.
     return _has_center(model.config, model.config.training)
 
 
@@ -75,7 +75,7 @@ def _has_two_decoders(config: RunConfig, _: PhaseConfig) -> bool:
 _OF_A_NEW_CENTER = ("objective.center_init", "objective.center_batches", "objective.center_floor")
 _CONVOLUTIONS = "the network has no convolution"
 
-# Settings that are not read always, by their place in a phase or in a `RunConfig`.
+# Settings that are not always read, by their place in a phase or in a `RunConfig`.
 _NEEDS: dict[str, Need] = {
     "objective.center_init": Need(_has_center, _NO_CENTER),
     "objective.center_rule": Need(_has_center, _NO_CENTER),
@@ -133,8 +133,9 @@ _NEEDS: dict[str, Need] = {
 
 
 class Reader(Protocol):
-    """What is asked of a method: its name, and why it reads a setting (its place in a `RunConfig`,
-    what the flags say) under no circumstances; words that follow its name, None where it may."""
+    """The part of a method that this check needs: its name, and a function of a setting's place in
+    a `RunConfig` and of the flags' configuration, which returns why the method never reads the
+    setting, as words that follow its name; None where it may read it."""
 
     @property
     def name(self) -> str: ...
@@ -150,8 +151,8 @@ def why_unread(
 
     Args:
       path: of the setting in a `RunConfig`.
-      method: that is asked for.
-      base: what the flags say.
+      method: the method.
+      base: the configuration of the flags.
       config: of the method, which a DCAE has without the training phase; None for a baseline.
       keeps_radius: whether a model is kept, whose radius follows from nu in any case.
     """
@@ -195,8 +196,8 @@ def check_settings(
 
     Args:
       given: flags that were given, each with the place of its setting.
-      base: what the flags say.
-      methods: those that are asked for, each with its configuration, None for a baseline.
+      base: the configuration of the flags.
+      methods: of the call, each with its configuration, None for a baseline.
       keeps_radius: see `why_unread`.
 
     Raises:
@@ -210,7 +211,7 @@ def check_settings(
             raise ConfigError(f"--{name} has no effect here: {reasons[0]}")
 
 
-# Flags of the data, and the data sets that read them; `data_dir` all do but what is embedded.
+# Flags of the data, and the data sets that read them; all but embedded ones read `data_dir`.
 _DATA_READERS = {
     "image_size": ("folder", "gtsrb"),
     "channels": ("folder",),
@@ -245,7 +246,7 @@ def check_label_flags(values: flags.FlagValues, has_labels: bool, has_anomalies:
     Args:
       values: parsed flags.
       has_labels: whether samples of the training set are known anomalies.
-      has_anomalies: whether there are any, made in the training step included.
+      has_anomalies: whether there are any, synthetic ones included.
 
     Raises:
       ConfigError: names the flag and those that would give it an effect.
@@ -258,7 +259,7 @@ def check_label_flags(values: flags.FlagValues, has_labels: bool, has_anomalies:
 
 
 def check_threshold(values: flags.FlagValues) -> None:
-    """Refuses flags of another rule for the threshold than the one that is asked for.
+    """Refuses flags of another rule for the threshold than the chosen one.
 
     Raises:
       ConfigError: names the flag and the rule that it is of.

@@ -30,7 +30,7 @@ def check_count(name: str, value: int) -> None:
 
 
 def check_most(name: str, value: int) -> None:
-    """Refuses what a program, which counts in 32 bits, cannot count to."""
+    """Refuses a number that does not fit into the 32-bit counters of a program."""
     if value > MOST_COUNTED:
         raise ConfigError(f"{name} is {value}; it must be at most {MOST_COUNTED}")
 

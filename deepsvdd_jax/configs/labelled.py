@@ -9,7 +9,7 @@ from deepsvdd_jax.configs.objective import BaseObjectiveConfig, register_objecti
 
 @dataclasses.dataclass(frozen=True)
 class LabelledObjectiveConfig(BaseObjectiveConfig):
-    """What objectives that learn from labels have in common.
+    """Settings shared by the objectives that learn from labels.
 
     Attributes:
       balanced_batches: draw batches half known anomalies, half all others, where there are any.
@@ -80,13 +80,13 @@ class FCDDConfig(LabelledObjectiveConfig):
     """Settings of fully convolutional data description; its network is fully convolutional.
 
     Attributes:
-      map_share: share of the map's values, the highest, whose mean is the score: 1 in the paper,
-        0.01 finds small defects better.
-      map_loss_share: share of the map's values, the highest, whose mean enters the loss: 1 in the
-        paper, where a false alarm in a few of many pixels costs next to nothing. None is 1.
-      map_masks: learn where anomalies are, from the masks of what was changed of synthetic ones,
-        in fit also from those that lie beside labelled defects: the mean of the map outside is
-        that of a normal image, the mean inside that of an anomaly. None is False.
+      map_share: the score is the mean of this share of the map's values, the highest: 1 in the
+        paper, 0.01 finds small defects better.
+      map_loss_share: the loss takes the mean of this share of the map's values, the highest: 1 in
+        the paper, where a false alarm in a few of many pixels costs next to nothing. None is 1.
+      map_masks: learn from masks where anomalies are: from those of synthetic anomalies, in fit
+        also from those that lie beside labelled defects. The loss takes the mean of the map outside
+        a mask as that of a normal image, and the mean inside as that of an anomaly. None is False.
     """
 
     kind: Literal["fcdd"] = "fcdd"

@@ -21,8 +21,8 @@ class NetworkConfig:
       name: the name it is known by.
       stages: output channels of the convolutions of each stage; a 2x2 max-pool ends a stage.
       hidden: widths of the dense layers between the last stage and the representation.
-      hidden_style: what follows each of them: nothing, the activation, or batch normalisation and
-        the activation.
+      hidden_style: layers after each of them: none, the activation, or batch normalisation and the
+        activation.
       rep_dim: width D of the representation.
       kernel_size: side of every convolution kernel.
       padding: `same` or `valid`.
@@ -45,9 +45,9 @@ class NetworkConfig:
       dropout: rate of the dropout; 0 is none.
       dropout_on: before the `dense` layers only, or before `all` stages too, each once; the images
         themselves are dropped at 0.2 at most (Theano code: 0.5, and 0.2 of the images).
-      autoencoder_norm: batch normalisation after each hidden dense layer of an encoder that has a
-        decoder, without activation, which the same encoder has not where there is no decoder (the
-        Theano code's `mnist_lenet_wide`); as `batch_norm` allows; None is False.
+      autoencoder_norm: batch normalisation without activation after each hidden dense layer, in the
+        autoencoder only: the same encoder without a decoder has none (the Theano code's
+        `mnist_lenet_wide`). `batch_norm=False` turns it off. None is False.
       decoder_layout: `mirror` is the encoder backwards, `mirror_doubled` the same with its first
         small image doubled; the others are the authors' decoders of those names, where image size
         and representation are those of the network that they are of, and the mirror elsewhere.
@@ -86,7 +86,7 @@ class NetworkConfig:
         check_literals(self)
         check_count("rep_dim", self.rep_dim)
         check_count("kernel_size", self.kernel_size)
-        # A negative slope is not monotone, which the pool before the activation needs.
+        # The pool before the activation needs a monotone one, which a negative slope is not.
         check_not_negative("leaky_slope", self.leaky_slope)
         check_range("dropout", self.dropout, 0.0, 1.0, right_open=True)
         check_most("the widest layer", max(self.hidden, default=0))
@@ -110,7 +110,7 @@ class NetworkConfig:
 
     @property
     def receptive_field(self) -> int:
-        """Side, in pixels, of what a value after the last stage depends on."""
+        """Side, in pixels, of the square that a value after the last stage depends on."""
         field, stride = 1, 1
         for number, stage in enumerate(self.stages):
             field += len(stage) * (self.kernel_size - 1) * stride
@@ -120,8 +120,8 @@ class NetworkConfig:
 
     @property
     def map_grid(self) -> tuple[float, int]:
-        """Where values after the last stage look, in pixels: the center of the receptive field of
-        the first one, 0 being the center of the first pixel, and the distance to the next one's."""
+        """The centers of the receptive fields after the last stage, in pixels: the first of them, 0
+        being the center of the first pixel, and the distance from one to the next."""
         before = 0.0 if self.padding == "valid" else float((self.kernel_size - 1) // 2)
         first, stride = 0.0, 1
         for number, stage in enumerate(self.stages):
@@ -131,8 +131,8 @@ class NetworkConfig:
         return first, stride
 
     def map_sides(self, sides: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns height and width after the last stage, of images of given height and width; of
-        images that are too small one of them is below 1."""
+        """Returns height and width after the last stage for images of a given height and width; one
+        of them is below 1 where the images are too small."""
         for number, stage in enumerate(self.stages):
             if self.padding == "valid":
                 sides = tuple(side - len(stage) * (self.kernel_size - 1) for side in sides)

@@ -18,7 +18,7 @@ from deepsvdd_jax.configs.checks import (
 
 @dataclasses.dataclass(frozen=True)
 class BaseObjectiveConfig:
-    """What every objective has; an objective of its own adds a `kind` and its settings.
+    """Settings that every objective has; each objective adds its `kind` and its own settings.
 
     Attributes:
       kind: what is minimised, by its name on the command line and in JSON.
@@ -48,7 +48,7 @@ class BaseObjectiveConfig:
 
     @property
     def is_autoencoder(self) -> bool:
-        """Whether it is the reconstruction alone that is minimised, as a pretraining does."""
+        """Whether it minimises the reconstruction error alone, as a pretraining does."""
         return False
 
     @property
@@ -68,8 +68,8 @@ class BaseObjectiveConfig:
 
     @property
     def has_center(self) -> bool:
-        """Whether the score is a distance to a center: what needs anomalies is a classifier, with
-        labels on both sides in the center's place."""
+        """Whether the score is a distance to a center. An objective that needs anomalies is a
+        classifier and has none."""
         return not (self.is_autoencoder or self.needs_anomalies)
 
     @property
@@ -79,12 +79,12 @@ class BaseObjectiveConfig:
 
     @property
     def logits(self) -> int:
-        """How many entries of an embedding are logits, which it must hold; 0 is none."""
+        """How many entries of an embedding are logits: the least `rep_dim`; 0 is none."""
         return 0
 
     @property
     def turns_images(self) -> bool:
-        """Whether images are turned by right angles, so that they must be square."""
+        """Whether it turns images by right angles, so that they must be square."""
         return False
 
     @property
@@ -94,7 +94,7 @@ class BaseObjectiveConfig:
 
     @property
     def needs_masks(self) -> bool:
-        """Whether it learns where anomalies are from masks, which synthetic ones alone have."""
+        """Whether it learns from masks where anomalies are."""
         return False
 
     @property
@@ -118,14 +118,15 @@ class BaseObjectiveConfig:
 
     @property
     def of_ends(self) -> "BaseObjectiveConfig":
-        """The objective that has the same first state and the same outcome: programs are shared."""
+        """An objective with the same first state and outcome, whose compiled programs this one
+        shares."""
         return self
 
     def check_epochs(self, epochs: int) -> None:
-        """Refuses a training of so many epochs where the objective cannot do its work in them.
+        """Refuses a number of epochs in which the objective cannot do its work.
 
         Raises:
-          ConfigError: names the settings, and says what would do.
+          ConfigError: names the settings, and says which ones would work.
         """
 
 
@@ -150,9 +151,9 @@ class ObjectiveConfig(BaseObjectiveConfig):
       warm_up_epochs: `quantile`: epochs with radius 0; `block-coordinate`: epochs after each of
         which the radius is reset to the quantile; ignored by `gradient`.
       radius_every: `block-coordinate`: epochs between two exact solutions after the warm-up.
-      radius_rate: `gradient`: what the learning rate is multiplied by for R^2. Adam moves R^2 by
-        about one learning rate a step, however far it is from where it should be: at 1 (Theano
-        code) it lags behind distances that shrink fast.
+      radius_rate: `gradient`: factor on the learning rate of R^2. Adam moves R^2 by about one
+        learning rate a step, however far it is from where it should be: at 1 (Theano code) it lags
+        behind distances that shrink fast.
       center_rule: `fixed`, trained by `gradient`, or solved with the radius from the SVDD `dual`.
       reconstruction_error: `squared` (summed over an image) or `cross-entropy`.
       reconstruction_penalty: weight of the mean summed reconstruction error in the loss of a
@@ -213,7 +214,7 @@ class ObjectiveConfig(BaseObjectiveConfig):
 
     @property
     def of_ends(self) -> "ObjectiveConfig":
-        """Neither looks at how the radius of a soft boundary moves in between."""
+        """The first state and the outcome do not depend on how the radius moves in between."""
         if not self.has_boundary or self.radius_rule == "gradient":
             return self
         default = ObjectiveConfig()
@@ -223,13 +224,13 @@ class ObjectiveConfig(BaseObjectiveConfig):
             radius_rule=default.radius_rule,
             warm_up_epochs=default.warm_up_epochs,
             radius_every=default.radius_every,
-            # What a dual center rule solves for is solved for between epochs.
+            # A dual center rule solves between epochs, so it changes neither the first state nor
+            # the outcome.
             center_rule="fixed" if self.center_rule == "dual" else self.center_rule,
         )
 
     def check_epochs(self, epochs: int) -> None:
-        """Refuses a soft boundary that trains without a radius to its end, or fails for want of
-        one."""
+        """Refuses a soft boundary that would have no radius to its end, or fail for want of one."""
         if not self.has_boundary or self.radius_rule == "gradient":
             return
         warm_up, every = self.warm_up_epochs, self.radius_every
@@ -252,7 +253,7 @@ CLASSES: dict[str, type[BaseObjectiveConfig]] = {}
 
 
 def register_objective_config(config: type[BaseObjectiveConfig]) -> tuple[str, ...]:
-    """Makes JSON and flags know an objective's settings; returns the kinds that they are of."""
+    """Makes an objective's settings known to JSON and flags; returns its kinds."""
     kinds: tuple[str, ...] = typing.get_args(hints_of(config)["kind"])
     CLASSES.update(dict.fromkeys(kinds, config))
     return kinds

@@ -34,7 +34,7 @@ class OptimizerConfig:
       learning_rate: learning rate of the first epoch.
       milestones: epochs (counted from 0) from which the rate is multiplied by `drop_factor`,
         once more at each.
-      drop_factor: what the rate is multiplied by at each of `milestones`.
+      drop_factor: factor on the rate at each of `milestones`.
       decay_after_epoch: from this epoch e0 on the rate is multiplied by e0 / e; None never.
       momentum: momentum of the solvers `momentum` and `nesterov`.
       rho: decay of the squared gradients: 0.9 for rmsprop, 0.95 for adadelta when None.

@@ -1,7 +1,7 @@
 """A phase of training, a run of one or two phases, and a detector of several runs.
 
-A configuration is static: it is closed over when a program is compiled. What is to be vmapped
-(key, class, nu, weight decay, learning rate) travels as an array beside it.
+A configuration is static: a program is compiled for it. What may differ between the runs of a
+program (key, class, nu, weight decay, learning rate) is an array beside it.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ SyntheticKind = Literal[
     "recolor",
     "whole",
 ]
-# Kinds of which an image gets one at random.
+# Each image gets one kind of these at random.
 SYNTHETIC_MIXTURES: dict[str, tuple[SyntheticKind, ...]] = {
     "mix": ("confetti", "cutpaste", "lines"),
     "surface": ("confetti", "cutpaste", "lines", "blobs", "cracks"),
@@ -61,10 +61,10 @@ class PhaseConfig:
       stop_below: stop a run once an epoch's mean loss is below this; None never.
       augment: random changes of training images, any of `shift`, `flip`, `jitter` and `noise`;
         None makes none.
-      synthetic_anomalies: every other image of a batch that is no known anomaly is made one: with
-        small defects (`confetti`, `cutpaste`, `lines` or a `mix` of them), or as a whole (`rotate`
-        by right angles, `shuffle` its quarters, `recolor`, or any of these: `whole`); None makes
-        none.
+      synthetic_anomalies: turns every second image of a batch that is not a known anomaly into an
+        anomaly: by small defects (`confetti`, `cutpaste`, `lines` or a `mix` of them), or as a
+        whole (`rotate` by right angles, `shuffle` its quarters, `recolor`, or any of these:
+        `whole`); None makes none.
     """
 
     objective: BaseObjectiveConfig = ObjectiveConfig()
@@ -105,13 +105,13 @@ class PhaseConfig:
         return bool(self.augment or self.synthetic_anomalies or self.objective.stochastic)
 
 
-# Of a sweep or an ensemble: each is a network that is trained.
+# Each seed of a sweep or an ensemble is a network to train.
 MOST_SEEDS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """All that a run needs besides its key and its data.
+    """The settings of a run, which needs only its key and its data beside them.
 
     Attributes:
       preset: the name of the preset it started from.
@@ -183,7 +183,7 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DetectorConfig:
-    """A scorer with a threshold: what to train, how often, and from where a score is anomalous.
+    """A detector: the runs to train, and the rule for the threshold.
 
     Attributes:
       run: of every member.
@@ -193,15 +193,16 @@ class DetectorConfig:
       threshold_rule: `quantile` (`run.threshold_quantile` of the training scores), `contamination`
         (a share of all given samples lies above), `radius` (outside the sphere: d > R^2, whose nu
         is the objective's) or `conformal` (a normal lies above with probability `alarm_rate` at
-        most). Where there are few samples for the network, those that it was trained on lie much
-        closer to the center than new ones: `conformal` alone knows about that.
+        most). With few samples for the network, training samples lie much closer to the center than
+        new ones; only `conformal` allows for that.
       contamination: share of the samples that is anomalous, for the rule of that name.
-      alarm_rate: bound of the false-alarm rate, for the rule `conformal`.
+      alarm_rate: bound of the false-alarm rate, for the rule `conformal` (the flag
+        `--false_alarm_rate`).
       calibration: `held-out` takes p-values and threshold from a share of the normals that no
         member is trained on; `cross`, for small sets, deals the normals into as many folds as there
         are members, each of which is trained on all but one.
-      embedding_score: what new embeddings are compared with: the `center`, the five nearest
-        training embeddings (`neighbors`), or their mean and covariance (`mahalanobis`).
+      embedding_score: compares new embeddings with the `center`, the five nearest training
+        embeddings (`neighbors`), or their mean and covariance (`mahalanobis`).
     """
 
     run: RunConfig = RunConfig()

@@ -53,7 +53,7 @@ def from_dict(kind: type[Config], values: Any, where: str = "config") -> Config:
 
 
 def _layout_of_old(name: Any) -> str:
-    """Returns the decoder of a network that was saved when its name decided on it."""
+    """Returns the decoder of a network that was saved when the name still decided it."""
     name = name if isinstance(name, str) else ""
     layouts = {
         "mnist_lenet": "mnist_lenet",

@@ -8,7 +8,7 @@ from deepsvdd_jax.configs.objective import BaseObjectiveConfig, register_objecti
 
 @dataclasses.dataclass(frozen=True)
 class TransformationsConfig(BaseObjectiveConfig):
-    """Settings of the classifier of geometric transformations, which has none of its own."""
+    """Settings of the classifier of geometric transformations: those that every objective has."""
 
     kind: Literal["transformations"] = "transformations"
 
@@ -22,7 +22,7 @@ class TransformationsConfig(BaseObjectiveConfig):
 
     @property
     def logits(self) -> int:
-        """Four turns of an image, and of that with its quarters exchanged."""
+        """Four turns of an image, and four of the image with its quarters exchanged."""
         return 8
 
     @property

@@ -1,9 +1,9 @@
-"""Convolution and pooling in the form that is fast on the platform that they are lowered for.
+"""Convolution and pooling, each in the form that is fast on the platform it is compiled for.
 
-Nothing else in the project knows which form that is: `rule.py` chooses among the forms of `cpu.py`
-and `accelerator.py`. All functions take images `[batch, height, width, channels]` and kernels
-`[k, k, channels, features]`, are differentiable in both, and equal `lax.conv_general_dilated` up to
-rounding, in every form on every platform.
+No other room knows the form: `rule.py` chooses among those of `cpu.py` and `accelerator.py`. All
+functions take images `[batch, height, width, channels]` and kernels `[k, k, channels, features]`,
+are differentiable in both, and equal `lax.conv_general_dilated` up to rounding, in every form on
+every platform.
 """
 
 from jax import Array

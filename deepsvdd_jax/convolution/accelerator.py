@@ -1,7 +1,7 @@
 """Forms of convolution that are fast on an accelerator, each with few kernels under vmap.
 
-XLA and cuDNN have no good kernel for what vmap makes of the gradients of a convolution; products
-stay batched products, forward and backward. `rule.py` chooses among the forms.
+XLA and cuDNN have no good kernel for the gradients of a convolution under vmap; products stay
+batched products, forward and backward. `rule.py` chooses among the forms.
 """
 
 import functools

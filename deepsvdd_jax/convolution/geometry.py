@@ -1,4 +1,4 @@
-"""What forms of convolution share: shapes, padding, and constant arrays of which tap reads what."""
+"""Shapes, padding and constant index arrays that the forms of convolution share."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,8 +17,9 @@ class PooledMap(NamedTuple):
 
     Attributes:
       scaled: `(scale, offset) -> [batch, height // 2, width // 2, features]`, the pooled output
-        times scale plus offset, each `[features]` or None. The map lies in memory as suited the
-        convolution; scaling it there and swapping axes last is what makes this a function.
+        times scale plus offset, each `[features]` or None. It is a function because the map keeps
+        the memory layout of the convolution: it is scaled in that layout, and axes are swapped
+        last.
       total: `[features]`, the sum of the convolution's output before pooling.
       total_of_squares: `[features]`, likewise of its squares.
       count: how many outputs an image adds to each sum (a static number).
@@ -45,7 +46,7 @@ def upsample(images: Array) -> Array:
 def output_shape(
     images: Array, kernel: Array, padding: Padding, upsampling: int = 1
 ) -> tuple[int, int]:
-    """Returns height and width of what comes out of a convolution."""
+    """Returns the height and width of a convolution's output."""
     height, width = (
         side * upsampling + sum(pads) - taps + 1
         for side, taps, pads in zip(images.shape[1:3], kernel.shape[:2], padding, strict=True)
@@ -54,8 +55,8 @@ def output_shape(
 
 
 def of_gradient(kernel: Array, padding: Padding) -> tuple[Array, Padding]:
-    """Returns the kernel and the padding of the convolution that maps the gradient of what a
-    convolution gives to the gradient of its images. The kernel need not be square."""
+    """Returns the kernel and the padding of the convolution that maps the gradient of a
+    convolution's output to that of its images. The kernel need not be square."""
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
     down, across = kernel.shape[0] - 1, kernel.shape[1] - 1
     (top, bottom), (left, right) = padding
@@ -70,8 +71,8 @@ def padded(images: Array, padding: Padding) -> Array:
 
 
 def side_by_side(images: Array, neighbours: tuple[int, int], windows: tuple[int, int]) -> Array:
-    """Puts the `neighbours` pixels that each window begins with side by side, `[batch, *windows,
-    neighbours channels]`."""
+    """Puts the first `neighbours` pixels of each window side by side, `[batch, *windows, neighbours
+    channels]`."""
     (down, across), (height, width) = neighbours, windows
     return jnp.concatenate(
         [

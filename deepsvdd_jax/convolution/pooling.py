@@ -39,8 +39,8 @@ def _window_slices(windows: Array, axes: tuple[int, ...]) -> list[Array]:
 def _first_maximum_forward(windows: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     slices = _window_slices(windows, axes)
     maximum = functools.reduce(jnp.maximum, slices)
-    # By order and not by equality with the maximum: a compiler that computes the values once for
-    # each may round them differently, and then none of them is equal to it.
+    # By order and not by equality with the maximum: a compiler that computes the values twice may
+    # round them differently, and then none is equal to the maximum.
     best, winner = slices[0], jnp.zeros(maximum.shape, maximum.dtype)
     for index, part in enumerate(slices[1:], 1):
         winner = jnp.where(part > best, jnp.asarray(index, winner.dtype), winner)

@@ -36,7 +36,7 @@ FORMS = ("automatic", *ACCELERATOR_FORMS)
 
 # A layer with as many channels and as many features is wide.
 _FEWEST_WIDE = 32
-# Numbers of a band matrix, of each run: with more it takes more memory than the images do.
+# Most numbers in a run's band matrix: a larger one takes more memory than the images.
 LARGEST_BAND = 1 << 24
 
 _form = contextvars.ContextVar("form", default="automatic")
@@ -45,10 +45,10 @@ _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform
 
 @contextlib.contextmanager
 def use_form(form: str) -> Iterator[None]:
-    """Chooses the form of every convolution that is traced meanwhile: a means to measure.
+    """Sets the form of every convolution that is traced within it, to measure that form.
 
-    What was traced before keeps its form; a layer that the form does not fit (tiles at an odd
-    width) has rows.
+    A convolution that was traced before keeps its form; a layer that the form does not fit (tiles
+    at an odd width) takes rows.
 
     Args:
       form: `automatic`, or one of `ACCELERATOR_FORMS`, on a CPU too: `grouped`, `lax.conv`, which
@@ -67,7 +67,7 @@ def use_form(form: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lowered_for(platform: str) -> Iterator[None]:
-    """Chooses the platform for which convolutions that are traced meanwhile will be lowered.
+    """Sets the platform for which convolutions that are traced within it will be lowered.
 
     Without it that is jax's default backend. With it a program can be lowered for a platform that
     is not there: `jax.jit(f).trace(x).lower(lowering_platforms=("cuda",))`.

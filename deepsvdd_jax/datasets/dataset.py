@@ -1,4 +1,4 @@
-"""The types that every loader shares, and what they do alike with labels and splits."""
+"""Types that loaders share, and helpers for labels and splits."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ class DataError(ValueError):
 
 
 def printable(name: str) -> str:
-    """Returns a file name with line breaks, other control characters and bytes that are no text
-    written as escapes."""
+    """Returns a file name in which control characters and bytes that are not text are escaped."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in name

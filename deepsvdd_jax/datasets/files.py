@@ -1,4 +1,4 @@
-"""Which files below a folder are images, and which are left out, and why."""
+"""Finds the images below a folder, and says which files are left out and why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN_NAMES = 2
 
 
 class FoundImages(NamedTuple):
-    """What lies below a folder; paths are relative to it, with slashes, sorted."""
+    """The files below a folder; paths are relative to it, with slashes, sorted."""
 
     images: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
@@ -81,8 +81,8 @@ def describe_left_out(left_out: Sequence[LeftOut]) -> str:
 def _entries(
     root: Path, folder: str, seen: set[tuple[int, int]]
 ) -> list[tuple[str, int, bool]] | None:
-    """Returns name, mode and whether it is a link of what is in a folder, by name; mode 0 where a
-    link leads nowhere. None if the folder is among those seen."""
+    """Returns the entries of a folder by name: name, mode (0 for a link that leads nowhere), and
+    whether it is a link. None if the folder was seen before."""
     place = root / folder
     try:
         about = place.stat()

@@ -1,4 +1,4 @@
-"""A folder of one's own images; what it may look like is in `layout`."""
+"""Loads a folder of images; `layout` describes the layouts that are understood."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def load_folder(config: DataConfig) -> Dataset:
 
 
 def load_every_image(config: DataConfig) -> np.ndarray:
-    """Returns all images of a folder, `[n, height, width, channels]`, whatever its folders are
-    called, masks left out (touches files); in units of `config.pixel_range` where that is given.
+    """Returns all images of a folder but masks, `[n, height, width, channels]`, whatever its
+    folders are called (touches files); in units of `config.pixel_range` where that is given.
 
     Raises:
       DataError: see `load_folder`, or images of 8 bits where the range is of more.
@@ -102,7 +102,7 @@ def _read_all(paths: Sequence[Path], config: DataConfig) -> np.ndarray:
     batches: list[np.ndarray] = []
     for _, batch in read:
         if not batches:
-            # They are held in batches first, then in one array.
+            # Memory holds the batches first, then also the array that joins them.
             needed = 2 * len(paths) * batch[0].nbytes
             missing = memory.shortage(needed)
             if missing is not None:
@@ -116,8 +116,8 @@ def _read_all(paths: Sequence[Path], config: DataConfig) -> np.ndarray:
 
 
 def range_of_pixels(config: DataConfig, train: np.ndarray) -> tuple[float, float] | None:
-    """Returns which pixel values become 0 and 1: as configured, else the smallest and the largest
-    of the training images where these have more than 8 bits a pixel; logs one line.
+    """Returns the pixel values that become 0 and 1: those configured, else the smallest and the
+    largest of training images with more than 8 bits a pixel; logs one line.
 
     Raises:
       DataError: all of these pixels are equal.
@@ -138,7 +138,7 @@ def range_of_pixels(config: DataConfig, train: np.ndarray) -> tuple[float, float
 
 
 def in_range(images: np.ndarray, pixel_range: tuple[float, float] | None) -> np.ndarray:
-    """Returns images in units of a range, see `pixels.unit_pixels`, without a copy of them all."""
+    """Returns images in units of a range, see `pixels.unit_pixels`, without copying all at once."""
     from deepsvdd_jax.datasets.formats.pixels import unit_pixels
 
     if pixel_range is None:
@@ -187,7 +187,7 @@ def check_parts(layout: Layout, root: Path) -> None:
 
 
 def tell_left_out(layout: Layout) -> None:
-    """Logs one line on what is left out, nothing where there is nothing."""
+    """Logs one line on the files that are left out, if there are any."""
     if layout.left_out:
         _logger.warning("%s", describe_left_out(layout.left_out))
 

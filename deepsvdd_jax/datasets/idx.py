@@ -135,7 +135,7 @@ def _parse_shape(data: bytes, source: str) -> tuple[int, ...]:
     if len(data) < end:
         raise DataError(f"{source}: truncated inside its header of {end} bytes")
     shape = struct.unpack(f">{dimensions}I", data[_MAGIC_BYTES:end])
-    # Beside a zero the other sizes may be any, and numpy takes only some of them.
+    # An empty array may state any other sizes, and numpy refuses some of them.
     if 0 in shape:
         raise DataError(f"{source}: empty: its header states shape {shape}; fetch it again")
     return shape

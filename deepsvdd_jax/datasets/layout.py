@@ -1,7 +1,7 @@
-"""What the images below a folder are, told from their paths alone: normal, a defect, a mask.
+"""Decides from their paths alone what the images below a folder are: normal, a defect, a mask.
 
 Pure: paths in, a `Layout` out. `files.find_images` lists the paths, `folder.load_folder` reads the
-images. Layouts that are understood, each also below a single folder that holds all of it:
+images. It understands these layouts, each also below a single folder that holds all of it:
 
 * images alone, or in folders none of which is named as below: nothing tells them apart;
 * `good/` (`normal/`, `ok/`) beside other folders, `defects/<kind>/` among them;
@@ -33,14 +33,14 @@ _MASK_ENDING = re.compile(r"(?<=.)[_-](mask|gt)$", re.IGNORECASE)
 
 
 class LeftOut(NamedTuple):
-    """A path, relative to the folder that was searched, that is not used, and why."""
+    """A path that is not used, relative to the folder that was searched, and the reason."""
 
     path: str
     reason: str
 
 
 class Layout(NamedTuple):
-    """What the images below a folder are; paths are relative to it, with slashes, sorted.
+    """The images below a folder by what they are; paths are relative to it, with slashes, sorted.
 
     Attributes:
       classes: names of all classes, in the order of their numbers.
@@ -82,7 +82,7 @@ class Layout(NamedTuple):
 
 
 def understand(paths: Iterable[str], source: str) -> Layout:
-    """Tells from the paths of images what each of them is; see the module's description.
+    """Decides from the paths of images what each of them is; see the module's docstring.
 
     Args:
       paths: of image files, relative to the folder, with slashes.
@@ -136,7 +136,7 @@ def choose(layout: Layout, name: str, source: str) -> Layout:
 
 
 def all_normal(layout: Layout, source: str) -> Layout:
-    """Returns the layout of a folder whose names tell nothing apart, every image a normal one.
+    """Returns the layout of a folder without telling names: every image is normal.
 
     Raises:
       DataError: a folder is named as defects are, and none says which images are normal.
@@ -154,9 +154,9 @@ def all_normal(layout: Layout, source: str) -> Layout:
 
 
 def images_to_score(layout: Layout) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
-    """Returns the images that a scorer is asked about, and what is left out.
+    """Returns the images to score, and those that are left out.
 
-    Those are all images, but the test part alone where the folder sets one apart.
+    Scored are all images, or only the test part where the folder has one.
     """
     if layout.has_parts and layout.test:
         trained = (LeftOut(path, "the training part") for path in _joined(layout.train))
@@ -221,7 +221,7 @@ def _mask_depth(path: str) -> int | None:
 
 
 def _shared_depth(images: Sequence[str]) -> int:
-    """Returns how many folders all images share that say nothing of what they are."""
+    """Returns how many leading folders all images share whose names have no meaning here."""
     telling = (*NORMAL_NAMES, *DEFECT_NAMES, "train")
     shared = commonprefix([_parts_of(path)[:-1] for path in images])
     told = (depth for depth, name in enumerate(shared) if name.lower() in telling)

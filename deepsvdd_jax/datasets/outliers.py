@@ -10,12 +10,12 @@ from deepsvdd_jax.datasets.dataset import DataError, Dataset
 
 _logger = logging.getLogger(__name__)
 
-# Of no class: an image of it is neither normal nor an anomaly of the data set.
+# The label of outliers, which belong to no class of the data set.
 OUTLIER_LABEL = -1
 
 
 def add_outliers(dataset: Dataset, outliers: np.ndarray, source: str) -> tuple[Dataset, np.ndarray]:
-    """Appends outliers to the training images of a data set, of none of whose classes they are.
+    """Appends outliers, which belong to no class of a data set, to its training images.
 
     Args:
       dataset: the data set.

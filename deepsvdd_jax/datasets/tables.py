@@ -40,7 +40,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Columns(NamedTuple):
-    """What the columns of a table are.
+    """The roles of a table's columns.
 
     Attributes:
       label: column of the classes, 0 = normal; None takes the one named 'label', where it is.
@@ -84,7 +84,7 @@ def parse_table(text: str, source: str, columns: Columns = _ANY) -> Table:
     Args:
       text: the whole file.
       source: its name, for messages.
-      columns: what its columns are.
+      columns: their roles.
 
     Raises:
       DataError: no header, a column named twice or missing, no rows, or a value that is missing, no
@@ -109,7 +109,7 @@ def read_csv(path: str | Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray 
 
 
 def columns_of(config: DataConfig) -> Columns:
-    """Returns what the columns of a configured table are; all that are named must be there."""
+    """Returns the roles of the columns of a configured table; every named column must be there."""
     ignored = config.ignore_columns or ()
     named = (config.label_column, config.id_column, *ignored)
     required = tuple(name for name in named if name is not None)
@@ -117,7 +117,7 @@ def columns_of(config: DataConfig) -> Columns:
 
 
 def _bounded_lines(text: io.TextIOBase, source: str) -> Iterator[str]:
-    """Yields lines; refuses what a small compressed file can blow up to."""
+    """Yields lines; refuses a small compressed file that unpacks to a huge one."""
     left = MAX_CSV_CHARACTERS
     while line := text.readline(_MAX_LINE):
         left -= len(line)
@@ -235,7 +235,7 @@ def _load_parts(root: Path, config: DataConfig) -> Dataset:
 
 
 def _warn_of_features(path: Path, table: Table) -> None:
-    """Logs one line on features that are named as labels, identifiers or times are."""
+    """Logs one line on features whose names are usual for labels, identifiers or times."""
     suspects = [name for name in table.names if name.lower() in _NO_FEATURES]
     if suspects:
         _logger.warning(

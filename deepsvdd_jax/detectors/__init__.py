@@ -1,4 +1,4 @@
-"""From normal images to a model and its scores."""
+"""Detectors: train a model on normal images and score new ones."""
 
 from typing import TYPE_CHECKING
 

@@ -2,7 +2,7 @@
 and nearest neighbors.
 
 One signature for all of them: `fit_and_score(config, x_train, x_test, seed)`. The type of the
-configuration says which method runs. `describe_cost` tells beforehand what a call will take.
+configuration selects the method. `describe_cost` estimates a call beforehand.
 
 Scores are higher for more anomalous points and never negative, so that the scores of several
 seeds can be averaged in units of their mean over the training set. Each is a strictly
@@ -16,7 +16,7 @@ same:
 - isolation forest: 2^(−mean path length / its expectation), in (0, 1];
 - nearest neighbors: the mean distance to the k nearest training points.
 
-Preprocessing is the caller's: these functions receive features `[n, features]`.
+The caller does the preprocessing: these functions take features `[n, features]`.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def fit_and_score(
 
 
 def describe_cost(config: BaselineConfig, n_train: int, n_test: int, n_features: int) -> str:
-    """One line: what `fit_and_score` is about to do on so many points and features.
+    """Returns one line on the work of `fit_and_score` for so many points and features.
 
-    The memory is what comes on top of the features.
+    The memory comes on top of that of the features.
     """
     pairs = n_train * n_train
     match config:
@@ -128,7 +128,7 @@ def describe_cost(config: BaselineConfig, n_train: int, n_test: int, n_features:
 
 
 def _score_neighbors(config: KNNConfig, train: FloatArray, test: FloatArray) -> BaselineResult:
-    """A training point is scored by the others: it would be its own nearest at distance 0."""
+    """Scores a training point by the others: it would be its own nearest at distance 0."""
     return BaselineResult(
         knn.knn_scores(config, train, train, leave_one_out=True),
         knn.knn_scores(config, test, train),

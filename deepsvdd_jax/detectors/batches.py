@@ -1,5 +1,4 @@
-"""What the networks of a model make of any number of images: in batches of one size, on all
-devices."""
+"""Runs the networks of a model on any number of images, in batches of one size, on all devices."""
 
 import functools
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from deepsvdd_jax.training import TrainState
 Measure = Callable[[TrainState, Array, Network, BaseObjectiveConfig], Array]
 """`(state, images, network, objective) -> [n, ...]` of one member and a batch of its input."""
 
-# Of one call: steps of a device, and bytes of its images.
+# Most steps of a device in one call, and most bytes of its images.
 _MOST_BATCHES_PER_CALL = 32
 _BYTES_PER_CALL = 1 << 25
 
@@ -37,13 +36,14 @@ _BYTES_PER_CALL = 1 << 25
 def of_members(
     model: Model, images: npt.ArrayLike, measure: Measure, width: tuple[int, ...] = ()
 ) -> npt.NDArray[np.float32]:
-    """Returns what every member makes of every image, float32 `[members, n, *width]`.
+    """Returns a measurement of every image by every member, float32 `[members, n, *width]`.
 
     Args:
       model: fitted or loaded.
       images: `[n, *model.image_shape]`, see `network_values`.
-      measure: what is made of a batch; a module's function, since a program is kept for it.
-      width: of what it returns for one image.
+      measure: the measurement of a batch; a function of a module, since a compiled program is kept
+        for it.
+      width: shape of the measurement of one image.
 
     Raises:
       DataError: images of another shape, or values that are not finite.
@@ -58,7 +58,7 @@ def of_members(
     states = _of_width(model, padded)
     shape = model.image_shape if padded is None else (padded,)
     objective = model.config.training.objective
-    # Every device works on batches of one size: how many devices there are changes no score.
+    # Every device works on batches of one size, so that the number of devices changes no score.
     devices = min(jax.local_device_count(), max(1, -(-len(values) // _batch_size())))
     size = devices * _batch_size() * _batches_per_call(shape)
     mesh = runs.make_mesh(jax.local_devices()[:devices])
@@ -69,11 +69,11 @@ def of_members(
         check_finite(batch, "once they are scaled", start)
         if padded is not None:
             batch = columns.pad(batch, padded)
-            # What is the same for all columns has one value; a column that is added has 0.
+            # A scaling of all columns alike has one value; a column that is added has 0.
             every = (np.broadcast_to(part, model.image_shape) for part in scaling)
             scaling = Scaling(*(columns.pad(part, padded) for part in every))
         filled, counts = _shared_out(batch, devices, size // devices)
-        # Not waited for: the host prepares the next call meanwhile.
+        # The host does not wait: it prepares the next call meanwhile.
         found = _measured(
             (states, scaling, filled, counts),
             network=model.config.network,
@@ -100,8 +100,8 @@ def _of_width(model: Model, width: int | None) -> TrainState:
 
 
 def _shared_out(images: Images, devices: int, most: int) -> tuple[Images, npt.NDArray[np.int32]]:
-    """Shares images out evenly, in whole batches: `[devices most, ...]`, every device's filled up
-    with zeros, and how many each has, int32 `[devices]`."""
+    """Deals images to devices evenly, in whole batches: returns `[devices most, ...]`, each
+    device's filled up with zeros, and how many each has, int32 `[devices]`."""
     if len(images) == devices * most:
         return images, np.full(devices, most, np.int32)
     batches = -(-len(images) // _batch_size())
@@ -114,7 +114,7 @@ def _shared_out(images: Images, devices: int, most: int) -> tuple[Images, npt.ND
 
 
 def _batch_size() -> int:
-    """Returns how many images a step takes: a CPU's caches like few."""
+    """Returns how many images a step takes: few suit the caches of a CPU."""
     return 64 if jax.default_backend() == "cpu" else 512
 
 
@@ -136,8 +136,8 @@ def _measured(
     width: tuple[int, ...],
     mesh: Mesh,
 ) -> Array:
-    """Returns what the members make of unscaled images, `[members, n, *width]`, of every device's
-    share that of the first `counts[device]` at least.
+    """Returns the members' measurements of unscaled images, `[members, n, *width]`, for at least
+    the first `counts[device]` images of every device.
 
     Args:
       arrays: states, scaling, images `[n, *image_shape]` and counts.
@@ -176,7 +176,7 @@ def _measured(
 
 
 def states_of(model: Model) -> TrainState:
-    """Returns the members as stacked states, as far as scoring looks at them."""
+    """Returns the members as stacked states, with the parts that scoring reads."""
     nothing: Any = np.zeros(len(model.center), np.float32)
     center: Any = model.center
     squared_radius: Any = model.squared_radius
@@ -194,7 +194,7 @@ def states_of(model: Model) -> TrainState:
 
 
 def preprocessing_of(model: Model) -> Preprocessing:
-    """Returns what maps raw images to network input."""
+    """Returns the preprocessing from raw images to network input."""
     whitening = Whitening(model.whitening_mean, model.whitening_matrix)
     return Preprocessing(
         model.config.preprocessing.contrast,

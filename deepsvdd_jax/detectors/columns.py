@@ -43,8 +43,9 @@ def pad(values: npt.NDArray[Any], width: int, with_value: float = 0.0) -> npt.ND
 
 
 def start_factors(network: NetworkConfig, columns: int, width: int) -> Params:
-    """Returns what the first kernel is multiplied by after it was drawn for `width` columns, nested
-    as the parameters: the range of the draws becomes that of `columns`, zero for the others."""
+    """Returns the factors on the first kernel after it was drawn for `width` columns, nested as the
+    parameters: the draws get the range that `columns` columns would have, and 0 for the added
+    ones."""
     outputs = (*network.hidden, network.rep_dim)[0]
     if network.initializer == "torch":
         ratio = width / columns

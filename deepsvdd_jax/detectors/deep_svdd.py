@@ -1,4 +1,4 @@
-"""From normal images to a model with a threshold; `scores` is what it makes of new ones."""
+"""Trains a model with a threshold on normal images; `scores` scores new ones by it."""
 
 import warnings
 from collections.abc import Callable
@@ -38,7 +38,7 @@ _EMPTY_WHITENING = Whitening(np.zeros(0), np.zeros((0, 0)))
 
 
 class Checkpoint(NamedTuple):
-    """How a training is kept while it is under way.
+    """Saves and resumes a training under way.
 
     Attributes:
       save: called with the progress after every chunk of epochs.
@@ -51,19 +51,19 @@ class Checkpoint(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """Samples that are ready to be trained on.
+    """Samples that are ready for training.
 
     Attributes:
-      train: `[n, ...]`, normal ones that are trained on, as `network_values` gives them.
-      held_out: `[m, ...]`, normal ones that are not.
-      fitted: the preprocessing, of `train`.
+      train: `[n, ...]`, normal training samples, as `network_values` returns them.
+      held_out: `[m, ...]`, normal samples that are held out of training.
+      fitted: the preprocessing, fitted to `train`.
       inputs: `[n + known, ...]`, network input, the known anomalies last.
       labels: int32 `[n + known]`.
       known: how many known anomalies there are.
-      folds: int `[n]`, of cross-calibration the member that is not trained on each normal sample,
-        -1 where all members are; None otherwise.
-      regions: bool `[known, height, width]`, anomalous pixels of the known anomalies, none where
-        they are not known; None where they are of none.
+      folds: int `[n]`, with cross-calibration the member that is not trained on each normal sample,
+        -1 where all are; None otherwise.
+      regions: bool `[known, height, width]`, anomalous pixels of the known anomalies, no pixel
+        where they are not known; None where they are known of no image.
     """
 
     train: Images
@@ -94,8 +94,8 @@ def fit_detector(
 ) -> tuple[Model, History]:
     """Trains all members on normal images and sets the threshold.
 
-    The calibration part is a permutation's, drawn from the first seed; preprocessing is fitted to
-    the rest. On the same machine equal arguments give equal models, to the last bit.
+    The first seed draws the calibration part; preprocessing is fitted to the rest. On the same
+    machine equal arguments give equal models, to the last bit.
 
     Args:
       config: what to train.
@@ -109,10 +109,10 @@ def fit_detector(
       feature_names: columns of a table, kept in the model.
       groups: `[n]`, equal for images that are held out together or not at all, as near-duplicates
         should be; None holds out one by one.
-      on_progress: called now and then with the epochs that are done, and all there are.
+      on_progress: called after every chunk of epochs with how many are done and how many there are.
       on_compiled: called about once a second while programs are compiled, with how many are done
         and of how many.
-      checkpoint: keeps the training under way, and takes it up again.
+      checkpoint: saves and resumes the training under way.
       prepared: what `prepare` returned for the same arguments; None prepares them.
 
     Returns:
@@ -178,7 +178,7 @@ def prepare(
     least = len(train) if folds is None else len(train) - int(np.bincount(folds + 1)[1:].max())
     runs.check_image_count(config.run, least)
     memory.check_memory(config.run, values.shape[1:], len(config.seeds))
-    # A scaling that had seen a fold would have seen what it calibrates.
+    # A scaling fitted to a fold would have seen the samples that calibrate it.
     fitted = preprocessing.fit(
         config.run.preprocessing, train if folds is None else train[folds < 0]
     )
@@ -204,7 +204,7 @@ def _checked_regions(
 
     Raises:
       DataError: regions of another shape.
-      ConfigError: an objective that does not look at them.
+      ConfigError: an objective that does not use regions.
     """
     if regions is None:
         return None
@@ -229,7 +229,7 @@ def _checked_labels(
 
     Raises:
       DataError: labels of another kind or number, or none that the objective can learn from.
-      ConfigError: labels for an objective that does not look at them.
+      ConfigError: labels for an objective that does not use them.
     """
     objective = config.training.objective
     needs_anomalies = objective.needs_anomalies and not config.training.synthetic_anomalies
@@ -259,7 +259,7 @@ def _reporting(
     on_progress: Callable[[int, int], None] | None,
     checkpoint: Checkpoint | None,
 ) -> Callable[[runs.Progress], None] | None:
-    """Returns what is called after every chunk; None where nobody wants to know."""
+    """Returns the function to call after every chunk; None without a listener."""
     if on_progress is None and checkpoint is None:
         return None
 
@@ -293,7 +293,7 @@ def _check_outcome(config: DetectorConfig, outcome: runs.Outcome) -> None:
 
 def _warn_of_collapse(config: DetectorConfig, model: Model, ratio: Array) -> None:
     """Warns of members that map nearly every input to one point, or with bias terms every training
-    sample: noise may still be told from these, so that its spread does not show it."""
+    sample: embeddings of noise may still differ, and then do not show that."""
     if not objectives.objective(config.run.training.objective).has_center:
         return
     seeds, everything = np.array(config.seeds), np.asarray(ratio) < metrics.COLLAPSED_SPREAD
@@ -330,11 +330,11 @@ def make_model(
     image_shape: tuple[int, ...],
     feature_names: tuple[str, ...] = (),
 ) -> Model:
-    """Returns the model of trained states, still without a threshold: everything is normal.
+    """Returns the model of trained states, whose threshold still calls everything normal.
 
     Args:
       config: of the runs.
-      fitted: what maps images to network input.
+      fitted: the preprocessing from images to network input.
       states: stacked along a leading axis of members.
       image_shape: of one image.
       feature_names: columns of a table.
@@ -372,7 +372,8 @@ def _with_radius(
     training samples to its center."""
     nu = config.run.training.objective.nu
     own = [one if folds is None else one[folds != member] for member, one in enumerate(distances)]
-    # Here and later one and the same program measures distances: at the radius d - R^2 is 0.
+    # The same program measures distances here and later, so that d - R^2 is exactly 0 at the
+    # radius.
     squared_radius = [calibration.radius_threshold(one, nu) for one in own]
     return model._replace(
         squared_radius=np.array(squared_radius, np.float32),
@@ -419,15 +420,15 @@ def _with_threshold(
             "epochs": [int(epochs) for epochs in ran],
             "threshold_rule": rule,
             "train_alarms": int(np.sum(train_scores > threshold)),
-            # What `judge` compares p-values with.
+            # `judge` compares p-values with it.
             **({} if folds is None else {"alarm_rate": config.alarm_rate}),
         },
     )
 
 
 def _cross_calibrated(model: Model, distances: Scores, folds: npt.NDArray[np.int64]) -> Model:
-    """Returns the model with the score of every sample of a fold by the member that has not seen
-    it, ascending, and that member."""
+    """Returns the model with its calibration: the score of every sample of a fold by the member
+    that has not seen it, ascending, and the number of that member."""
     places = np.flatnonzero(folds >= 0)
     scores = member_scores(model, distances)[folds[places], places]
     order = np.argsort(scores, kind="stable")

@@ -1,8 +1,8 @@
 """Anomaly scores of embeddings by the training embeddings around them, not by the center.
 
-Deep SVDD's score is the squared distance to the center, which takes the embeddings of normal
-samples for a ball. Two scores that do not: the distance to the nearest training embeddings, and the
-Mahalanobis distance, which takes them for an ellipsoid (Lee et al., NeurIPS 2018).
+Deep SVDD's score is the squared distance to the center: it assumes that the embeddings of normal
+samples form a ball. Two scores do not: the distance to the nearest training embeddings, and the
+Mahalanobis distance, which assumes an ellipsoid (Lee et al., NeurIPS 2018).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def nearest_scores(
 ) -> FloatArray:
     """Returns the mean distance to the nearest training embeddings, `[n]`, not its square.
 
-    Network inputs, made flat, may stand for embeddings: nothing is trained then.
+    Flattened network inputs may take the place of embeddings: then nothing is trained.
 
     Args:
       embeddings: `[n, rep_dim]`.
@@ -70,8 +70,8 @@ def mahalanobis_scores(embeddings: npt.ArrayLike, train: npt.ArrayLike) -> Float
 def ellipsoid(train: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Returns mean `[rep_dim]` and precision `[rep_dim, rep_dim]` of training embeddings.
 
-    The covariance is shrunk towards a multiple of the identity as Ledoit and Wolf have it, so that
-    it has an inverse with fewer samples than dimensions, or embeddings that lie in a plane, too.
+    The covariance is shrunk towards a multiple of the identity (Ledoit and Wolf), so that it has an
+    inverse even with fewer samples than dimensions or with embeddings in a plane.
 
     Args:
       train: `[n_train, rep_dim]`.
@@ -133,7 +133,7 @@ def check_center(model: Model, what: str) -> None:
     """Refuses a model that does not score by distance to the center.
 
     Raises:
-      ConfigError: says what takes such models alone.
+      ConfigError: says which command or function needs such a model.
     """
     if model.embedding_score != "center":
         raise ConfigError(
@@ -160,8 +160,8 @@ def _embed(
 def with_reference(
     model: Model, kind: str, train: npt.ArrayLike
 ) -> tuple[Model, npt.NDArray[np.float32]]:
-    """Returns the model with what it compares embeddings with, and the scores of the training
-    samples, float32 `[members, n]`, none of which is its own neighbor.
+    """Returns the model with the reference that it compares embeddings with, and the scores of the
+    training samples, float32 `[members, n]`; no sample is its own neighbor.
 
     Args:
       model: trained.

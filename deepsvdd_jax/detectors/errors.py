@@ -1,4 +1,4 @@
-"""What training and scoring raise and warn of."""
+"""Errors and warnings of training and scoring."""
 
 
 class TrainingError(RuntimeError):

@@ -29,12 +29,12 @@ from deepsvdd_jax.training import TrainState
 
 PLATFORMS = EXPORT_PLATFORMS
 
-# Rounding of a float32 input, in standard deviations of its column, from which on scores differ.
+# Scores differ from this rounding of a float32 input on, in standard deviations of its column.
 _COARSE = 0.01
 
 
 class PrecisionWarning(UserWarning):
-    """Columns whose values float32, which an exported scorer takes, is too coarse for."""
+    """Columns whose values float32, the input of an exported scorer, is too coarse for."""
 
 
 def export_model(model: Model, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
@@ -68,7 +68,7 @@ def export_model(model: Model, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
 
 
 def warn_of_coarse_columns(model: Model) -> None:
-    """Warns of columns of a table that float32, which an exported scorer takes, is too coarse for.
+    """Warns of columns of a table that float32, the input of an exported scorer, is too coarse for.
 
     Warns:
       PrecisionWarning: names them.
@@ -89,7 +89,7 @@ def warn_of_coarse_columns(model: Model) -> None:
 def scores(model: Model, images: Array) -> Array:
     """Returns the anomaly scores `[n]` of raw images `[n, *model.image_shape]`; pure, traceable.
 
-    One beyond float32, or of a pixel that is no number, is the largest number.
+    A score beyond float32, or that of a NaN pixel, becomes the largest number.
     """
     values = network_input(model, images)
     network = build_network(model.config.network, model.image_shape)

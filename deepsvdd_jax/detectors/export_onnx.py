@@ -71,10 +71,10 @@ def export_onnx(model: Model) -> bytes:
     export.warn_of_coarse_columns(model)
     names = OUTPUTS if len(model.calibration_scores) else OUTPUTS[:2]
     try:
-        # The forms for a CPU or an accelerator are of no use to another runtime.
+        # The forms of convolution for a CPU or an accelerator do not help another runtime.
         with convolution.use_form("grouped"), _quiet():
-            # The converter replaces functions of jax while it traces, which a network that is built
-            # meanwhile does not survive: this one builds it.
+            # The converter replaces functions of jax while it traces, and a network built during
+            # that would fail: this call builds it before.
             jax.eval_shape(
                 lambda samples: outputs(model, samples),
                 jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32),
@@ -98,7 +98,7 @@ def export_onnx(model: Model) -> bytes:
 
 
 def outputs(model: Model, samples: Array) -> tuple[Array, ...]:
-    """Returns scores, alarms and, where the model can tell, p-values of samples; traceable."""
+    """Returns scores, alarms and, with calibration scores, p-values of samples; traceable."""
     scores = export.scores(model, samples)
     alarms = scores > np.float32(model.threshold)
     held_out = np.asarray(model.calibration_scores, np.float32)
@@ -121,12 +121,13 @@ def check(model: Model, data: bytes) -> float:
 
     samples = drawn_samples(model)
     with warnings.catch_warnings():
-        # Whether drawn samples are told apart says nothing of the model.
+        # Equal scores of drawn samples say nothing about the model.
         warnings.simplefilter("ignore", CollapseWarning)
         expected = score_images(model, samples)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     found = session.run([OUTPUTS[0]], {INPUT: samples})[0]
-    # A soft boundary's score is a difference, of which only the distance has a size to compare to.
+    # A soft boundary's score is a difference and may be near 0; the distance is what a relative
+    # error refers to.
     size = np.abs(expected) + (model.squared_radius[0] if len(model.center) == 1 else 0.0)
     difference = float(np.max(np.abs(found - expected) / np.maximum(size, np.finfo("f4").tiny)))
     if not difference <= TOLERANCE:
@@ -139,7 +140,7 @@ def check(model: Model, data: bytes) -> float:
 
 def drawn_samples(model: Model) -> npt.NDArray[np.float32]:
     """Returns samples `[n, *model.image_shape]` to compare scorers on: images of noise, or rows
-    spread around the model's training rows."""
+    drawn around the model's training rows."""
     generator = np.random.default_rng(0)
     shape = (_CHECKED, *model.image_shape)
     if len(model.image_shape) == 3:

@@ -1,4 +1,4 @@
-"""What the shallow baselines share: features, distances, results."""
+"""Features, distances and results that the shallow baselines share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-# Rows of a distance matrix that are in memory at a time where the whole is not needed.
+# Rows of a distance matrix that are in memory at a time.
 BLOCK_ROWS = 512
 
 

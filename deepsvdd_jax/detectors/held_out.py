@@ -1,4 +1,4 @@
-"""Which samples are held out of training, to set the threshold with."""
+"""Chooses the samples that are held out of training to set the threshold."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ from deepsvdd_jax.configs import ConfigError, DetectorConfig
 from deepsvdd_jax.scoring import calibration, cross_calibration
 
 DEFAULT_ALARM_RATE = 0.01
-# Of cross-calibration: the share of the samples that scales all others.
+# Share of the samples that the preprocessing is fitted to in cross-calibration.
 SCALING_SHARE = 0.2
 
 
@@ -18,8 +18,8 @@ def held_out_count(calibration_fraction: float, count: int) -> int:
 
 
 def default_alarm_rate(calibration_fraction: float, count: int) -> float:
-    """Returns the false-alarm rate of a threshold that nobody set a rate for: 1 %, or the lowest
-    that the samples held out of `count` carry, 1 / (held out + 1)."""
+    """Returns the default false-alarm rate: 1 %, or the lowest rate that the samples held out of
+    `count` allow, 1 / (held out + 1)."""
     return max(DEFAULT_ALARM_RATE, 1.0 / (held_out_count(calibration_fraction, count) + 1))
 
 
@@ -47,15 +47,15 @@ def held_out_mask(config: DetectorConfig, groups: npt.ArrayLike) -> npt.NDArray[
             "2 are needed for training"
         )
     if config.threshold_rule == "conformal":
-        # Before the training, not after it.
+        # Refused before the training, not after it.
         calibration.conformal_threshold(np.zeros(held_out.sum()), config.alarm_rate)
     return held_out
 
 
 def cross_folds(config: DetectorConfig, groups: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Returns the fold of every sample that is no known anomaly, which is the member that is not
-    trained on it, `[n]`; -1 of the share, about a fifth, that the preprocessing is fitted to: all
-    members are trained on it, and it calibrates none.
+    """Returns the fold of every sample that is not a known anomaly, `[n]`: the member that is not
+    trained on it. It is -1 for about a fifth of them, to which the preprocessing is fitted: all
+    members are trained on these, and they calibrate none.
 
     Raises:
       ConfigError: fewer samples, or groups of them, than folds, or too few for the false-alarm
@@ -68,7 +68,7 @@ def cross_folds(config: DetectorConfig, groups: npt.ArrayLike) -> npt.NDArray[np
     folds[~base] = cross_calibration.deal_folds(
         random, np.asarray(groups)[~base], len(config.seeds)
     )
-    # Before the training, not after it.
+    # Refused before the training, not after it.
     calibration.conformal_threshold(np.zeros((~base).sum()), config.alarm_rate)
     return folds
 

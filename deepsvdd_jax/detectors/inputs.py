@@ -1,4 +1,4 @@
-"""Images and tables of a user as the numbers that preprocessing starts from."""
+"""Converts a user's images and tables to the numbers that preprocessing starts from."""
 
 from typing import Any
 

@@ -9,12 +9,12 @@ from deepsvdd_jax.detectors.scores import member_distances, member_scores, score
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.scoring import calibration, cross_calibration
 
-# Of a product such as 81 * 0.02, as in `calibration`.
+# Rounding of a product such as 81 * 0.02, as in `calibration`.
 _ROUNDING = 1e-9
 
 
 class Judgement(NamedTuple):
-    """What a model says of samples.
+    """A model's scores of samples and the alarms.
 
     Attributes:
       scores: float32 `[n]`, as `score_images`.

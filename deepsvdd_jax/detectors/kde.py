@@ -125,7 +125,8 @@ def _log_mean_kernels(
         others = point_groups[rows, None] != train_groups[None, :]
         distances[~others] = np.inf
         nearest = distances.min(axis=1)
-        # Less the nearest, in float64, what counts in the sum is small and exact in float32.
+        # Once the nearest distance is subtracted in float64, the terms that count in the sum are
+        # small and exact in float32.
         distances -= nearest[:, None]
         sums = np.asarray(log_sums(distances.astype(np.float32), precisions.astype(np.float32)))
         log_counts = np.log(others.sum(axis=1))

@@ -1,4 +1,4 @@
-"""Distances to the nearest training points: the simplest baseline there is, nothing is trained.
+"""Distances to the nearest training points: the simplest baseline, which trains nothing.
 
 The score of a point is the mean Euclidean distance to its k nearest training points, or the
 distance to the k-th (Ramaswamy et al. 2000; Angiulli and Pizzuti 2002). Higher is more anomalous.
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-# Elements of a block of the distance matrix, and of the differences that are in memory at a time.
+# Most elements of the distance matrix, and of the differences, that are in memory at a time.
 BLOCK_ELEMENTS = 1 << 22
 
 
@@ -112,7 +112,7 @@ def _candidates(
     distances *= -2.0
     distances += train_squares[None, :]
     distances += squares[:, None]
-    # Of a sum of `features` products, and of the two additions, with some room.
+    # Rounding error of a sum of `features` products and of the two additions, with some room.
     relative = 4.0 * (train.shape[1] + 4) * np.finfo(np.float64).eps
     uncertain = relative * (squares[:, None] + train_squares[None, :])
     if own is not None:

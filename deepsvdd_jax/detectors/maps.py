@@ -22,15 +22,15 @@ from deepsvdd_jax.scoring.distances import evaluate_network
 
 KINDS = ("objective", "gradient", "occlusion")
 
-# Of images that are mapped at once: pixels, and number.
+# Most pixels, and most images, that are mapped at once.
 _PIXELS_AT_ONCE, MOST_AT_ONCE = 1 << 17, 64
 
 Maps = npt.NDArray[np.float32]
 
 
 def map_kind(model: Model, asked: str = "auto") -> str:
-    """Returns which kind of map a model's are: `auto` takes the objective's own map where it has
-    one, else the gradient's.
+    """Returns the kind of a model's maps: `auto` takes the objective's own map where it has one,
+    else that of the gradient.
 
     Raises:
       ConfigError: a model of tables, or an objective without a map of its own.
@@ -57,10 +57,10 @@ def mapper(
     """Returns a function from images `[n, *model.image_shape]` to their maps, float32
     `[n, height, width]`, higher = more anomalous; one program serves every number of images.
 
-    `objective`: the map of the network, spread to image size; of several members the mean of their
-    maps, each in units of its mean training score. `gradient`: |d score / d pixel| summed over
-    channels, blurred. `occlusion`: what the score loses when a patch becomes that of the mean
-    image.
+    `objective`: the map of the network, enlarged to image size; of several members the mean of
+    their maps, each in units of its mean training score. `gradient`: |d score / d pixel| summed
+    over channels, blurred. `occlusion`: the drop of the score when a patch is replaced by that of
+    the mean image.
 
     Args:
       model: fitted or loaded, of images.
@@ -106,7 +106,7 @@ def batch_size(image_shape: tuple[int, ...]) -> int:
 
 
 def _unit_images(images: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Returns images as float32, those of 8 bits in units of 255."""
+    """Returns images as float32, 8-bit values divided by 255."""
     values = network_values(images)
     if values.dtype == np.uint8:
         return values.astype(np.float32) / np.float32(255)
@@ -114,7 +114,7 @@ def _unit_images(images: npt.ArrayLike) -> npt.NDArray[np.float32]:
 
 
 def _objective_maps(model: Model, images: Array) -> Array:
-    """Returns the members' own maps, combined as their scores are, and spread."""
+    """Returns the members' own maps, combined as their scores are and enlarged to image size."""
     config, training = model.config.network, model.config.training
     own = objectives.objective(training.objective).maps
     assert own is not None and isinstance(config, NetworkConfig)

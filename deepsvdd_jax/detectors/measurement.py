@@ -1,4 +1,4 @@
-"""How long a training takes, from steps of the program that it runs."""
+"""Measures how long a training takes, by steps of the program that it runs."""
 
 import contextlib
 import dataclasses
@@ -13,8 +13,8 @@ from deepsvdd_jax.configs import DetectorConfig, RunConfig
 from deepsvdd_jax.detectors import deep_svdd
 from deepsvdd_jax.detectors.members import train_members
 
-# Steps of a measured epoch, and how many are measured: the least time counts, because others that
-# use the machine only ever add to it.
+# Steps of a measured epoch, and how many epochs are measured: the least time counts, because other
+# work on the machine only adds to it.
 STEPS = 2
 REPEATS = 2
 
@@ -34,7 +34,7 @@ class Speed(NamedTuple):
 
 
 class _Measured(Exception):
-    """Ends a training that has been measured."""
+    """Raised to end a training that has been measured."""
 
 
 def measure(
@@ -106,7 +106,7 @@ def _measure_phase(config: DetectorConfig, parts: deep_svdd.Prepared) -> tuple[f
     taken = np.diff(times[1:])
     steps = -(-few // phase.batch_size)
     first = times[1] - compiled
-    # A training of one epoch has no second one to be measured.
+    # A training of one epoch has no second one to measure.
     step = float(taken.min() if len(taken) else first) / steps
     return step, first, compiled - times[0]
 

@@ -15,8 +15,8 @@ from deepsvdd_jax.runs import initialization, streamed
 # Epochs between two calls of `on_progress`.
 _EPOCHS_PER_REPORT = 5
 
-# The number of training images is rounded up to a multiple of this at least: what is compiled for
-# one number serves the numbers near it.
+# The number of training images is rounded up to a multiple of at least this, so that one compiled
+# program serves nearby numbers.
 _SMALLEST_POOL_STEP = 64
 _FEWEST_ROWS, _MOST_ROUNDED_ROWS = 1024, 8192
 
@@ -42,8 +42,8 @@ def train_members(
       labels: int32 `[n]`.
       on_progress: called after every chunk of epochs.
       on_compiled: see `fit_detector`.
-      count: how many of the images, the first, are trained on; None trains on all. The compiled
-        program is the same.
+      count: trains on the first so many images; None trains on all. The compiled program is the
+        same.
       epochs_per_call: of a chunk; None chooses.
       start: see `Checkpoint.resume`.
       folds: see `Prepared`; member k is trained on all images but those of fold k.
@@ -101,7 +101,7 @@ def train_members(
 def _trained_on(
     count: int, folds: npt.NDArray[np.int64] | None, member: int
 ) -> npt.NDArray[np.integer]:
-    """Returns which of the inputs, the normal ones first, a member is trained on."""
+    """Returns the inputs that a member is trained on, the normal ones first."""
     everything = np.arange(count)
     if folds is None:
         return everything
@@ -109,9 +109,9 @@ def _trained_on(
 
 
 def _filled(seeds: tuple[int, ...], *, is_table: bool) -> tuple[int, ...]:
-    """Returns seeds for all devices: where there are more members than devices, the last one is
-    repeated, and thrown away in the end, until every device has as many. A program of five members
-    would have one device otherwise. A table's program is over before that is gained."""
+    """Returns seeds for all devices. Where there are more members than devices, the last seed is
+    repeated until every device has as many, and the repeated members are dropped in the end: five
+    members would use one device otherwise. A table trains too briefly to gain from that."""
     devices = jax.local_device_count()
     if is_table or len(seeds) <= devices:
         return seeds

@@ -1,4 +1,4 @@
-"""A model's card, `MODEL.md` in its folder: data, settings, what it promises, its limits."""
+"""A model's card, `MODEL.md` in its folder: data, settings, guarantees, limits."""
 
 import json
 import math
@@ -15,8 +15,8 @@ _MOST_COLUMNS = 30
 
 
 def write_card(folder: Path, model: Model) -> None:
-    """Writes the card beside a saved model (touches files); one without its first line is
-    somebody's own and stays.
+    """Writes the card beside a saved model (touches files). A card without the mark in its first
+    line was written by a person and stays.
 
     Raises:
       ModelError: it cannot be written.
@@ -162,7 +162,7 @@ def _limits(model: Model) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """Returns a value on one line, no character of which is markup."""
+    """Returns a value as one line of text without markup."""
     shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     line = " ".join(shown.split())
     escaped = line.replace("&", "&amp;").replace("<", "&lt;")

@@ -1,4 +1,4 @@
-"""Deep SVDD as a detector of PyOD, for pipelines that are written for its interface.
+"""Deep SVDD as a detector of PyOD, for pipelines that use PyOD's interface.
 
 Takes PyOD, an extra: `pip install 'deepsvdd_jax[pyod]'`. Nothing else in the package imports this.
 

@@ -71,7 +71,7 @@ def scores_of(scorer: onnxruntime.InferenceSession, images: np.ndarray) -> np.nd
     return scorer.run(["score"], {"samples": images})[0]
 '''
 
-# What a format's script imports, and how it scores.
+# The imports of each format's script, and its lines that score.
 _RUNTIMES = {
     "stablehlo": ("import jax\nimport jax.export\n", _STABLEHLO),
     "onnx": ("import onnxruntime\n", _ONNX),
@@ -95,7 +95,7 @@ def reader_script(model: Model, scorer: str, runtime: str = "stablehlo") -> str:
     before, after = source.split(_IMPORTS)
     packages, functions = _RUNTIMES[runtime]
     first, second = _IMPORTS.splitlines(keepends=True)
-    # In the order that a formatter keeps.
+    # The order of imports that a formatter keeps.
     ordered = first + packages if runtime == "onnx" else packages + first
     imports = f"import sys\nfrom pathlib import Path\n\n{ordered}{second}"
     made_alike = model.summary.get("data", {})

@@ -1,8 +1,8 @@
 """Scores of new images by a model, higher for more anomalous ones.
 
-Of a single member d, or d - R^2 for a soft boundary; of several the mean over members of d, each
-divided by its mean over the training images. `d` is the squared distance to the center, or what
-`embeddings` has in its place.
+The score of a single member is d, or d - R^2 for a soft boundary; that of several is the mean over
+members of d, each divided by its mean over the training images. `d` is the squared distance to the
+center, or the score of an embedding by `embeddings`.
 """
 
 import warnings
@@ -50,8 +50,8 @@ def score_images(model: Model, images: npt.ArrayLike) -> Scores:
 
 
 def training_scores(model: Model, images: npt.ArrayLike) -> Scores:
-    """Returns the scores of all normal samples that a model was trained on, in their order, as
-    `score_images` does; but none is its own nearest neighbor."""
+    """Returns the scores of all normal samples that a model was trained on, in their order. They
+    are those of `score_images`, but no sample is its own nearest neighbor."""
     if model.embedding_score == "neighbors":
         return combine_distances(model, embeddings.distances_in_training(model))
     return score_images(model, images)
@@ -68,7 +68,7 @@ def combine_distances(model: Model, distances: Scores) -> Scores:
 
 
 def member_units(model: Model) -> npt.NDArray[np.float64]:
-    """Returns what the distances of each member are divided by in an ensemble, `[members]`."""
+    """Returns the unit of each member's distances in an ensemble, `[members]`."""
     # A member whose distances are all 0 has no unit; it adds nothing.
     return np.where(model.train_means > 0, model.train_means, 1.0)
 

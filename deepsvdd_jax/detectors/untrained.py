@@ -1,4 +1,4 @@
-"""The network before any training, as a model: what a trained one has to be better than."""
+"""The network before any training as a model, to compare a trained one with."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from deepsvdd_jax.io.models import Model
 
 
 def untrained_model(config: DetectorConfig, images: npt.ArrayLike) -> Model:
-    """Returns the members as they are drawn, without a threshold.
+    """Returns the members with drawn weights, without a threshold.
 
     Center, batch statistics, preprocessing and the members' units come from the images, as those of
     a model do from its training images.

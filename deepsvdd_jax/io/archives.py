@@ -11,7 +11,7 @@ import numpy.typing as npt
 from deepsvdd_jax.io import atomic, npz
 from deepsvdd_jax.io.npz import NpzError
 
-# What values can raise that are read from outside and are not what they should be.
+# Exceptions that values from a damaged or foreign file can raise.
 DAMAGES = (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError)
 
 

@@ -62,7 +62,7 @@ def draft_of(path: Path) -> Path:
 
 @functools.cache
 def _host() -> str:
-    """Returns what tells the processes of one host, or container, from those of another."""
+    """Returns a name for this host or container, by which drafts of others are left alone."""
     try:
         space = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
@@ -87,7 +87,7 @@ def _sweep_up(folder: Path, process: int) -> None:
 
 
 def _is_alive(process: int) -> bool:
-    # Elsewhere the call would end the process that it asks for.
+    # On other systems the call would end the process instead of looking for it.
     if os.name != "posix":
         return True
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
-# What a limit of the second and of the first version of control groups is called, and what is used.
+# Files of the limit and of the usage, in version 2 and in version 1 of control groups.
 _LIMITS = (
     ("memory.max", "memory.current"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
@@ -15,7 +15,7 @@ _LIMITS = (
 
 
 def shortage(needed: int) -> str | None:
-    """Returns None where so many bytes are free, or else words for a message (reads files)."""
+    """Returns None if so many bytes are free, else words for a message (reads files)."""
     free = available_memory()
     if free is None or needed <= free:
         return None
@@ -25,8 +25,8 @@ def shortage(needed: int) -> str | None:
 def available_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
     """Returns the bytes that a process may still take without swapping (reads files).
 
-    The limit of a container counts where it is smaller, files that it keeps in memory being free;
-    None where nothing is told.
+    A container's limit counts where it is smaller, and its cached files count as free; None where
+    the system does not say.
     """
     found = [_of_machine(meminfo), _of_container(cgroup)]
     return min((value for value in found if value is not None), default=None)

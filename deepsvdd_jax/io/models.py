@@ -28,9 +28,9 @@ CARD_NAME = "MODEL.md"
 CARD_MARK = (
     "<!-- Written with the model, and again when it changes; without this line it stays. -->"
 )
-"""First line of the text for readers beside a model; a save removes that of the model before."""
+"""First line of a model card; a save removes the card of the model that was there before."""
 
-# The files of a model, those of a training under way, and what a save that was killed leaves.
+# Files of a model, of a training under way, and the drafts that a killed save leaves.
 _FILES = r"arrays-[0-9a-f]{12}\.npz|under-way-[0-9a-f]{12}(-\d)?\.(bin|json)"
 _OURS = re.compile(
     rf"{_FILES}|MODEL\.md|\.({_FILES}|model\.json|MODEL\.md)(-[0-9a-f]{{8}})?-\d+-\d+"
@@ -38,12 +38,12 @@ _OURS = re.compile(
 
 
 class Model(NamedTuple):
-    """All that scoring needs; arrays are numpy, so that a model has no device.
+    """Everything that scoring needs; arrays are numpy, so that a model has no device.
 
     Attributes:
       config: of the run.
-      image_shape: of one image, `(height, width, channels)` or `(features,)`: what foreign images
-        are resized and converted to, and what scoring insists on.
+      image_shape: of one image, `(height, width, channels)` or `(features,)`: commands resize and
+        convert images to it, and scoring refuses any other.
       feature_names: columns of a table, in order; empty where they have no names.
       params: nested dict, every leaf with a leading axis of members.
       statistics: nested dict, running averages of the batch statistics, likewise.
@@ -60,11 +60,11 @@ class Model(NamedTuple):
       threshold: score above which an image is called anomalous.
       summary: readable facts about the training, JSON values only; `threshold_rule` says where
         the threshold comes from.
-      calibration_folds: `[n]`, where every normal was held out of one member alone, which member
-        each calibration score is of; empty otherwise.
-      embedding_score: what an embedding is compared with: `center`, or one of
-        the others of `configs.DetectorConfig`.
-      reference: of these others, arrays with a leading axis of members; empty for `center`.
+      calibration_folds: `[n]`, with `cross` calibration the member that each calibration score is
+        of; empty otherwise.
+      embedding_score: see `configs.DetectorConfig`.
+      reference: arrays that the embedding scores `neighbors` and `mahalanobis` compare with, with a
+        leading axis of members; empty for `center`.
     """
 
     config: RunConfig
@@ -103,8 +103,8 @@ _PLAIN_ARRAYS = (
 def save_model(path: str | os.PathLike[str], model: Model) -> None:
     """Writes a model folder (touches files); a model that is there is replaced.
 
-    The arrays come first, under a name of their own; the JSON that names them is what makes the
-    folder a model, so that a crash leaves the old one or the new one.
+    The arrays come first, under a name of their own; then the JSON that names them. A crash leaves
+    the old model or the new one.
 
     Raises:
       ModelError: the folder cannot be written, or holds something else; what was there stays.
@@ -126,8 +126,8 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
 
 
 def may_write_card(folder: Path) -> bool:
-    """Returns whether a model's card is ours to write, or to remove (touches files): there is none,
-    or one that starts with `CARD_MARK`."""
+    """Returns whether a model's card may be written or removed (touches files): there is none, or
+    it starts with `CARD_MARK`."""
     path = folder / CARD_NAME
     if not os.path.lexists(path):
         return True
@@ -149,7 +149,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
             part.rmdir()
     except OSError as error:
         raise ModelError(f"cannot write model {folder}: {error.strerror or error}") from None
-    # A save that was killed left no model, but files of ours.
+    # A killed save leaves no model, but files that only a save writes.
     if _JSON not in others and not all(_OURS.fullmatch(name) for name in others):
         raise ModelError(f"{folder} holds other files and no model; give another folder")
     if not missing and not os.access(folder, os.W_OK):

@@ -20,13 +20,13 @@ NUMBERS = "buif"
 """Kinds of numpy types: booleans, integers, floats."""
 TEXT = "U"
 
-# No header is longer than this but by intent (numpy's own default).
+# Only a crafted header is longer than this (numpy's own default).
 _MAX_HEADER_BYTES = 10_000
 _CHUNK = 1 << 20
 
 
 class NpzError(ValueError):
-    """Bytes that are no intact arrays of an allowed type; one line that says why."""
+    """Bytes that are not intact arrays of an allowed type; one line says why."""
 
 
 class _Readable(Protocol):
@@ -39,7 +39,7 @@ def read_bounded(stream: _Readable, limit: int) -> bytes:
 
 
 def _read_at_most(stream: _Readable, limit: int, start: bytes = b"") -> bytearray:
-    """Returns what `start` and at most `limit` bytes more are together."""
+    """Returns `start` followed by at most `limit` more bytes."""
     data = bytearray(start)
     limit += len(start)
     while len(data) < limit:
@@ -90,7 +90,7 @@ def read_npz(
         zipfile.BadZipFile,
         zlib.error,
         EOFError,
-        # What zipfile raises beside its own error on damaged or foreign archives.
+        # On damaged or foreign archives zipfile raises these beside its own error.
         NotImplementedError,
         RuntimeError,
         ValueError,
@@ -137,7 +137,7 @@ def _read_npy(stream: IO[bytes], size: int, limit: int, kinds: str) -> npt.NDArr
         )
     if promised > limit:
         raise NpzError(f"{promised} bytes, at most {MAX_BYTES} are read of a file")
-    # Before they are unpacked: what uses the array takes as much again, at least.
+    # Checked before unpacking; whoever uses the array takes at least as much memory again.
     missing = memory.shortage(2 * promised)
     if missing is not None:
         raise NpzError(f"an array of shape {shape} takes {missing}")

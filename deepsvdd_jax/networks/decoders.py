@@ -80,7 +80,7 @@ def decoder_plan(config: NetworkConfig, shape: ImageShape) -> _DecoderPlan:
         plan = plan._replace(normalize_output=theano, normalize_code=not theano)
     if layout == "cifar10_lenet":
         return plan
-    # Nothing but the doubling before the first layer sets a deep one apart from the mirror.
+    # A deep layout differs from the mirror only by the doubling before its first layer.
     first = plan.layers[0]._replace(doubles=True)
     return plan._replace(start=(2, 2, 32), layers=(first, *plan.layers[1:]))
 

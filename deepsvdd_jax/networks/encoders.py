@@ -118,8 +118,8 @@ def _built(config: NetworkConfig | nn.Module, image_shape: ImageShape) -> Networ
 
 
 def without_decoder(tree: Params | BatchStats) -> Params | BatchStats:
-    """Returns what an encoder without decoder takes over from params or statistics that may have
-    one: the entry `encoder`, less the layers that an encoder has in an autoencoder only."""
+    """Returns the params or statistics of an encoder without decoder: the entry `encoder` less the
+    layers that exist only in an autoencoder."""
     kept = {
         name: value
         for name, value in tree["encoder"].items()

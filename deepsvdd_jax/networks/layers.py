@@ -77,7 +77,8 @@ class Normalization(nn.Module):
 def kernel_initializer(
     config: NetworkConfig, convolutional: bool, transposed: bool = False
 ) -> Callable[..., Array]:
-    """Returns how a kernel is drawn; torch takes a transposed convolution's outputs for its fan."""
+    """Returns the initialiser of a kernel; torch takes a transposed convolution's outputs as its
+    fan."""
     if config.initializer == "torch" or (
         config.initializer == "torch_xavier" and not convolutional
     ):
@@ -116,7 +117,7 @@ class Dense(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """A dense layer and what its style puts after it."""
+    """A dense layer and the layers that its style puts after it."""
 
     config: NetworkConfig
     features: int

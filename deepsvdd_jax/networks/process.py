@@ -1,4 +1,4 @@
-"""Whether jax works in this process: not in one that was forked from one where it ran."""
+"""Refuses to use jax in a process that was forked after jax had started: it does not work there."""
 
 import os
 import sys
@@ -25,7 +25,7 @@ def _note_fork() -> None:
 
 
 def _has_started() -> bool:
-    # jax tells it by no public name.
+    # jax has no public name for this.
     bridge = sys.modules.get("jax._src.xla_bridge")
     return bool(getattr(bridge, "backends_are_initialized", lambda: False)())
 

@@ -1,6 +1,6 @@
-"""What is minimised, an objective a file, as pure functions.
+"""Objectives, one a file, as pure functions of one run.
 
-An objective of one's own is a file and a line of `register` below; see docs/extending.md.
+A new objective is a file and a line of `register` below; see docs/extending.md.
 """
 
 import functools

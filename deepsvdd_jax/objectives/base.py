@@ -1,4 +1,4 @@
-"""An objective: pure functions over one run, and what it asks of a whole training set.
+"""The protocol of an objective: pure functions of one run, and passes over its training set.
 
 Nobody outside this room asks which objective a run has; `objectives.objective(config)` returns it.
 """
@@ -14,7 +14,7 @@ from deepsvdd_jax.objectives.state import Batch, Hyperparameters, TrainState
 
 
 class Forward(NamedTuple):
-    """What a network makes of images.
+    """The output of a network for images.
 
     Attributes:
       embeddings: `[n, rep_dim]`.
@@ -36,7 +36,7 @@ Evaluate = Callable[[Params, BatchStats, Array], Forward]
 
 
 class Losses(NamedTuple):
-    """What an objective makes of a batch; a single reducer averages.
+    """The losses of an objective on a batch; a single reducer averages them.
 
     Attributes:
       values: `[batch]`, the loss of every example, padding included, without weight decay.
@@ -50,7 +50,8 @@ class Losses(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A pass over a run's whole training set in evaluation mode, and where its result goes.
+    """A pass over a run's whole training set in evaluation mode, and the function that takes its
+    result.
 
     Attributes:
       of: `mean` (of the embeddings, `[rep_dim]`), `distances` (`Objective.score`, `[n]`) or
@@ -69,7 +70,7 @@ class EpochPass(NamedTuple):
 
     Attributes:
       is_due: whether it is made after an epoch, counted from 0.
-      solve: what is done.
+      solve: the pass.
     """
 
     is_due: Callable[[Array | int], Array | bool]
@@ -95,7 +96,7 @@ def _as_it_is(
 
 
 class Objective(NamedTuple):
-    """What a phase minimises, and what its scores mean.
+    """The functions that a phase minimises and scores with.
 
     Attributes:
       losses: `(params, state, apply, batch, settings, key) -> Losses`, differentiated with respect
@@ -104,22 +105,23 @@ class Objective(NamedTuple):
         `batch.labels` are int32 here, never None.
       score: `(state, evaluate, images) -> [n]`: a squared distance or an error, never negative,
         higher = more anomalous.
-      has_radius: whether a radius is part of it: where one network is used alone its score is
-        then `score` - R^2.
+      has_radius: whether it trains a radius: the score of a network used alone is then `score` -
+        R^2.
       center: `(rep_dim) -> [rep_dim]`, before any pass.
       trainable: `(state) -> dict`, entries of the state that the optimiser changes beside params.
-      rates: what the learning rate is multiplied by for some of these.
+      rates: factors on the learning rate for some of these.
       statistics_first: whether the running batch statistics are set from the training set first.
       first_passes: passes before the first step, in this order.
       after_step: `(state, losses, batch, settings) -> state`.
       after_epoch: a pass after some of the epochs; None makes none.
-      healthy: `(state) -> bool`, after an epoch; a run that is not is stopped: no radius is left.
+      healthy: `(state) -> bool`, after an epoch; a run that is not healthy is stopped, as one whose
+        radius has vanished.
       settled: `(state) -> bool`, after an epoch; until then, as in a warm-up, no low loss stops it.
       has_center: whether the score is a distance to the center, so that a network may collapse.
       key_number: an epoch's draws are keyed by it: 1 of the autoencoder, so that it draws the same
         as a pretraining and as a run of its own, 2 of all others.
-      maps: `(state, evaluate, images) -> [n, values]`, not negative, of an objective whose network
-        is fully convolutional: what each value of its map adds to the score; None without a map.
+      maps: `(state, evaluate, images) -> [n, values]`, not negative: what each value of a fully
+        convolutional network's map adds to the score; None without a map.
     """
 
     losses: Callable[[Params, TrainState, Apply, Batch, Hyperparameters, Array | None], Losses]

@@ -16,7 +16,7 @@ def bce_losses(logits: Array, labels: Array, focus: float = 0.0) -> Array:
     Args:
       logits: `[n]`, of being anomalous.
       labels: int `[n]`, negative of known anomalies; all others count as normal.
-      focus: 0 is binary cross-entropy, more lets examples count less that are classified well.
+      focus: 0 is binary cross-entropy; a higher one gives less weight to well-classified examples.
     """
     own = jnp.where(labels < 0, logits, -logits)
     losses = jax.nn.softplus(-own)

@@ -1,5 +1,5 @@
-"""FCDD, fully convolutional data description (Liznerski et al., ICLR 2021): an anomaly map that is
-trained, by the loss of the hypersphere classifier, from labels of whole images."""
+"""FCDD, fully convolutional data description (Liznerski et al., ICLR 2021): trains an anomaly map
+from labels of whole images, by the loss of the hypersphere classifier."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def masked_map_losses(maps: Array, regions: Array, share: float = 1.0) -> Array:
     Args:
       maps: `[n, height, width]`, A.
       regions: bool `[n, height, width]`, True on anomalous pixels.
-      share: of the map's values; of the normal pixels the mean is of so many, the highest.
+      share: of the map's values; the mean over normal pixels takes so many, the highest.
     """
     axes = (1, 2)
     marked = jnp.sum(regions, axes)
@@ -85,7 +85,7 @@ def _count_of(share: float, values: int) -> int:
 
 
 def fcdd(config: FCDDConfig) -> Objective:
-    """Returns the objective: its loss is of the mean of A, or of its highest share, its score the
+    """Returns the objective: its loss takes the mean of A or of its highest share, its score is the
     mean of the highest share of A."""
 
     def losses(

@@ -1,4 +1,4 @@
-"""Distances to a center: what the objectives around one have in common."""
+"""Distances to a center, and the functions that objectives with a center share."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ def away_from_zero(center: Array, floor: float) -> Array:
 
 def hypersphere(config: BaseObjectiveConfig) -> Objective:
     """Returns the objective whose loss is d, around the mean embedding of the training set or a
-    constant: what other objectives around a center replace parts of."""
+    constant. Other objectives around a center replace parts of it."""
 
     def losses(
         params: Params,

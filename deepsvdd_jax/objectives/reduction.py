@@ -1,4 +1,4 @@
-"""Values an example to one value a batch, and the weights' norm."""
+"""The mean over a batch's examples, and the norm of the weights."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""Soft-boundary Deep SVDD: nu of the images may leave the sphere (equation 3 of Ruff et al. 2018).
+"""Soft-boundary Deep SVDD: a share nu of the images may leave the sphere (equation 3 of Ruff et al.
+2018).
 
 The radius comes from a rule: the quantile of every batch (PyTorch code), the gradient or an exact
 solution between epochs (Theano code).

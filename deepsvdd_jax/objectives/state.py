@@ -1,4 +1,4 @@
-"""What a run carries from step to step, and a batch: what an objective reads and changes."""
+"""The state of a run and a batch of it: what an objective reads and changes."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from jax import Array
 from deepsvdd_jax.configs import PhaseConfig
 from deepsvdd_jax.networks import BatchStats, Params
 
-# Why a run was stopped for good: `TrainState.failure`.
+# The reasons in `TrainState.failure` for which a run was stopped for good.
 NOT_FAILED, NON_FINITE, NO_RADIUS = 0, 1, 2
 FAILURES = {
     NON_FINITE: "the loss was not finite; lower the learning rate",
@@ -25,7 +25,7 @@ class Hyperparameters(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that changes while a run trains; arrays only.
+    """Everything that changes while a run trains; arrays only.
 
     Attributes:
       params: dict with `encoder` and, where something is reconstructed, `decoder`.

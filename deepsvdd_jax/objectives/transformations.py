@@ -1,9 +1,9 @@
 """A classifier of geometric transformations (Golan and El-Yaniv 2018, Deep Anomaly Detection Using
 Geometric Transformations).
 
-A network learns by how much normal images were turned, for which it has to know their parts and
-where these are. An image whose turns it cannot tell is unlike them. No anomalies are needed, known
-or made.
+A network learns by how much normal images were turned, for which it has to know their parts and the
+positions of these. An image whose turns it cannot tell is unlike them. It needs no anomalies,
+neither known nor synthetic ones.
 """
 
 import jax
@@ -20,8 +20,8 @@ def transformed(images: Array) -> Array:
     """Returns all transformations of square images, `[8, n, side, side, channels]`: turned by 0,
     90, 180 and 270 degrees, and the same with their quarters exchanged crosswise before.
 
-    Not Golan and El-Yaniv's 72, which also mirror and shift: a mirror image of a thing is one, and
-    where a small network sees the border of a shift it has to know nothing else.
+    Not Golan and El-Yaniv's 72, which also mirror and shift: a mirror image of a thing is normal
+    too, and a small network that sees the border of a shift needs to know nothing else.
     """
     half = images.shape[1] // 2
     bases = (images, jnp.roll(images, (half, half), axis=(1, 2)))
@@ -43,10 +43,10 @@ def surprise(embeddings: Array, numbers: Array, count: int) -> Array:
 def transformations(config: TransformationsConfig) -> Objective:
     """Returns the objective.
 
-    A step sees every image under one transformation, which is drawn (without a key it goes by the
-    place in the batch). The score is the mean over all of them of -log p of the right one, of which
-    a step's distance is an estimate. Biases are allowed: no constant tells the transformations
-    apart.
+    A step sees every image under one transformation, which is drawn (without a key it follows from
+    the position in the batch). The score is the mean of -log p of the right transformation over all
+    of them; a step's distance is an estimate of it. Biases are allowed: no constant tells the
+    transformations apart.
     """
     count = config.logits
 

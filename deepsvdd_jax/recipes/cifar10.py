@@ -1,4 +1,4 @@
-"""Pictures of things, of which only the normal ones are known: a classifier of their turns.
+"""Photos of things, of which only normal ones are known: a classifier of how they were turned.
 
     python -m experiments.sweep --dataset=cifar10 --data_dir=DIR --preset=cifar10 --seeds=2
 
@@ -18,9 +18,9 @@ def cifar10(dataset: str, image_shape: ImageShape) -> RunConfig:
     """The recipe `hsc` with the objective `transformations`, which needs no outliers.
 
     One-class Deep SVDD hardly gains by training on CIFAR-10. To tell by how much a picture was
-    turned, a network has to know its parts and where they are (Golan and El-Yaniv 2018); other
-    things than those it was trained on do not fit. Chosen, beside synthetic anomalies, by the test
-    AUROC of airplanes, dogs and ships; the other seven classes chose nothing.
+    turned, a network has to know its parts and their positions (Golan and El-Yaniv 2018), and it
+    does not know those of other things. Chosen, beside synthetic anomalies, by the test AUROC of
+    airplanes, dogs and ships; the other seven classes chose nothing.
     """
     run = hsc(dataset, image_shape, "cifar10")
     training = dataclasses.replace(run.training, objective=TransformationsConfig())

@@ -28,7 +28,7 @@ def hsc(dataset: str, image_shape: ImageShape, name: str = "hsc") -> RunConfig:
     Images keep their contrast normalisation but are not scaled to [0, 1] after it: their mean would
     be far larger than their deviation, running statistics of the batch normalisation would lag
     behind weights that move at this rate, and scores of the same network then jump from epoch to
-    epoch. Few epochs, because some thousand outliers are soon known by heart. Published, with
+    epoch. Few epochs, because the network soon memorises a few thousand outliers. Published, with
     eighty million of them: CIFAR-10 95.9 (from memory).
     """
     network = published_network(dataset, image_shape, name)

@@ -1,4 +1,4 @@
-"""Networks by name, and which of them a recipe takes for which images."""
+"""Networks by name, and the network that each recipe takes for each kind of image."""
 
 from deepsvdd_jax.configs import ConfigError, NetworkConfig
 

@@ -1,4 +1,4 @@
-"""What several recipes share: the autoencoder phase and the preprocessing."""
+"""Parts that recipes share: the autoencoder phase and the preprocessing."""
 
 import dataclasses
 

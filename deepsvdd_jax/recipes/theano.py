@@ -29,9 +29,9 @@ def theano(dataset: str, image_shape: ImageShape) -> RunConfig:
     GTSRB the autoencoder has 350 epochs and its rate drops at 250, and GTSRB is scaled to the range
     of its training set.
 
-    What is set apart from them: batch normalisation has no trainable offset here (an offset is a
-    bias, which the theory forbids; `affine=True` brings it back). Their CIFAR-10 networks train on
-    four fifths of a class and their MNIST autoencoders, as a detector, on five sixths; here that is
+    Differences from them: batch normalisation has no trainable offset here (an offset is a bias,
+    which the theory forbids; `affine=True` brings it back). Their CIFAR-10 networks train on four
+    fifths of a class and their MNIST autoencoders, as a detector, on five sixths; here that is
     `--validation_fraction=0.2` and `0.1667`. Atoms of the dictionary are scaled, and learned from
     20 patches of each image (see `dictionary_kernel`). Center and radius of the soft boundary are
     exact where theirs are found by a search.

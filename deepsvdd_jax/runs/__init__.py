@@ -1,4 +1,4 @@
-"""A whole run, many runs in one program, the mesh, chunks."""
+"""A whole run, many runs in one program, and the mesh of devices that they train on."""
 
 from typing import TYPE_CHECKING
 

@@ -43,7 +43,7 @@ def add_embeddings(
 def _add_share(
     of_batch: Callable[[Array, Array], Any], phase: Phase, chunk: Chunk, count: Array, total: Any
 ) -> Any:
-    """Adds what a chunk's images have of the mean over all of them of a function of batches."""
+    """Adds a chunk's share of the mean of a function of batches over all images."""
     mean = _mean_over_batches(of_batch, chunk.data, phase.config.batch_size, total)
     share = chunk.data.count / jnp.maximum(count, 1)
     return jax.tree.map(lambda old, new: old + share * new, total, mean)
@@ -136,8 +136,8 @@ def epoch_key(phase: Phase, run: Run, epoch: Array, use: int) -> Array:
 
 
 def _folded(key: Array, *numbers: Array | int) -> Array:
-    """Folds numbers into a key one after the other. In a loop, since every place of a program where
-    something is drawn takes the compiler a tenth of a second."""
+    """Folds numbers into a key one after the other. In a loop, since every drawing operation in a
+    program takes the compiler a tenth of a second."""
     path = jnp.stack([jnp.asarray(number, jnp.uint32) for number in numbers])
     return jax.lax.fori_loop(
         0, len(numbers), lambda place, key: jax.random.fold_in(key, path[place]), key

@@ -51,9 +51,9 @@ def map_runs(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 def looped(function: Callable[[Any], Any], per_run: Any) -> Any:
     """Returns `function` over a leading axis of runs, one after the other, as `jax.lax.map` does.
 
-    The compiler must not see that there is one run only. It would drop the loop, fuse its body with
-    what is around it, and the last bits of a run would depend on how many runs its device has. So
-    the number of runs is hidden from it, and the arrays always have two rows or more.
+    The compiler must not see that there is only one run. It would drop the loop and fuse its body
+    with the operations around it, and the last bits of a run would depend on how many runs its
+    device has. So the number of runs is traced, and the arrays always have two rows or more.
     """
     count = jax.tree.leaves(per_run)[0].shape[0]
     if count == 1:

@@ -1,4 +1,4 @@
-"""Weights that a run starts from instead of drawing them: host steps between compiled programs."""
+"""Initial weights that are not drawn: host steps between compiled programs."""
 
 import hashlib
 import math
@@ -14,14 +14,14 @@ from deepsvdd_jax.io.models import Model, load_model
 from deepsvdd_jax.networks import without_decoder
 from deepsvdd_jax.objectives import objective
 
-# Images and patches that the dictionary is learned from; the Theano code's own numbers.
+# The numbers of images and patches that the dictionary is learned from are the Theano code's.
 _DICTIONARY_IMAGES = 500
 
-# Dictionaries that a process keeps by what they were learned from, the latest: some kilobytes each.
+# The latest dictionaries that a process has learned, by their input: some kilobytes each.
 MOST_DICTIONARIES = 1000
 _LEARNED: dict[tuple[Any, ...], npt.NDArray[np.float32]] = {}
 
-# What a network must share with the one whose weights it takes.
+# Settings that a network must share with the one whose weights it takes.
 _SAME = (
     *("stages", "hidden", "hidden_style", "rep_dim", "kernel_size", "padding", "activation"),
     *("bias", "affine", "batch_norm"),
@@ -32,9 +32,10 @@ _SAME_AUTOENCODER = ("decoder", "decoder_layout", "autoencoder_norm")
 def initial_weights(
     config: RunConfig, images: npt.NDArray[np.floating], seed: int
 ) -> dict[str, Any]:
-    """Returns the parameters that replace drawn ones, a nested dict, empty if there are none; under
-    `statistics` the running batch statistics of a saved model, under `center` and `squared_radius`
-    those of its sphere, where it has one and this run trains on from it without an autoencoder.
+    """Returns the parameters that replace drawn ones, a nested dict, empty if there are none. Under
+    `statistics` are the running batch statistics of a saved model, under `center` and
+    `squared_radius` its sphere, if it has one and this run continues from it without an
+    autoencoder.
 
     Args:
       config: of the run; `initial_model` (of an ensemble its first member) and `first_layer` say
@@ -103,7 +104,7 @@ def _model_weights(config: RunConfig, model: Model) -> dict[str, Any]:
 
 def _sphere(model: Model) -> dict[str, npt.NDArray[np.float32]]:
     """Returns center and squared radius of a model's first member, as the PyTorch code loads them;
-    nothing of an autoencoder, which has neither."""
+    an empty dict for an autoencoder, which has neither."""
     if not objective(model.config.training.objective).has_center:
         return {}
     return {
@@ -115,8 +116,8 @@ def _sphere(model: Model) -> dict[str, npt.NDArray[np.float32]]:
 def _learned_once(
     images: npt.NDArray[np.floating], size: int, atoms: int, seed: int
 ) -> npt.NDArray[np.float32]:
-    """Returns `dictionary_kernel`, learned once in a process: what is measured before a training,
-    and every method of a sweep, starts from the same."""
+    """Returns `dictionary_kernel`, learned once in a process: a measurement before training and
+    every method of a sweep start from the same one."""
     content = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
     what = (content, str(images.dtype), images.shape, size, atoms, seed)
     if what not in _LEARNED:

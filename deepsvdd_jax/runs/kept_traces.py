@@ -1,8 +1,8 @@
-"""Traced programs, kept on disk: what jax's own cache of compiled programs leaves to be done anew.
+"""Keeps traced programs on disk, so that a new process need not trace them again.
 
-jax finds a compiled program by the text of the traced one, and tracing is most of what is then left
-of a table's first fit. Here a traced program is found by what it was traced from: settings, shapes,
-jax's own settings, and the sources of this package.
+jax's own cache finds a compiled program by the text of the traced one, and tracing is most of the
+time that remains of a table's first fit. Here a traced program is found by the input of the
+tracing: settings, shapes, jax's own settings, and the sources of this package.
 """
 
 import dataclasses
@@ -24,28 +24,28 @@ from deepsvdd_jax.runs import program_cache
 
 PACKAGE = __name__.partition(".")[0]
 
-# Whose code is traced.
+# Packages whose code is traced.
 _TRACED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
-# Rooms whose code is not.
+# Rooms whose code is not traced.
 _NOT_TRACED = ("cli", "viz")
 
 
 def kept(
     function: Callable[..., Any], static: tuple[Any, ...], platform: str
 ) -> Callable[..., Any]:
-    """Returns the same function for `jax.jit`, which takes it from the disk where a process has
-    traced it before, and leaves it there otherwise. Its results are the same to the bit.
+    """Returns the same function for `jax.jit`, which loads its trace from the disk if a process has
+    traced it before, and stores it there otherwise. Its results are the same to the bit.
 
-    Nothing is kept unless `keep_compiled_programs` was called, and of a CPU only: on an accelerator
-    tracing is a small part. Nor is anything with an objective or a network of the user's own, whose
-    code the name of a file cannot stand for.
+    Traces are kept only after a call of `keep_compiled_programs`, and only for a CPU: on an
+    accelerator tracing is a small part. They are not kept for an objective or a network of the
+    user's own, whose code the name of a file cannot identify.
 
     Args:
       function: of trees of arrays, on one device.
-      static: all that it depends on beside its arguments, this package's code and jax's settings;
-        with a network the settings that it was built from.
-      platform: that it is lowered for.
+      static: everything that it depends on beside its arguments, this package's code and jax's
+        settings; with a network the settings that it was built from.
+      platform: for which it is lowered.
     """
 
     def call(*arguments: Any) -> Any:
@@ -80,8 +80,8 @@ def _trace(
     leaves: list[Any],
     platform: str,
 ) -> _Found | None:
-    """Returns the traced program from leaves to leaves, and the tree that these are of; None where
-    jax cannot export it."""
+    """Returns the traced program from leaves to leaves, and the tree of its results; None if jax
+    cannot export it."""
     returned: list[jax.tree_util.PyTreeDef] = []
 
     def of_leaves(*leaves: Any) -> list[Any]:
@@ -98,7 +98,7 @@ def _trace(
 
 
 def _read(path: Path) -> _Found | None:
-    """Reads a traced program (touches files); None where there is none, or not a whole one."""
+    """Reads a traced program (touches files); None if it is missing or damaged."""
     try:
         data = path.read_bytes()
         checksum, kept_data = data[:32], data[32:]
@@ -113,7 +113,7 @@ def _read(path: Path) -> _Found | None:
 
 
 def _write(path: Path, text: bytearray, returned: jax.tree_util.PyTreeDef) -> None:
-    """Leaves a traced program for later processes (touches files); a full disk takes time only."""
+    """Writes a traced program for later processes (touches files); a full disk only costs time."""
     data = pickle.dumps((text, returned))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def _write(path: Path, text: bytearray, returned: jax.tree_util.PyTreeDef) -> No
 
 
 class _Unknown(Exception):
-    """Of something no name tells what it does."""
+    """A value that no name identifies."""
 
 
 def _name(parts: tuple[str, ...]) -> str:
@@ -142,7 +142,7 @@ def _shape(leaf: Any) -> str:
 
 
 def _parts(static: tuple[Any, ...]) -> Iterator[str]:
-    """Yields what tells one value from another, without any address in memory."""
+    """Yields texts that identify the values, without any address in memory."""
     configs = [part for part in _flat(static) if isinstance(part, RunConfig | NetworkConfig)]
     for part in _flat(static):
         if isinstance(part, Network):
@@ -189,8 +189,8 @@ def _is_built_from(network: Network, config: RunConfig | NetworkConfig) -> bool:
 
 
 def _settings_of_jax() -> list[str]:
-    """Returns jax's settings as they are for this thread, but for those of its caches, which change
-    nothing."""
+    """Returns jax's settings of this thread, but for those of its caches, which change no
+    result."""
     names = sorted(name for name in jax.config.values if "_cache_" not in name)
     return [f"{name}={getattr(jax.config, name, None)!r}" for name in names]
 

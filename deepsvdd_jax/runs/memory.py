@@ -1,4 +1,4 @@
-"""Bytes: of a device, of a program, of what a user allows."""
+"""Memory in bytes: of a device, of a program, of a user's budget."""
 
 import functools
 import math
@@ -39,7 +39,7 @@ _BYTES = 4
 
 
 def check_memory(config: RunConfig, image_shape: tuple[int, ...], count: int = 1) -> None:
-    """Refuses what the memory that is free cannot hold, by the least that it takes.
+    """Refuses a training whose least memory is more than is free.
 
     Args:
       config: of all runs; without a decoder if nothing is reconstructed.
@@ -66,7 +66,8 @@ def check_memory(config: RunConfig, image_shape: tuple[int, ...], count: int = 1
 
 
 def _first_values(config: NetworkConfig, image_shape: tuple[int, ...]) -> int:
-    """How many values of an image the first layer keeps for the gradient at least, once pooled."""
+    """Returns the fewest values of an image that the first layer keeps for the gradient, once
+    pooled."""
     if not config.stages:
         return config.hidden[0] if config.hidden else config.rep_dim
     height, width = image_shape[:2]
@@ -98,7 +99,7 @@ def budget_in_bytes(budget: int | None) -> int | None:
 
 
 def device_memory() -> int | None:
-    """Returns the bytes of a device's memory, None where it does not tell: a CPU."""
+    """Returns the bytes of a device's memory; None where it does not say, as a CPU."""
     limit: int | None = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     return limit
 

@@ -1,4 +1,4 @@
-"""Devices: the axes `run` and `data`, and what lies where."""
+"""The mesh of devices with the axes `run` and `data`, and the placement of arrays on it."""
 
 from typing import Any
 

@@ -86,8 +86,8 @@ def run_epochs(
 def train_epoch(
     source: ImageSource, phase: Phase, epoch: Array, state: TrainState
 ) -> tuple[TrainState, EpochInfo]:
-    """Makes one pass over the images in random order, in an epoch counted from 0: steps, what the
-    objective does after an epoch, health."""
+    """Trains for one epoch, counted from 0: steps over the images in random order, the objective's
+    pass after the epoch, the check of health."""
     static, shared, run = (phase,), (epoch,), source.run
     order, count = source.each(chunks.epoch_order, run, state, static=static, shared=shared)
     under_way = source.fold(
@@ -141,8 +141,7 @@ def finish_run(
 
 
 def _with_pass(source: ImageSource, phase: Phase, number: int, state: TrainState) -> TrainState:
-    """Makes one of the objective's passes over the training set and takes its result into the
-    state."""
+    """Makes a pass of the objective over the training set and puts its result into the state."""
     wanted = phase.objective.passes[number]
     if wanted.of == "mean":
         nothing = source.each(transitions.no_center, state)

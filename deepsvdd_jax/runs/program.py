@@ -1,4 +1,4 @@
-"""Runs that train together: bound once, then moved from weights to scores."""
+"""A program: runs that train together, from weights to scores."""
 
 import concurrent.futures
 import dataclasses
@@ -33,9 +33,9 @@ from deepsvdd_jax.training import EpochInfo, TrainState
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """Runs that train together, and all that does not change while they do.
+    """Runs that train together, and everything that does not change while they do.
 
-    Between two moves a program is its `Progress`, and can be left and taken up again.
+    Between two moves its `Progress` holds all of its state, so that it can be saved and resumed.
 
     Attributes:
       config: static, of all runs.
@@ -70,8 +70,8 @@ class Program:
         return Progress("training", 0, state, jnp.zeros(()), {})
 
     def operations(self) -> float:
-        """Returns the floating-point operations of a step of all runs, in the training phase, as
-        they are counted in the program before it is compiled; 0 where they cannot be counted."""
+        """Returns the floating-point operations of a step of all runs in the training phase,
+        counted in the program before it is compiled; 0 where they cannot be counted."""
         state = _placed_shapes(self.mesh, self._draw().trace((), (self.runs,)).out_info)
         name, no_epochs = "training", (np.int32(0), np.int32(0))
         epochs = (phases.run_epochs, self.config, name, MOST_EPOCHS_PER_CALL)
@@ -164,13 +164,13 @@ class Program:
             under_way = []
 
             def start_compiling(call: jax.stages.Traced) -> None:
-                # Traced and lowered here: what a caller has set in jax for this thread takes part.
+                # Traced and lowered in the caller's thread, so that its jax settings apply.
                 under_way.append(pool.submit(call.lower().compile))
 
             ends, no_epochs = config_of_ends(self.config), (np.int32(0), np.int32(0))
             once = [self._traced(phases.begin_run, ends)]
             state, _ = _placed_shapes(self.mesh, once[0].out_info)
-            # The epochs first: all have to wait for the longest.
+            # Epochs first: their compilation takes longest.
             for name in names:
                 epochs = (phases.run_epochs, self.config, name, MOST_EPOCHS_PER_CALL)
                 start_compiling(self._traced(*epochs, shared=no_epochs, per_run=(state,)))
@@ -245,8 +245,8 @@ def _with_epochs(progress: Progress, state: TrainState, info: EpochInfo) -> Prog
 
 def config_of_ends(config: RunConfig) -> RunConfig:
     """Returns the configuration for which the programs of the first state and of the end are
-    compiled: neither looks at how the radius of a soft boundary moves in between, so that one-class
-    and soft boundary share them."""
+    compiled. These do not depend on how the radius of a soft boundary moves in between, so that
+    one-class and soft boundary share them."""
     plain = config.training.objective.of_ends
     training_phase = dataclasses.replace(config.training, objective=plain)
     return dataclasses.replace(config, training=training_phase)

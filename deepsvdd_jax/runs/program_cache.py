@@ -8,7 +8,8 @@ from pathlib import Path
 # Where traced programs are kept, see `kept_traces`; set once, as jax's own folder is.
 _traces: Path | None = None
 
-# Seconds of compilation from which a program is kept: a table's are short, and all of a first fit.
+# Least seconds of compilation of a program that is kept. Programs of tables compile in short times,
+# which are nearly all of a first fit.
 _LEAST_SECONDS = 0.1
 
 
@@ -77,7 +78,7 @@ def _processor() -> str:
 
 
 def _processor_lines() -> list[str]:
-    """Returns what tells one kind of processor from another."""
+    """Returns the lines by which kinds of processors differ."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

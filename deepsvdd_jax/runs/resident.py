@@ -1,4 +1,4 @@
-"""Images that lie on the devices: a move of every run is one compiled program."""
+"""Images in the devices' memory: a move of all runs is one compiled program."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -21,8 +21,8 @@ from deepsvdd_jax.training import EpochInfo, TrainState
 
 
 class ResidentPools(NamedTuple):
-    """What all runs of a program see: float32 pools `[m, ...]` of training and test images, on
-    every device."""
+    """The images that all runs of a program share: float32 pools `[m, ...]` of training and test
+    images, on every device."""
 
     images: Array
     test_images: Array
@@ -68,9 +68,9 @@ def _move_of_one_run(
 
 
 def _is_hardly_run(move: Callable[..., Any], static: tuple[Any, ...]) -> bool:
-    """Whether compiling a move well takes longer than it gains: what happens once in a run, and
-    with the rows of a table, of which it takes hundreds of thousands to notice. Images take longer
-    than their program's compilation."""
+    """Whether optimising a move takes the compiler longer than it saves: a move that is made once
+    in a run, over the rows of a table, which must be hundreds of thousands to notice. Passes over
+    images take longer than the compilation of their program."""
     once = move in (begin_run, end_pretraining, finish_run)
     return once and any(isinstance(part, Network) and len(part.image_shape) == 1 for part in static)
 

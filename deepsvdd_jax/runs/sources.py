@@ -1,4 +1,5 @@
-"""What the order of a phase asks of a run's images, wherever they are."""
+"""The protocol of a source of images, on the devices or on the host, that phases are written
+over."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
@@ -15,7 +16,7 @@ class Chunk(NamedTuple):
     Attributes:
       images: float32 `[m, ...]`.
       data: the run's view of them; `data.count` images are not padding.
-      order: int32 `[n]`, places in `data.indices` in the order wanted, padding last.
+      order: int32 `[n]`, positions in `data.indices` in the order wanted, padding last.
       first: how many images of that order came before.
     """
 
@@ -64,10 +65,10 @@ class ImageSource(Protocol):
         Args:
           step: `(*static, *shared, chunk, *arrays, carry) -> carry`.
           carry: before the first chunk.
-          arrays: what else the step needs of every run.
+          arrays: further arrays of every run for the step.
           count: int32, how many images of the order are taken.
           batch_size: divides a chunk.
-          order: int32 `[n]`, places in the run's indices; None takes them as they stand.
+          order: int32 `[n]`, positions in the run's indices; None takes them as they stand.
           static: hashable.
           shared: arrays without an axis of runs.
         """

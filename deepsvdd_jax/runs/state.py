@@ -1,4 +1,4 @@
-"""What a program of runs takes and gives, and the settings of its phases."""
+"""The inputs and outputs of a program of runs, and the settings of its phases."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -29,8 +29,8 @@ class Run(NamedTuple):
       pretraining: traced settings of the autoencoder phase (of the training phase without one).
       training: traced settings of the evaluated phase.
       weights: parameters that replace drawn ones, a nested dict with any part of the network's;
-        under `statistics` running statistics, under `center` and `squared_radius` what training
-        starts with instead of what the training set gives.
+        under `statistics` running statistics, under `center` and `squared_radius` a sphere that
+        training starts with instead of the one that the training set gives.
     """
 
     key: Array
@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What is left of a run when it has ended; distances are d, not d - R^2.
+    """The result of a finished run; distances are d, not d - R^2.
 
     Attributes:
       state: the final state; its squared radius comes from the whole training set.
@@ -70,7 +70,7 @@ class Outcome(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """A program between two chunks: all that is needed to go on.
+    """The state of a program between two calls: everything that it needs to continue.
 
     Attributes:
       phase: `pretraining` or `training`.
@@ -117,10 +117,10 @@ def check_image_count(config: RunConfig, count: int) -> None:
 
 
 def check_radius(config: RunConfig) -> None:
-    """Refuses a soft boundary that trains without a radius to its end, or fails for want of one.
+    """Refuses a soft boundary that would have no radius to its end, or fail for want of one.
 
     Raises:
-      ConfigError: names the settings, and says what would do.
+      ConfigError: names the settings, and says which ones would work.
     """
     config.training.objective.check_epochs(config.training.epochs)
 
@@ -131,7 +131,7 @@ def phase_hyperparameters(run: Run, phase_name: str) -> Hyperparameters:
 
 
 class Phase(NamedTuple):
-    """What is static in a phase: its name, one of `PHASES`, its settings and the network."""
+    """The static parts of a phase: its name, one of `PHASES`, its settings and the network."""
 
     name: str
     config: PhaseConfig

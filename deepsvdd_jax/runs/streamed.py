@@ -1,9 +1,9 @@
-"""Images that stay on the host, for sets that are larger than a device's memory.
+"""Images in the host's memory, for sets that are larger than a device's.
 
-The pools come to the devices in chunks of several batches, and a chunk is a small pool: the order
-of a run is the one of images in memory, with the host going from chunk to chunk. While the devices
-work on one, a thread gathers and copies the next; reading is indexing of one array, for which a
-thread and a queue of one do all that a loader library would.
+The pools come to the devices in chunks of several batches, and a chunk is a small pool: a run has
+the same order as with images in the devices' memory, and the host goes from chunk to chunk. While
+the devices work on one, a thread gathers and copies the next; reading is indexing of one array, for
+which a thread and a queue of one suffice.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,10 +27,10 @@ from deepsvdd_jax.runs.sources import Chunk
 from deepsvdd_jax.runs.state import Run
 from deepsvdd_jax.training import EpochInfo, RunData, TrainState
 
-# Chunks that are on a device at a time: one in use, one whose work is queued, one that arrives,
-# and what the allocator and a batch of it take.
+# Chunks that a device holds at a time: one in use, one whose work is queued, one that arrives, and
+# room for the allocator and a batch.
 _CHUNKS_IN_MEMORY = 4
-# Larger chunks save nothing any more.
+# Larger chunks save no more time.
 _MOST_CHUNK_BYTES = 2**26
 
 
@@ -55,7 +55,7 @@ class HostPools(NamedTuple):
         return move(StreamedSource(mesh, self, runs), *static, *shared, *per_run)
 
 
-# Where the images of a program are to be: `(mesh, images, test_images) -> pools`.
+# Puts the images of a program where they are to be: `(mesh, images, test_images) -> pools`.
 Engine = Callable[
     [Mesh, npt.NDArray[np.generic], npt.NDArray[np.generic]], ResidentPools | HostPools
 ]
@@ -146,7 +146,7 @@ class StreamedSource(NamedTuple):
         batch_size: int,
         static: tuple[Any, ...] = (),
     ) -> Array:
-        """Joins what the chunks give, on the devices."""
+        """Joins the rows of all chunks, on the devices."""
         data, named = self.run.data, (function, static)
         if of == "test":
             size = len(self.pools.test_images)
@@ -233,7 +233,7 @@ class StreamedSource(NamedTuple):
 
 
 def _in_order(data: RunData, order: Array) -> RunData:
-    """Returns a run's view with its images in an order of places."""
+    """Returns a run's view with its images in a given order."""
     return data.of_images(lambda values: values[order])
 
 
@@ -253,11 +253,11 @@ def _step_with_chunk(
 
 
 def _view(images: Array, data: RunData, first: Array, count: Array) -> RunData:
-    """Returns a run's view of a chunk: all of it, as far as the first `count` images reach."""
+    """Returns a run's view of a chunk, up to the first `count` images of the order."""
     size = images.shape[0]
 
     def of_chunk(values: Array) -> Array:
-        # A slice that started near the end would be moved to fit.
+        # jax would shift a slice that reaches beyond the end.
         return jax.lax.dynamic_slice(jnp.pad(values, (0, size)), (first,), (size,))
 
     return data.of_images(of_chunk)._replace(

@@ -120,7 +120,7 @@ def train_runs(
     program.compile(on_compiled)
     taken_up = None if start is None else start(program)
     progress = program.init() if taken_up is None else taken_up
-    # The first report comes after an epoch, later ones about as often as they are looked at.
+    # The first report comes after one epoch, later ones at the pace at which a person reads them.
     wanted = epochs_per_call if on_progress is None else 1
     while not is_over(config, progress):
         started = time.perf_counter()
@@ -133,8 +133,8 @@ def train_runs(
 
 
 def canonical_config(config: RunConfig) -> RunConfig:
-    """Returns a configuration with defaults for all that no program looks at, because it travels as
-    an array or concerns the host: one compiled program then serves all values of these."""
+    """Returns a configuration with defaults for the settings that no program reads, because they
+    are arrays or concern the host, so that one compiled program serves all of their values."""
 
     def plain(phase: PhaseConfig) -> PhaseConfig:
         return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Functions of one run that see none of its images: weights, what a state becomes, the outcome."""
+"""Functions of one run that need no images: weights, changes of the state, the outcome."""
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ from deepsvdd_jax.training import EpochInfo, RunData, TrainState
 
 
 def init_params(config: RunConfig, network: Network, run: Run) -> tuple[Params, BatchStats]:
-    """Draws a run's weights; `run.weights` replaces what it names, under `statistics` running
-    statistics, under `factors` it says what drawn weights are multiplied by."""
+    """Draws a run's weights. `run.weights` replaces the parameters that it names; under
+    `statistics` it has running statistics, under `factors` factors on drawn weights."""
     key_init = jax.random.fold_in(run.key, 0)
     params, statistics = network.init(key_init, config.needs_decoder)
     special = ("statistics", "factors", "center", "squared_radius")
@@ -32,7 +32,7 @@ def _replace_leaves(params: Params, replacements: Params) -> Params:
 
 
 def scale_leaves(params: Params, factors: Params) -> Params:
-    """Returns parameters, those that factors name multiplied by them."""
+    """Returns parameters multiplied by the factors that are given for some of them."""
     scaled = dict(params)
     for name, factor in factors.items():
         leaf = params[name]
@@ -98,11 +98,11 @@ def outcome_of(
 ) -> Outcome:
     """Returns the outcome of a run with the distances of both its sets; see `finish_run`."""
     valid = _valid(run.data)
-    # Known anomalies are trained on, but are not what the radius is about.
+    # The radius is that of normal images; known anomalies are trained on too.
     normal = valid if run.data.labels is None else valid & (run.data.labels >= 0)
     finite = jnp.all(jnp.isfinite(train_distances) | ~valid) & jnp.all(jnp.isfinite(test_distances))
     lost = (state.failure == training.NOT_FAILED) & (run.data.count > 0) & ~finite
-    # The last step may blow up what all losses before it did not show.
+    # The last step may blow up the weights, which no loss before it shows.
     failure = jnp.where(lost, training.NON_FINITE, state.failure)
     state = state._replace(failure=failure.astype(jnp.int32))
     over = (train_distances > state.squared_radius).astype(jnp.float32)
@@ -113,7 +113,7 @@ def outcome_of(
 
 
 def put_result(phase: Phase, number: int, run: Run, state: TrainState, found: Array) -> TrainState:
-    """Takes the result of a pass over the training set into the state."""
+    """Puts the result of a pass over the training set into the state."""
     wanted: Pass = phase.objective.passes[number]
     return wanted.put(state, found, _valid(run.data), phase.settings(run))
 

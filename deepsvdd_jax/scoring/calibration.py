@@ -1,4 +1,4 @@
-"""Where to call a score anomalous, and how surprising it is: thresholds and conformal p-values.
+"""Thresholds above which a score is called anomalous, and conformal p-values.
 
 Scores are higher for more anomalous points, and a point raises an alarm when its score is *greater*
 than the threshold. Calibration scores are those of normals that were held out of training: as long
@@ -20,7 +20,7 @@ _ROUNDING = 1e-9
 
 
 class AlarmInterval(NamedTuple):
-    """Fewest and most false alarms that are to be expected, both included."""
+    """The fewest and the most false alarms to expect, both included."""
 
     low: int
     high: int

@@ -1,4 +1,4 @@
-"""Whether a network maps every input to one point."""
+"""Measures whether a network maps every input to one point."""
 
 import math
 

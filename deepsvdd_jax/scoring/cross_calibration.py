@@ -1,4 +1,4 @@
-"""Calibration without a part that is held out for good: every sample is held out of one member.
+"""Calibration in which every sample is held out of one member, and none of all.
 
 The samples are dealt into as many folds as an ensemble has members, and member k trains on all but
 fold k. A sample i of fold k then has a score s_k(x_i) by a network that has not seen it, and a new
@@ -71,8 +71,8 @@ def cross_p_values(
 
 
 def bound_excess(count: int, folds: int) -> float:
-    """Returns what is added to 2 a in the bound on P(p <= a) for `count` samples in `folds`
-    folds: min(2 (1 - 1/K) / (n/K + 1), (1 - K/n) / (K + 1))."""
+    """Returns the term that is added to 2 a in the bound on P(p <= a) for `count` samples in
+    `folds` folds: min(2 (1 - 1/K) / (n/K + 1), (1 - K/n) / (K + 1))."""
     return min(
         2.0 * (1.0 - 1.0 / folds) / (count / folds + 1.0),
         (1.0 - folds / count) / (folds + 1.0),

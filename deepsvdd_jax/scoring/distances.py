@@ -12,14 +12,14 @@ from deepsvdd_jax.networks import BatchStats, Network, Params, build_network
 from deepsvdd_jax.objectives import Forward
 from deepsvdd_jax.training import RunData, TrainState
 
-# Images scored at once: enough to keep a device busy, little memory.
+# So many images keep a device busy and take little memory.
 BATCH_SIZE = 500
 
 
 def batch_distances(
     state: TrainState, images: Array, network: Network, objective: BaseObjectiveConfig
 ) -> Array:
-    """Returns an objective's scores of preprocessed images, `[n]`, before a radius is taken off.
+    """Returns an objective's scores of preprocessed images, `[n]`, before a radius is subtracted.
 
     Around a center d = ||phi - c||^2, of an autoencoder the summed reconstruction error. Evaluation
     mode, full float32 precision on every backend.
@@ -74,7 +74,8 @@ def pool_distances(
 
 
 def score_offset(objective: BaseObjectiveConfig, squared_radius: Array) -> Array:
-    """Returns what is taken off a distance to make it a score: R^2 for a soft boundary, else 0."""
+    """Returns the number subtracted from a distance to make it a score: R^2 for a soft boundary,
+    else 0."""
     has_radius = objectives.objective(objective).has_radius
     return squared_radius if has_radius else jnp.zeros_like(squared_radius)
 

@@ -35,7 +35,7 @@ BETS: tuple[tuple[float, float], ...] = (
     *((0.5, 0.5), (2.0, 2.0)),
 )
 
-# Share of unchanged streams that may ever raise the alarm, where nothing else is asked for.
+# Default share of unchanged streams that may ever raise the alarm.
 DEFAULT_RATE = 0.01
 
 # Far above any alarm, and far below what overflows in one more step.
@@ -43,12 +43,12 @@ _MOST_CAPITAL = 1e100
 
 
 class DriftState(NamedTuple):
-    """What the next score needs.
+    """The state between two scores of a stream.
 
     Attributes:
       scores: ascending, of the calibration set and of the stream so far.
       count: scores of the stream so far.
-      shares: `[len(BETS)]`, what each bet holds.
+      shares: `[len(BETS)]`, the capital that each bet holds.
       highest: largest capital so far.
     """
 
@@ -159,7 +159,7 @@ def smoothed_p_value(ordered: list[float], score: float, tie_breaker: float) -> 
 
 
 def bet_densities(p_value: float) -> Floats:
-    """Returns what each bet multiplies its share by, `[len(BETS)]`; the mean over p is 1."""
+    """Returns the factor on the share of each bet, `[len(BETS)]`; its mean over p is 1."""
     # At p = 1 a density with b < 1 would be infinite.
     p = min(max(p_value, 1e-12), 1.0 - 1e-12)
     return np.exp(_EXPONENTS @ np.log([p, 1.0 - p]) - _LOG_BETA)

@@ -15,7 +15,7 @@ FloatArray = npt.NDArray[np.float64]
 FloatMap = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-# Most false-positive rate of the per-region overlap that counts (Bergmann et al., MVTec AD).
+# The per-region overlap counts up to this false-positive rate (Bergmann et al., MVTec AD).
 PRO_LIMIT = 0.3
 
 
@@ -39,7 +39,7 @@ class Localization(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What one map and its mask tell.
+    """The values of one map inside and outside its mask.
 
     Attributes:
       normal: values of the pixels that are not marked, float32 `[m]`.
@@ -57,7 +57,8 @@ class Evidence(NamedTuple):
 
 
 def evidence(values: npt.NDArray[np.floating], mask: Mask) -> Evidence:
-    """Returns what a map `[height, width]` tells of a mask of the same shape, True on a defect."""
+    """Returns the evidence of a map `[height, width]` and a mask of the same shape, True on a
+    defect."""
     from scipy import ndimage
 
     values = np.asarray(values, np.float32)

@@ -1,7 +1,7 @@
 """Where in an image an anomaly is: maps of one value a pixel, higher = more anomalous.
 
-Three sources: the low map of a fully convolutional network, spread to image size; the gradient of
-any score with respect to the image; what a score loses when a patch is replaced by the mean image.
+Three sources: the low map of a fully convolutional network, enlarged to image size; the gradient of
+any score with respect to the image; the drop of a score when a patch is replaced by the mean image.
 A score here is a pure function `images [n, height, width, channels] -> [n]`.
 """
 
@@ -33,12 +33,13 @@ _REACH = 6.0
 
 
 class Grid(NamedTuple):
-    """Where the values of a low map look, in pixels of the image, alike in both directions.
+    """The receptive fields of the values of a low map, in pixels of the image, alike in both
+    directions.
 
     Attributes:
       first: center of the receptive field of the first value; 0 is the center of the first pixel.
       stride: from one center to the next.
-      receptive_field: side of what a value depends on.
+      receptive_field: side of the square that a value depends on.
     """
 
     first: float
@@ -47,13 +48,13 @@ class Grid(NamedTuple):
 
 
 def spread(maps: Array, grid: Grid, sides: tuple[int, int]) -> Array:
-    """Spreads low maps to image size, `[n, height, width]` (Liznerski et al., ICLR 2021).
+    """Enlarges low maps to image size, `[n, height, width]` (Liznerski et al., ICLR 2021).
 
-    Every value is multiplied by a Gaussian as wide as its receptive field and put at the center of
-    that, and what overlaps is added: a transposed convolution whose stride is the network's. Sigma
-    is a quarter of the receptive field. A Gaussian's values have the sum stride^2, so that far from
-    the borders a constant map keeps its value; towards them it falls, since nothing beyond looks
-    back.
+    Every value is multiplied by a Gaussian as wide as its receptive field, at the center of that,
+    and overlapping Gaussians are added: a transposed convolution whose stride is the network's.
+    Sigma is a quarter of the receptive field. A Gaussian's values have the sum stride^2, so that
+    far from the borders a constant map keeps its value; it falls towards them, because no receptive
+    field lies beyond.
 
     Args:
       maps: `[n, rows, columns]`.
@@ -120,8 +121,8 @@ def _separable(
 
 
 def occlusion_maps(score: Score, images: Array, mean_image: Array) -> Array:
-    """Returns what the score loses when a patch is replaced by that of the mean image, the mean
-    over the patches that cover a pixel, `[n, height, width]`.
+    """Returns the drop of the score when a patch is replaced by that of the mean image, for each
+    pixel the mean over the patches that cover it, `[n, height, width]`.
 
     Positive where the image is more anomalous than the mean image would be there. Patches have an
     eighth of the shorter side and overlap by half.
@@ -163,7 +164,7 @@ def occlusion_maps(score: Score, images: Array, mean_image: Array) -> Array:
 
 
 def covering_starts(side: int, length: int, step: int) -> npt.NDArray[np.int64]:
-    """Returns where pieces of a length start that cover a side, `step` apart, the last one at the
+    """Returns the starts of pieces of a length that cover a side, `step` apart, the last one at the
     end.
 
     Args:
@@ -176,6 +177,6 @@ def covering_starts(side: int, length: int, step: int) -> npt.NDArray[np.int64]:
 
 
 def _covered(starts: npt.NDArray[np.int64], side: int, patch: int) -> npt.NDArray[np.float32]:
-    """Returns how many patches cover each place of a side, `[side, 1]`."""
+    """Returns how many patches cover each position of a side, `[side, 1]`."""
     offsets = np.arange(side)[:, None] - starts
     return np.sum((offsets >= 0) & (offsets < patch), axis=1, keepdims=True).astype(np.float32)

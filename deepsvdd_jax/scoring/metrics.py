@@ -1,4 +1,4 @@
-"""Figures of merit of anomaly scores, and their mean and spread over runs.
+"""Figures of merit of anomaly scores, and their mean and standard deviation over runs.
 
 A higher score means more anomalous; label 1 is anomalous, 0 normal. Everything is computed in
 float64 by numpy and scikit-learn. Unusable input raises a `ValueError` of one line.
@@ -218,7 +218,7 @@ def _scores_and_labels(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Fl
 
 # --- collapse -----------------------------------------------------------------------------------
 
-# Spread of the representations of noise, relative to ||c||, below which a sphere has collapsed.
+# Deviation of the embeddings of noise, relative to ||c||, below which a network has collapsed.
 COLLAPSED_SPREAD = 1e-3
 
 # Mean training distance d, relative to ||c||^2, below which a network with bias terms has brought
@@ -233,25 +233,25 @@ _FEWEST_DISTINCT = 0.01
 
 
 def is_collapsed(scores: npt.ArrayLike) -> bool:
-    """Whether fewer than 1 % of the scores `[n]` differ: the network maps everything to a point."""
+    """Whether fewer than 1 % of the scores `[n]` are distinct: the network maps everything to a
+    point."""
     values = np.asarray(scores)
     return len(np.unique(values)) < _FEWEST_DISTINCT * len(values)
 
 
 def is_collapsed_on_training(distances: npt.ArrayLike, center: npt.ArrayLike) -> bool:
-    """Whether training samples have all been brought to the center, squared distances `[n]` to a
-    center `[D]`.
+    """Whether training has brought all samples to the center, by their squared distances `[n]` and
+    the center `[D]`.
 
-    To be asked of networks with bias terms, which need to know nothing of the samples for that:
-    the loss can vanish whatever they are.
+    For networks with bias terms: their loss can vanish whatever the samples are.
     """
     scale = float(np.sum(np.square(np.asarray(center, np.float64))))
     return float(np.mean(np.asarray(distances, np.float64))) < COLLAPSED_DISTANCE * scale
 
 
 def have_no_spread(scores: npt.ArrayLike) -> bool:
-    """Whether in every row of scores `[..., n]`, n > 1, all are equal to the rounding of float32:
-    nothing is told apart."""
+    """Whether all scores of every row `[..., n]`, n > 1, are equal up to the rounding of
+    float32."""
     values = np.asarray(scores, np.float64)
     if values.size == 0 or values.shape[-1] < 2 or not np.isfinite(values).all():
         return False

@@ -1,4 +1,5 @@
-"""What every threshold would find and what it would cost, from labelled samples; numpy, no jax.
+"""The anomalies that every threshold finds and the cost of its mistakes, from labelled samples;
+numpy, no jax.
 
 Scores are higher for more anomalous samples; a sample raises an alarm when its score is *greater*
 than the threshold.
@@ -17,7 +18,7 @@ Counts = npt.NDArray[np.int64]
 
 
 class TradeOff(NamedTuple):
-    """Thresholds that differ in what they find, ascending, each with its counts, `[k]`.
+    """Thresholds with different counts, ascending, and these counts, `[k]`.
 
     Attributes:
       thresholds: each halfway between two neighbouring scores; the first is below all of them, the
@@ -36,7 +37,7 @@ class TradeOff(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """What mistakes cost, in any unit.
+    """Costs of mistakes, in any unit.
 
     Attributes:
       missed: a defect that raises no alarm.
@@ -139,7 +140,8 @@ def share_interval(count: int, total: int, level: float = 0.95) -> tuple[float, 
 
 def corners(table: TradeOff) -> list[int]:
     """Returns the numbers of the thresholds worth choosing from, descending: for every number of
-    defects found the one with the fewest false alarms, and no other that finds less for as many."""
+    defects found the one with the fewest false alarms, unless another finds more with as many
+    alarms."""
     kept: list[int] = []
     for number in reversed(range(len(table.thresholds))):
         if kept and table.found[number] == table.found[kept[-1]]:

@@ -22,7 +22,7 @@ JITTER = 0.2
 NOISE = 0.1
 
 
-# Of AUGMENTATIONS, what moves pixels.
+# The entries of AUGMENTATIONS that move pixels.
 _MOVES = ("shift", "flip")
 
 

@@ -1,4 +1,4 @@
-"""What a run trains on: its view of the images that all runs share."""
+"""A run's view of the images that all runs share."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ class RunData(NamedTuple):
     regions: Array | None = None
 
     def of_images(self, change: Callable[[Array], Array]) -> "RunData":
-        """Returns a view whose values of each image, which stand along `[n]`, are changed."""
+        """Returns a view with a function applied to every array along `[n]`."""
         every = ("indices", "labels", "region_rows")
         given = {name: value for name in every if (value := getattr(self, name)) is not None}
         return self._replace(**{name: change(value) for name, value in given.items()})
@@ -56,10 +56,10 @@ def run_data(
     labels: npt.NDArray[np.integer] | None = None,
     regions: npt.NDArray[np.bool_] | None = None,
 ) -> RunData:
-    """Returns a run's view as numpy arrays, its indices filled up to `size`, of which it trains on
-    the first `count`, by default all; `labels` are those of `indices`, all 0 where None; `regions`
-    are the anomalous pixels of the last k of them, bool `[k, height, width]`. In jax's own every
-    conversion would have to be compiled."""
+    """Returns a run's view as numpy arrays, because every conversion to jax's own would be
+    compiled. Its indices are filled up to `size`, and it trains on the first `count` of them, by
+    default all. `labels` belong to `indices`, all 0 where None; `regions` are the anomalous pixels
+    of the last k of them, bool `[k, height, width]`."""
     padded = np.pad(indices, (0, size - len(indices))).astype(np.int32)
     scaling = (np.asarray(values, np.float32) for values in (shift, scale))
     trained = len(indices) if count is None else count

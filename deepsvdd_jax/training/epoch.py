@@ -58,10 +58,10 @@ def take_steps(
     """Takes an epoch's next steps: all, or those whose images are at hand.
 
     Args:
-      under_way: the epoch before these steps.
+      under_way: the epoch so far.
       images: float32 `[m, ...]`, a pool that holds at least their images.
       data: which of them are this run's.
-      order: int32 `[steps * batch]`, places in the run's indices, of these steps.
+      order: int32 `[steps * batch]`, of these steps, positions in the run's indices.
       first: how many of the epoch's steps come before these.
       count: images that the whole epoch takes.
       network: static.
@@ -107,7 +107,7 @@ def end_epoch(
     phase: PhaseConfig,
     hyperparameters: Hyperparameters,
 ) -> tuple[TrainState, EpochInfo]:
-    """Returns the state after an epoch's last step, and what the epoch tells."""
+    """Returns the state after an epoch's last step, and the figures of the epoch."""
     state = under_way.state._replace(epoch=before.epoch + 1)
     valid = jnp.arange(under_way.distances.shape[0], dtype=jnp.int32) < count
     taken = jnp.maximum(_steps(count, phase.batch_size), 1)

@@ -1,4 +1,4 @@
-"""What an epoch tells, and how a history of it is packed."""
+"""The figures of an epoch, and how a history of them is packed."""
 
 import math
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from deepsvdd_jax.objectives import TrainState
 
 
 class EpochInfo(NamedTuple):
-    """What an epoch tells, from its training batches at the weights that each batch met.
+    """The figures of an epoch, from its training batches, each at the weights before its step.
 
     Attributes:
       ran: bool, False for an epoch after a stop, whose other entries mean nothing.
@@ -36,8 +36,8 @@ class EpochInfo(NamedTuple):
     mean_distance: Array
     distance_quantiles: Array
     radius: Array
-    # What is called fraction_outside elsewhere: this name is a column of the histories of sweeps
-    # and a key of saved programs, which are read back.
+    # Elsewhere it is fraction_outside; here the name is a column of histories and a key of saved
+    # programs, which are read back.
     outside: Array
     parameter_norm: Array
     parameter_change: Array
@@ -59,14 +59,13 @@ INFO_WIDTH = sum(math.prod(figure.shape) for figure in _FIGURES.values())
 
 
 def packed_info(info: EpochInfo) -> Array:
-    """Returns what an epoch tells as one row, float32 `[INFO_WIDTH]`: a program that writes and
-    returns a history of one array instead of eleven compiles faster. Zeros are an epoch that was
-    not run."""
+    """Returns an epoch's figures as one row, float32 `[INFO_WIDTH]`: a program whose history is one
+    array instead of eleven compiles faster. Zeros are an epoch that was not run."""
     return jnp.concatenate([jnp.ravel(figure).astype(jnp.float32) for figure in info])
 
 
 def unpacked_info(rows: npt.NDArray[np.float32]) -> EpochInfo:
-    """Returns rows `[..., INFO_WIDTH]` of `packed_info` as they were, numpy `[..., *shape]`."""
+    """Returns the figures of rows `[..., INFO_WIDTH]` of `packed_info`, numpy `[..., *shape]`."""
     ends = np.cumsum([math.prod(figure.shape) for figure in _FIGURES.values()])
     parts: Any = [
         part.reshape((*rows.shape[:-1], *figure.shape)).astype(figure.dtype)

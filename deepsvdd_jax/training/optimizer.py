@@ -76,7 +76,7 @@ def _scale_by_torch_amsgrad(
 
 
 def learning_rate_factor(config: OptimizerConfig, epoch: Array) -> Array:
-    """Returns what the learning rate is multiplied by in an epoch (counted from 0)."""
+    """Returns the factor on the learning rate in an epoch (counted from 0)."""
     epoch = jnp.asarray(epoch)
     factor = jnp.ones((), jnp.float32)
     for milestone in config.milestones:
@@ -88,7 +88,8 @@ def learning_rate_factor(config: OptimizerConfig, epoch: Array) -> Array:
 
 
 def trained_parts(phase: PhaseConfig, state: TrainState) -> dict[str, Params | Array]:
-    """Picks what the optimiser changes: weights, and what the objective trains beside them."""
+    """Returns the parts of the state that the optimiser changes: weights, and those that the
+    objective trains beside them."""
     others = objectives.objective(phase.objective).trainable(state)
     return {"params": state.params, **others}
 

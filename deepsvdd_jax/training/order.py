@@ -41,14 +41,14 @@ def balanced_order(key: Array, anomalous: Array, count: Array) -> tuple[Array, A
       count: int32, how many of the n are not padding.
 
     Returns:
-      int32 `[2 n]`, places in 0 .. n - 1 and then padding, and an int32.
+      int32 `[2 n]`, positions in 0 .. n - 1 and then padding, and an int32.
     """
     size = anomalous.shape[0]
     valid = jnp.arange(size) < count
     key_others, key_anomalies = jax.random.split(key)
     anomalies = jnp.sum(valid & anomalous)
     others = jnp.sum(valid & ~anomalous)
-    # Places of the others in random order, then whatever: as epoch_order, but of a part.
+    # Positions of the others in random order, then fill: as epoch_order, but of a part.
     bits = jax.random.bits(key_others, (size,), jnp.uint32)
     other_order = jnp.lexsort((bits, ~(valid & ~anomalous)))
     anomaly_places = jnp.argsort(~(valid & anomalous), stable=True)
@@ -64,7 +64,7 @@ def balanced_order(key: Array, anomalous: Array, count: Array) -> tuple[Array, A
 
 
 def order_of_epoch(key: Array, data: RunData, phase: PhaseConfig) -> tuple[Array, Array]:
-    """Returns an epoch's order of a run's images, int32 `[steps * batch]` places in its indices
+    """Returns an epoch's order of a run's images, int32 `[steps * batch]` positions in its indices
     with the padding last, and how many of them the epoch takes."""
     size, batch_size = data.indices.shape[0], phase.batch_size
     if phase.objective.draws_balanced and data.labels is not None:

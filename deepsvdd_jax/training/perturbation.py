@@ -1,4 +1,4 @@
-"""What a step changes of its batch before it trains on it: augmentation, synthetic anomalies."""
+"""Changes of a batch before a step trains on it: augmentation, synthetic anomalies."""
 
 import jax
 import jax.numpy as jnp

@@ -25,8 +25,8 @@ STATISTICS_MOMENTUM = 0.9
 
 
 class StepInfo(NamedTuple):
-    """What a step tells: the loss, its part without decay, and each example's squared distance
-    (or reconstruction error), `[batch]`, at the weights before the step."""
+    """The figures of a step at the weights before it: the loss, its part without decay, and each
+    example's squared distance (or reconstruction error), `[batch]`."""
 
     loss: Array
     data_loss: Array
@@ -57,8 +57,8 @@ def batch_loss(
     hyperparameters: Hyperparameters,
     key: Array | None = None,
 ) -> tuple[Array, _Forward]:
-    """Returns the loss of a batch under the statistics of that batch, and what came with it: the
-    mean of the objective's losses, and the decay of the weights."""
+    """Returns the loss of a batch under the statistics of that batch: the mean of the objective's
+    losses plus the decay of the weights; and beside it what the step needs of the forward pass."""
     # What is not finite in padding would reach the gradients as 0 * inf.
     kept = jnp.expand_dims(batch.mask, tuple(range(1, batch.images.ndim)))
     batch = batch._replace(images=jnp.where(kept, batch.images, 0.0))

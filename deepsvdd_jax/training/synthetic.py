@@ -1,9 +1,9 @@
-"""Anomalies made from normal images, for whoever has no others: pure functions of a key.
+"""Anomalies made from normal images, where no others are known: pure functions of a key.
 
-Each returns the changed images and the mask of what was changed, bool `[n, height, width]`. They
-work on the network's input: colours are drawn from an image's own range. Small defects are for
-maps and for surfaces; changes of the whole image for pictures of things, whose parts and position a
-network then has to know.
+Each returns the changed images and the mask of changed pixels, bool `[n, height, width]`. They work
+on the network's input: colours are drawn from an image's own range. Small defects suit maps and
+surfaces; changes of the whole image suit photos of things, whose parts and position a network then
+has to know.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,8 @@ _OPACITIES = (0.4, 1.0)
 
 
 class Defects(NamedTuple):
-    """Images `[n, height, width, channels]` and what was changed, bool `[n, height, width]`."""
+    """Images `[n, height, width, channels]` and the mask of changed pixels, bool `[n, height,
+    width]`."""
 
     images: Array
     regions: Array
@@ -88,7 +89,7 @@ def cutpaste(key: Array, images: Array) -> Defects:
     in_rows = (rows >= top[:, None]) & (rows < (top + tall)[:, None])
     in_columns = (columns >= left[:, None]) & (columns < (left + wide)[:, None])
     regions = in_rows[:, :, None] & in_columns[:, None, :]
-    # Rolled, an image has its patch where it is to be pasted.
+    # Rolling an image moves its patch to the position where it is pasted.
     from_rows = (rows + (source[0] - top)[:, None].astype(jnp.int32)) % height
     from_columns = (columns + (source[1] - left)[:, None].astype(jnp.int32)) % width
     # Every image but itself: an offset of 1 to n - 1 places.
@@ -163,8 +164,8 @@ def cracks(key: Array, images: Array) -> Defects:
 
 
 def _shaded(key: Array, images: Array, cover: Array) -> Defects:
-    """Covers an image by a shade off its own mean, within its own range, as far as `cover`
-    `[n, height, width]` in [0, 1] and an opacity say."""
+    """Blends an image with a shade off its own mean, within its own range, by `cover` `[n, height,
+    width]` in [0, 1] times an opacity."""
     key_contrast, key_sign, key_opacity = jax.random.split(key, 3)
     shape = (images.shape[0], 1, 1, 1)
     contrast = jax.random.uniform(key_contrast, shape, minval=_CONTRASTS[0], maxval=_CONTRASTS[1])

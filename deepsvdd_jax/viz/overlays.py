@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 
-# From no colour to the highest value of the scale: dark violet, red, orange, light yellow.
+# Colours up to the highest value of the scale: none, dark violet, red, orange, light yellow.
 _STOPS = np.array(
     [(20, 11, 52), (132, 32, 107), (229, 92, 48), (246, 215, 70), (252, 255, 190)], np.float64
 )
@@ -33,8 +33,8 @@ def overlay(
     Args:
       image: `[height, width, 1 or 3]`.
       values: `[height, width]`, the map.
-      scale: the values that have no colour and the most; equal ones colour nothing.
-      threshold: what is above it gets an outline, one pixel wide, within.
+      scale: the values with no colour and with the strongest; equal ones colour nothing.
+      threshold: regions above it get an outline, one pixel wide, inside.
     """
     gray = eight_bits(image).astype(np.float64).mean(axis=2, keepdims=True)
     low, high = scale
@@ -49,14 +49,15 @@ def overlay(
 
 
 def outline(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Returns the marked pixels with a neighbour, of four, that is not marked or not there."""
+    """Returns the marked pixels of which one of the four neighbours is not marked or does not
+    exist."""
     padded = np.pad(marked, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return marked & ~inner
 
 
 def reduce_map(values: npt.NDArray[np.floating], sides: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Returns a map at a smaller size: each pixel the highest value of those that it stands for.
+    """Returns a map at a smaller size: each pixel is the highest of the values that it replaces.
 
     Args:
       values: `[height, width]`; read row by row, so that it may be a memory map.

@@ -1,8 +1,8 @@
 """One self-contained HTML page from sections of text, tables and embedded pictures.
 
-Nothing is fetched: style and pictures are in the page, no script is needed, and a page that has one
-allows it by its hash and nothing else (Content-Security-Policy). Functions take text and return
-`Html`; whatever was not `Html` before is escaped.
+Nothing is fetched: style and pictures are in the page. It needs no script; a page that has one
+allows this script by its hash and nothing else (Content-Security-Policy). Functions take text and
+return `Html`; they escape everything that is not `Html`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Picture(NamedTuple):
 
     Attributes:
       png: the file; a photo may be a JPEG file too.
-      alt: what it shows, for those who cannot see it.
+      alt: describes it for readers who cannot see it.
       narrow: another arrangement for a phone; None shows the same everywhere.
       kind: `plot` (drawn on white, inverted on dark screens) or `photo` (never altered).
-      label: stands above it.
+      label: text above it.
     """
 
     png: bytes
@@ -49,9 +49,9 @@ class Card(NamedTuple):
 
     Attributes:
       picture: None where there is none.
-      facts: what stands below it, label → value.
-      marked: whether it stands out.
-      data: what the script reads, name → value: a `score`, a `kind` (`normal`, `defect` or none).
+      facts: lines below it, label → value.
+      marked: whether it is framed.
+      data: values for the script, name → value: a `score`, a `kind` (`normal`, `defect` or none).
     """
 
     picture: Picture | None
@@ -67,7 +67,7 @@ class Stop(NamedTuple):
       threshold: above which a sample raises an alarm.
       wide: where the line is in the picture, from 0 (left) to 1.
       narrow: the same in the picture for a phone.
-      outcome: a sentence on what that threshold finds.
+      outcome: a sentence on the defects that this threshold finds.
     """
 
     threshold: float
@@ -77,7 +77,7 @@ class Stop(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A heading, its anchor (letters, digits, hyphens) and what stands below."""
+    """A heading, its anchor (letters, digits, hyphens) and the blocks below it."""
 
     title: str
     anchor: str
@@ -105,12 +105,12 @@ def heading(value: object) -> Html:
 
 
 def missing(reason: str, command: str) -> Html:
-    """Says what the page cannot show, why, and the command that gets it."""
+    """Returns a note on a part that the page cannot show: why, and the command that makes it."""
     return Html(f'<p class="missing">{text(reason)} <code>{text(command)}</code></p>')
 
 
 def details(summary: str, content: Html) -> Html:
-    """Returns what is folded away until it is asked for."""
+    """Returns content that is folded until the reader opens it."""
     return Html(f"<details><summary>{text(summary)}</summary>\n{content}\n</details>")
 
 
@@ -139,10 +139,10 @@ def table(
     Args:
       header: names of the columns.
       rows: cells, every one escaped.
-      caption: stands below; says what is seen and in which units.
+      caption: text below, which says what is shown and in which units.
       strong: numbers of the rows that stand out.
-      data: of each row what the script reads, as of a `Card`. The script sorts such a table, and
-        its text is broken where the screen is narrow, so that it never scrolls.
+      data: values of each row for the script, as of a `Card`. The script sorts such a table, and
+        its text wraps on a narrow screen, so that it never scrolls.
     """
     numeric = [_is_numeric([row[place] for row in rows]) for place in range(len(header))]
     head = "".join(
@@ -212,8 +212,8 @@ def _card(card: Card, anchor: str) -> str:
 
 
 def slider(stops: Sequence[Stop], start: int) -> Html:
-    """Returns a slider over thresholds, and the outcome of the one that it stops at; it moves the
-    line over the first plot of its section, and what raises an alarm on the whole page.
+    """Returns a slider over thresholds, and the outcome of the one that it stops at. It moves the
+    line over the first plot of its section and marks the alarms on the whole page.
 
     Args:
       stops: ascending; numbers are finite.
@@ -236,9 +236,9 @@ def page(
     Args:
       title: of the page.
       lead: one sentence below it.
-      top: what stands before the first section.
+      top: blocks before the first section.
       sections: listed in the table of contents.
-      script: runs when all is there; the page allows no other.
+      script: runs once the page is loaded; the page allows no other.
     """
     contents = "".join(
         f'<li><a href="#{text(section.anchor)}">{text(section.title)}</a></li>'

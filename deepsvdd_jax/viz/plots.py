@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 Arguments = ParamSpec("Arguments")
 
 NORMAL_COLOR, ANOMALOUS_COLOR = "#2f6db3", "#d9641e"
-# Okabe and Ito's, which the colour-blind tell apart.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 METHOD_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _GREY = "#666666"
 
@@ -126,7 +126,7 @@ class Tiles(NamedTuple):
 
     Attributes:
       images: `[n, height, width, channels]`, uint8 or in [0, 1].
-      captions: what stands below each, `[n]`.
+      captions: texts below them, `[n]`.
       wrong: bool `[n]`, tiles that were called wrongly.
     """
 
@@ -237,7 +237,7 @@ def histogram_edges(scores: Array) -> tuple[Array, bool]:
     if low > 0 and high > _LOG_RANGE * low:
         return np.geomspace(low, high, _BINS + 1), True
     if not high > low:
-        # A histogram needs a width, even of scores that are all alike.
+        # A histogram needs a width, even of equal scores.
         high = low + max(abs(low), 1.0) * 1e-3
     return np.linspace(low, high, _BINS + 1), False
 
@@ -389,7 +389,7 @@ def class_figure(
     return figure
 
 
-# Figures that stand beside those of single runs.
+# Markers of the figures that are drawn beside those of single runs.
 _OUTLINED: dict[str, Any] = {"color": "black", "markersize": 4, "markerfacecolor": "none"}
 
 
@@ -477,7 +477,7 @@ def montage_figure(tiles: Tiles, columns: int = 8) -> Figure:
 
     rows = -(-len(tiles.images) // columns)
     height, width = tiles.images.shape[1:3]
-    # In tile widths: what a tile takes with its gap, and with its caption.
+    # Sizes of a tile with its gap, and with its caption, in tile widths.
     across, down = 1.14, height / width + 0.42
     figure = Figure(figsize=(0.52 * columns * across, 0.52 * rows * down))
     axis = figure.add_axes((0, 0, 1, 1))
@@ -540,7 +540,7 @@ def filter_images(kernels: Array) -> Array:
 
 
 def pair_grid(inputs: Array, outputs: Array) -> Array:
-    """Puts images and what became of them in two rows, clipped to [0, 1]."""
+    """Puts images above their reconstructions, in two rows, clipped to [0, 1]."""
     images = np.concatenate([inputs, outputs]).clip(0.0, 1.0)
     return image_grid(images, columns=len(inputs))
 
@@ -588,7 +588,7 @@ def _panels(
 
 
 def _plain(text: str, most: int = 26) -> str:
-    """Returns one line of at most so many characters, which matplotlib writes as it stands."""
+    """Returns one line of at most so many characters that matplotlib writes literally."""
     line = " ".join(text.split())
     short = line if len(line) <= most else line[: most - 1] + "…"
     # A dollar sign would start a formula.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def drift_figure(capital: Sequence[float], alarm: float, layout: Layout) -> Figure:
-    """Draws the capital of the drift alarm by the number of the sample, and where the alarm is.
+    """Draws the capital of the drift alarm by the number of the sample, and the level of the alarm.
 
     Args:
       capital: of each sample in the order in which they came, positive.

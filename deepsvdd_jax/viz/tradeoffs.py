@@ -1,4 +1,4 @@
-"""A picture of what every threshold finds and how many false alarms it raises."""
+"""A picture of the share of defects and of false alarms above every threshold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Mark(NamedTuple):
-    """A threshold that is marked, what it is called, and its counts."""
+    """A marked threshold, its name, and its counts."""
 
     name: str
     threshold: float

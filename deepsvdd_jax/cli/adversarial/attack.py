@@ -36,7 +36,7 @@ class Adversarials(NamedTuple):
       distances_l2: float64 `[count]`, root of the summed squared difference of `images` and
         `originals`, pixels in [0, 1].
       predicted: int64 `[count]`, the class that the classifier takes `images` for.
-      success: bool `[count]`, whether that is another than the true class.
+      success: bool `[count]`, whether that differs from the true class.
     """
 
     images: np.ndarray
@@ -56,9 +56,9 @@ def generate_adversarials(
 ) -> Adversarials:
     """Makes adversarial examples with Foolbox's Boundary Attack, untargeted (seconds to minutes).
 
-    The attacked model rounds its input to 8 bits a pixel, so that what the attack finds survives
-    being stored; what was found is rounded and classified once more, and replaced by the example
-    of another image where it is not misclassified.
+    The attacked model rounds its input to 8 bits a pixel, so that adversarials survive being
+    stored. Each is rounded and classified once more, and replaced by that of another image if it is
+    not misclassified.
 
     An attack starts at a point between its original and a real image of another class: of the
     nearest images, each followed towards the original until the class changes, the one that ends
@@ -70,7 +70,7 @@ def generate_adversarials(
 
     Args:
       config: settings.
-      classifier: what is to be misled.
+      classifier: the classifier to mislead.
       images: uint8 `[m, height, width, 3]`, all of `classifier.stop_class`; originals are drawn
         from those that are classified as such.
       starting_images: uint8 `[k, height, width, 3]` of other classes.
@@ -147,7 +147,7 @@ def attack_all(
     starts: np.ndarray,
     progress: Progress | None,
 ) -> np.ndarray:
-    """Attacks one batch; returns what it found rounded, uint8 like `images`."""
+    """Attacks one batch; returns the adversarials rounded, uint8 like `images`."""
     points = _starting_points(config, classifier, images, starts)
     # Foolbox's steps on NumPy arrays take two thirds of the time of those on JAX arrays.
     model = foolbox.NumPyModel(
@@ -167,7 +167,7 @@ def _rounding_model(
     params: Params, steps: int, progress: Progress | None
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Returns the classifier as Foolbox sees it: float `[n, ...]` in [0, 1] to `[n, classes]`."""
-    # The starting points are asked about first.
+    # The starting points are classified first.
     expected = 1 + steps + steps // 10
     queries = 0
 

@@ -1,4 +1,4 @@
-"""A classifier of traffic signs, which the attack is to deceive."""
+"""A classifier of traffic signs, the target of the attack."""
 
 import functools
 from collections.abc import Callable
@@ -117,7 +117,7 @@ def train_classifier(
     for epoch in range(config.epochs):
         state = _train_epoch(config, jax.random.fold_in(key_train, epoch), state, images, labels)
         if progress is not None:
-            # Epochs are queued at once; progress is to be told when one is done.
+            # Epochs are queued at once; progress is reported when one is done.
             jax.block_until_ready(state)
             progress(epoch + 1, config.epochs)
     right = _predict(state[0], x_test) == y_test
@@ -141,7 +141,7 @@ def _init_params(key: Array, image_shape: tuple[int, ...], classes: int) -> Para
 
 
 def _features(params: Params, images: Array) -> Array:
-    """Returns what the last stage makes of the images, `[n, values]`."""
+    """Returns the output of the last stage for the images, `[n, values]`."""
     mean = images.mean((1, 2, 3), keepdims=True)
     contrast = images.std((1, 2, 3), keepdims=True)
     # Signs are photographed in sun and dusk: accuracy is 2 % higher than with the plain pixels.

@@ -8,11 +8,11 @@ STOP_CLASS = 14
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierConfig:
-    """How the attacked classifier is trained.
+    """Settings of the attacked classifier.
 
     Attributes:
       epochs: passes over the training set.
-      batch_size: images a step; what is left over after whole batches sits an epoch out.
+      batch_size: images a step; an epoch leaves out those that do not fill a batch.
       learning_rate: of Adam at the start; it falls to 0 along a cosine.
       dropout: share of the last stage's values that is dropped in training.
       shift: training images are moved by up to so many pixels, edges repeated.
@@ -38,7 +38,7 @@ class ClassifierConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AttackConfig:
-    """How adversarial examples are made.
+    """Settings of the attack.
 
     Attributes:
       count: how many.

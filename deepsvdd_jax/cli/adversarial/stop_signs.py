@@ -45,8 +45,8 @@ def stop_problem(signs: Dataset, found: Adversarials | None) -> Dataset:
 
 
 def with_adversarials(signs: Dataset, folder: Path) -> Dataset:
-    """Returns the problem of a results folder that holds adversarials (reads them), else the data
-    as they are.
+    """Returns the problem with the adversarials of a results folder (reads them); without any the
+    data as they are.
 
     Raises:
       DataError: a file of adversarials that is damaged.

@@ -1,13 +1,12 @@
-"""What a setting changes: sweeps of the same classes and seeds that differ in one, run by run.
+"""Compares sweeps that differ in a setting, run by run, over the same classes and seeds.
 
     python -m experiments.compare --out=BASE,OTHER,THIRD
     python -m experiments.compare --out=BASE,OTHER,THIRD --to=results/published/NAME
 
-The folders are sweeps' own or published ones. Compared with the first, over the runs that all of
-them have, a class counting as much as any other: the AUROC, its change between runs of the same
-class and seed, and the AUROC of seeds together. To choose a setting by such a table is to choose by
-labels of the test images: let its seeds and classes be others than those of the figures that the
-choice is to be judged by.
+The folders are those of sweeps or published ones. Compares each with the first, over the runs that
+all of them have and with equal weight for every class: the AUROC, its change between runs of the
+same class and seed, and the AUROC of seeds together. A choice of a setting by such a table uses
+labels of the test images: report its result on other seeds and classes.
 """
 
 import hashlib
@@ -29,28 +28,28 @@ from deepsvdd_jax.cli.sweeps import config_file, locks, records, summaries
 from deepsvdd_jax.cli.sweeps.records import Record, Records, RunName
 from deepsvdd_jax.configs import ConfigError
 
-# A phase that only one sweep has is told by how it begins.
+# A phase that only one sweep has is described by its first entries.
 _MOST_LETTERS = 120
 
-# What tells a folder with a comparison from any other.
+# Files by which a folder with a comparison is recognised.
 _MARKS = (locks.HARDWARE, "comparison.csv")
 
-# Of a method and sweep: its own figures, and how they differ from the first sweep's. The error is
-# the standard error of the change.
+# Columns of a method and sweep: its own figures, and their differences from the first sweep's. The
+# error is the standard error of the change.
 _COLUMNS = ("runs", "AUROC", "change", "error", "ensemble", "ensemble change")
 
 
 class Compared(NamedTuple):
-    """A sweep, as far as the others have its runs.
+    """A sweep, restricted to the runs that all sweeps have.
 
     Attributes:
       name: of its folder.
-      is_published: whether it is a published folder, not the sweep's own.
+      is_published: whether it is a published folder, not that of the sweep.
       settings: of all its runs.
       hardware: machine, versions, and the time of the runs that every sweep has.
       rows: of these runs.
       summary: of these runs; the AUROC of seeds together is empty where only a published folder
-        tells it and some of its seeds are not in every sweep.
+        holds it and some of its seeds are not in every sweep.
     """
 
     name: str
@@ -73,7 +72,8 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Reads the flags, prints the table and what differs, writes both if asked to."""
+    """Reads the flags, prints the table and the settings that differ, and writes both if asked
+    to."""
     values = flags.FLAGS
     folders = [paths.to_read("out", name) for name in values.out]
     names = [folder.resolve().name for folder in folders]
@@ -98,11 +98,11 @@ def main() -> None:
 
 
 def read_sweeps(folders: Sequence[Path]) -> list[Compared]:
-    """Reads what the sweeps have in common (touches files).
+    """Reads the runs that the sweeps have in common (touches files).
 
     Raises:
       ResultsError: a folder holds no sweep or is damaged, its figures are of other data, or no run
-        has ended well in all of them.
+        has scores in all of them.
     """
     read = [_read(folder) for folder in folders]
     finished = [{name for name, row in kept.rows.items() if row.is_scored} for kept, _ in read]
@@ -113,7 +113,7 @@ def read_sweeps(folders: Sequence[Path]) -> list[Compared]:
         _judged_on(folder, kept, common) for folder, (kept, _) in zip(folders, read, strict=True)
     ]
     for folder, images in zip(folders[1:], judged[1:], strict=True):
-        # What a published folder does not tell is not compared.
+        # Entries that a published folder lacks are not compared.
         both = judged[0].keys() & images.keys()
         first, other = ({name: one[name] for name in both} for one in (judged[0], images))
         found = configs.differences(first, other)
@@ -129,7 +129,8 @@ def read_sweeps(folders: Sequence[Path]) -> list[Compared]:
 
 
 def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Record]], list[Row]]]:
-    """Returns what a sweep's folder or a published one tells, and what sums up some of its runs."""
+    """Returns the content of a sweep's folder or of a published one, and a function that sums up
+    some of its runs."""
     if publish.has_marks(folder, _MARKS):
         raise ResultsError(f"{folder} holds a comparison; give the folders that it is of")
     if not publish.has_marks(folder):
@@ -150,9 +151,10 @@ def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Record]],
 
 
 def _judged_on(folder: Path, kept: Published, common: Collection[RunName]) -> dict[str, Any]:
-    """Returns what tells on which images the runs were judged (reads scores, one run a class).
+    """Returns a description of the images that the runs were tested on (reads the scores of one run
+    a class).
 
-    Of a published folder the labels are not known: two data sets of the same name look the same.
+    A published folder has no labels: two data sets of the same name look the same.
     """
     data, split = kept.settings["data"], kept.settings["split"]
     told = {
@@ -208,7 +210,7 @@ def run_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
 
 
 def _by_method(sweeps: Sequence[Compared]) -> Iterator[tuple[Compared, Compared]]:
-    """Yields the part of each sweep that is of a method, with the first sweep's."""
+    """Yields each sweep's runs of a method, with those of the first sweep."""
     for method in dict.fromkeys(name.method for name in sorted(sweeps[0].rows)):
         parts = [
             sweep._replace(
@@ -242,7 +244,7 @@ def _cells(sweep: Compared, first: Compared, label: str) -> tuple[str, ...]:
 
 
 def _change(rows: Mapping[RunName, Record], first: Mapping[RunName, Record]) -> tuple[str, str]:
-    """Returns the mean change in AUROC, every class having the same weight, and its standard error,
+    """Returns the mean change in AUROC with equal weight for every class, and its standard error,
     empty for a single run."""
     names = sorted(rows)
     changes = np.array(
@@ -266,9 +268,10 @@ def _percent(cell: str) -> str:
 
 
 def setting_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
-    """Returns the cells of the table of what differs from the first sweep, the header first.
+    """Returns the cells of the table of settings that differ from the first sweep, the header
+    first.
 
-    Of a file only the name is told, and where names are equal and folders are not, that much.
+    A file is shown by its name only; equal names in different folders are reported as such.
     """
     first = sweeps[0]
     lines: list[tuple[str, ...]] = [("sweep", f"setting ({first.name} there, the sweep here)")]
@@ -282,7 +285,7 @@ def _differences(first: Compared, sweep: Compared) -> list[str]:
     told = config_file.setting_differences(*map(publish.portable, (first.settings, sweep.settings)))
     names = {_named(line) for line in told}
     whole = config_file.setting_differences(first.settings, sweep.settings)
-    # A published folder tells no places, so that none of its files can be said to be another.
+    # A published folder has no paths, so that its files cannot be compared.
     elsewhere = [] if first.is_published or sweep.is_published else map(_named, whole)
     return told + [
         f"{name} is a file of the same name in another folder"
@@ -292,7 +295,7 @@ def _differences(first: Compared, sweep: Compared) -> list[str]:
 
 
 def _named(line: str) -> str:
-    """Returns which setting a line of `setting_differences` is about."""
+    """Returns the name of the setting in a line of `setting_differences`."""
     return line.partition(" is ")[0]
 
 

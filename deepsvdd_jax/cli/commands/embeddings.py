@@ -1,4 +1,4 @@
-"""Whether another score of the embedding tells more than the distance to the center.
+"""Compares other scores of embeddings with the distance to the center.
 
     python -m experiments.sweep --save_models --out=results/digits-auto
     python -m experiments.embeddings --out=results/digits-auto
@@ -6,9 +6,9 @@
 Reads the saved models of a finished sweep and the data that they were trained on. Prints, and
 writes as `embeddings.csv` into `--to`, the AUROC of every class, mean over seeds, by the score of
 the sweep, by the five nearest training embeddings, and by the Mahalanobis distance to the training
-embeddings; of several seeds the same of all together, each score in units of its mean over the
+embeddings; with several seeds also that of all together, each score in units of its mean over the
 training images; beside them the five nearest neighbors of the network's input, where nothing is
-trained. Labels serve to judge only.
+trained. Labels serve only to compute the AUROC.
 """
 
 from collections.abc import Iterator
@@ -39,12 +39,12 @@ INPUTS = "untrained: nearest inputs"
 
 Array = npt.NDArray[Any]
 
-# A mean that scores can be divided by.
+# Least mean that scores are divided by.
 _LEAST = 1e-30
 
 
 class Compared(NamedTuple):
-    """What a run's model says of its test samples.
+    """The scores of a run's test samples by its model.
 
     Attributes:
       scores: `[3, n]`, by each of `SCORES`, in units of its mean over the training samples.
@@ -103,13 +103,13 @@ def _compared(sweep: FinishedSweep, names: list[RunName]) -> Iterator[tuple[RunN
 def compare_run(
     sweep: FinishedSweep, name: RunName, split: OneClassSplit, of_inputs: dict[bytes, float]
 ) -> Compared:
-    """Returns what a run's model says by each score (touches files).
+    """Returns a run's scores of every kind by its model (touches files).
 
     Args:
       sweep: with its data.
       name: of a run with a saved model.
       split: its one-class problem.
-      of_inputs: the AUROC of nearest inputs by what they are the same for; it is added to.
+      of_inputs: AUROCs of nearest inputs by split and preprocessing, a cache; it is added to.
     """
     assert sweep.data is not None
     model = load_model(records.model_folder(sweep.folder, name))

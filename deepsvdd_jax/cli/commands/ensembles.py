@@ -1,10 +1,11 @@
-"""What seeds together gain: by their number, and by how their scores are brought to one scale.
+"""Measures the gain of seeds together, by their number and by the normalisation of their scores.
 
     python -m experiments.ensembles --out=results/digits-auto
 
 Reads the scores of a finished sweep. Prints, and writes as csv files and a picture into `--to`, the
 AUROC of 1, 2, ... seeds together, mean over all choices of that many seeds (over a drawn part of
-them where they are many), and the AUROC of all seeds by normalisation. Labels serve to judge only.
+them where they are many), and the AUROC of all seeds by normalisation. Labels serve only to compute
+the AUROC.
 """
 
 import itertools
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.floating]
 
-# Choices of seeds of one size that are scored at most.
+# Most choices of seeds of one size that are scored.
 MOST_CHOICES = 60
 
-# An ensemble is called as good as the largest from where it is this near, in points of AUROC.
+# An ensemble counts as good as the largest if it is this near to it, in points of AUROC.
 _NEAR = 0.1
 
-# A distance that a network maps onto the center must have a logarithm.
+# The distance 0 of an image on the center must have a logarithm.
 _LEAST = 1e-12
 
 
@@ -47,7 +48,8 @@ class Members(NamedTuple):
 
     Attributes:
       distances: `[seeds, n_test]`, not negative.
-      train: `[seeds, n_train]`, distances of the training images; None where they were not kept.
+      train: `[seeds, n_train]`, distances of the training images; None if the sweep did not keep
+        them.
       train_means: `[seeds]`.
       labels: `[n_test]`, 1 = anomalous.
     """
@@ -58,7 +60,7 @@ class Members(NamedTuple):
     labels: npt.NDArray[np.integer]
 
     def take(self, seeds: tuple[int, ...]) -> "Members":
-        """Returns the members at some places."""
+        """Returns the members at some positions."""
         chosen = list(seeds)
         return self._replace(
             distances=self.distances[chosen],
@@ -71,11 +73,11 @@ class Members(NamedTuple):
 
 
 class Normalization(NamedTuple):
-    """How seeds become one score.
+    """A rule that combines the scores of seeds.
 
     Attributes:
       combine: from members to scores `[n_test]`, higher = more anomalous.
-      needs_training: whether it looks at single training distances.
+      needs_training: whether it uses single training distances.
     """
 
     combine: Callable[[Members], Array]
@@ -88,7 +90,7 @@ def raw_mean(members: Members) -> Array:
 
 
 def mean_over_training_mean(members: Members) -> Array:
-    """Mean of d over its mean on the training images: what `auroc_ensemble` is."""
+    """Mean of d over its mean on the training images, as in `auroc_ensemble`."""
     return (members.distances / members.train_means[:, None]).mean(axis=0)
 
 
@@ -128,8 +130,8 @@ def mean_test_rank(members: Members) -> Array:
 
 
 def mean_training_share(members: Members) -> Array:
-    """Mean share of training images that are nearer, as a p-value has it: beyond the farthest
-    training image all are alike."""
+    """Mean share of training images that are nearer, as in a p-value: all images beyond the
+    farthest training image are equal."""
     shares = [
         np.searchsorted(np.sort(train), distances, side="right") / len(train)
         for train, distances in zip(_training(members), members.distances, strict=True)
@@ -160,8 +162,8 @@ NORMALIZATIONS: dict[str, Normalization] = {
 
 
 def compare_normalizations(members: Members) -> dict[str, float]:
-    """Returns the AUROC of all seeds together by normalisation; those that need what was not kept
-    are left out."""
+    """Returns the AUROC of all seeds together by normalisation; those that need training distances
+    are left out where these were not kept."""
     return {
         name: metrics.auroc(normalization.combine(members), members.labels)
         for name, normalization in NORMALIZATIONS.items()
@@ -209,7 +211,8 @@ def choices(count: int, size: int, most: int) -> list[tuple[int, ...]]:
 
 
 def enough_seeds(means: Array) -> int:
-    """Returns from how many seeds on every ensemble is near the largest, `[seeds]` in percent."""
+    """Returns the number of seeds from which on every ensemble is near the largest, by gains
+    `[seeds]` in percent."""
     far = np.flatnonzero(means < means[-1] - _NEAR)
     return int(far[-1]) + 2 if len(far) else 1
 
@@ -225,7 +228,7 @@ def read_members(
     Args:
       folder: of the sweep.
       rows: of its finished runs.
-      methods: to look at; None takes all.
+      methods: to read; None takes all.
 
     Raises:
       ConfigError, ResultsError: a method without runs, a damaged file.

@@ -22,7 +22,7 @@ from deepsvdd_jax.io import models
 with lazily():
     from deepsvdd_jax.detectors import export, export_onnx, reader
 
-# What every program in StableHLO holds, and every ONNX file of ours.
+# Bytes that every program in StableHLO holds, and every ONNX file of this command.
 _MARKS = (b"StableHLO_v", b"deepsvdd_jax_scorer")
 _NAMES = {"stablehlo": "scorer.jaxexport", "onnx": "scorer.onnx"}
 
@@ -40,7 +40,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Reads the flags, exports, says what the file takes and gives."""
+    """Reads the flags, exports, prints the input and output of the file."""
     values = flags.FLAGS
     if values.model is None:
         raise ConfigError("--model is not given; it names the folder of a saved model")
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def script_beside(out: Path, model: Path) -> Path:
-    """Returns where the script goes (touches files).
+    """Returns the path of the script (touches files).
 
     Raises:
       ConfigError: another file is there.

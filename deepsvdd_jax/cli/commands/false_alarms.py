@@ -1,12 +1,12 @@
-"""Whether the false-alarm rate that was asked for is kept, class by class.
+"""Checks that the requested false-alarm rate is kept, class by class.
 
     python -m experiments.false_alarms --dataset=mnist --data_dir=DIR --false_alarm_rate=0.01
 
-For every class, a fifth of the training split's normals is put aside, a model is fitted to the rest
-(part of which calibrates its threshold), and the alarms among the normals that were put aside are
-counted: exchangeable with those that the threshold came from, so that their number is
-beta-binomial. The alarms of the test split's normals, which may differ (other writers), stand
-beside. Exit code 1 if a class leaves its 99.9 % interval.
+For every class, puts a fifth of the training split's normals aside, fits a model to the rest (part
+of which calibrates its threshold), and counts the alarms among the normals that were put aside.
+These are exchangeable with the calibration normals, so that the number is beta-binomial. Shows
+beside it the alarms of the test split's normals, which may differ (other writers). Exit code 1 if a
+class leaves its 99.9 % interval.
 """
 
 import sys

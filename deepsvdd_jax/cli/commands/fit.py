@@ -1,15 +1,15 @@
-"""Trains a scorer on one's own normal data and saves it as a model.
+"""Trains a detector on your normal data and saves it as a model.
 
     python -m experiments.fit --data_dir=good_parts --image_size=64,64 --model=parts.model
     python -m experiments.fit --dataset=csv --data_dir=normal.csv --model=sensor.model
 
-`--data_dir` is a folder of images, an npz or csv file, or what `--dataset` says. Of a folder with
-`good/` (`normal/`, `ok/`) beside other folders only those images are trained on, the others are to
-test on, as with `train/` and `test/<class>/`; masks in `masks/` or `ground_truth/` are no images.
-Of other labelled data `--normal_class` is trained on. With `--objective=deep-sad`, `hsc`, `fcdd` or
-`bce` a part of the labelled defects is trained on too, and what they gain is printed. The seeds are
-members of one ensemble. A part of the data is held out, so that the threshold keeps the false-alarm
-rate that was asked for. Where images come in near-duplicates (frames of one video, photos of one
+`--data_dir` is a folder of images, an npz or csv file, or the data of `--dataset`. Of a folder with
+`good/` (`normal/`, `ok/`) beside other folders it trains on those images only and tests on the
+others, as with `train/` and `test/<class>/`; masks in `masks/` or `ground_truth/` are not taken as
+images. Of other labelled data it trains on `--normal_class`. With `--objective=deep-sad`, `hsc`,
+`fcdd` or `bce` it also trains on a part of the labelled defects and prints their gain. The seeds
+are members of one ensemble. A part of the data is held out, so that the threshold keeps the
+requested false-alarm rate. Where images come in near-duplicates (frames of one video, photos of one
 traffic sign), `--groups` holds out all of a kind together: `--groups='.*_'` for names as
 `00014/00003_00029.ppm`. `--recalibrate` gives the saved model a threshold from new normal data.
 """
@@ -113,14 +113,14 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Reads the flags, trains, saves the model, says what it does on held-out and test data."""
+    """Reads the flags, trains, saves the model, prints its figures on held-out and test data."""
     values = flags.FLAGS
     if values.model is None:
         raise ConfigError("--model is not given; it names the folder to write the model to")
     if values.recalibrate:
         recalibrate(values)
         return
-    # Before any work: a model that cannot be written would be lost.
+    # Checked before any work: a model that cannot be written would be lost.
     started = time.perf_counter()
     budget = costs.budget_of(values)
     target = paths.folder_to_write("model", values.model)
@@ -174,16 +174,16 @@ def bound(
     started: float,
     out: TextIO,
 ) -> "tuple[Plan, detectors.Prepared | None]":
-    """Measures and says what the training takes, and returns what fits into a budget, and the
-    samples of its main task where these are prepared for it.
+    """Measures and prints the time of the training. Returns the plan that fits into a budget, and
+    the samples of its main task if they are prepared for it.
 
     Args:
       values: parsed flags.
-      planned: what is to be trained.
+      planned: the trainings.
       groups: see `group_labels`.
       budget: seconds from `started` on; None bounds nothing.
       started: by `time.perf_counter`.
-      out: where it is said.
+      out: the stream to print to.
     """
     prepared = costs.prepare(planned, groups)
     speed = costs.measure(planned, prepared)
@@ -200,7 +200,7 @@ def bound(
         f"about {tables.duration(choice.seconds)} to train",
         file=out,
     )
-    # What is held out depends on the members.
+    # The held-out samples depend on the members.
     return chosen, prepared if seeds == planned.main.config.seeds else None
 
 
@@ -238,7 +238,7 @@ def resume_or_bound(
     started: float,
     kept: "under_way.UnderWay",
 ) -> "tuple[Plan, detectors.Prepared | None]":
-    """Returns what was chosen for a fit that is taken up, else as `bound`, and keeps it."""
+    """Returns the choice of a fit that is resumed, else that of `bound`, and keeps it."""
     if not kept.is_there():
         bounded, prepared = bound(
             values, planned, groups, budget=budget, started=started, out=sys.stderr
@@ -261,11 +261,11 @@ def train_all(
     kept: "under_way.UnderWay",
     prepared: "detectors.Prepared | None" = None,
 ) -> list[Model]:
-    """Trains all tasks, the main one on samples that may be prepared; a signal saves what is under
-    way and stops.
+    """Trains all tasks, the main one on samples that may be prepared; a signal saves the training
+    under way and stops.
 
     Raises:
-      TrainingError: a member failed, as it would when it is taken up.
+      TrainingError: a member failed, as it would again after a resume.
       Interrupted: by a signal.
     """
     try:
@@ -314,8 +314,8 @@ def train(
 def compare(
     planned: Plan, model: Model, others: Sequence[Model], groups: npt.NDArray[np.str_] | None
 ) -> tuple[list[str], Model]:
-    """Returns lines on the model beside what it has to be better than, and the model with these
-    figures in its summary; no lines where there is nothing to compare on."""
+    """Returns lines that compare the model with simpler detectors, and the model with these figures
+    in its summary; no lines without normals and defects to compare on."""
     data = planned.samples
     evidence: dict[str, Any] = {
         "trained_on": planned.main.title,
@@ -339,7 +339,7 @@ def compare(
 
 
 def announce(planned: Plan) -> str:
-    """Returns a line that says what is to be trained, on what, and where."""
+    """Returns a line on the training: samples, members, epochs, devices."""
     data, config = planned.samples, planned.main.config
     shape = " x ".join(map(str, data.images.shape[1:]))
     known_anomalies = len(planned.main.anomalies)
@@ -353,10 +353,10 @@ def announce(planned: Plan) -> str:
 
 
 def group_labels(names: Sequence[str], pattern: str) -> npt.NDArray[np.str_]:
-    """Returns what a regular expression matches at the start of each name, `[n]`.
+    """Returns the match of a regular expression at the start of each name, `[n]`.
 
     Raises:
-      ConfigError: no expression, one that a name does not match, or data that have no names.
+      ConfigError: an invalid expression, one that a name does not match, or data without names.
     """
     try:
         expression = re.compile(pattern)
@@ -374,7 +374,7 @@ def group_labels(names: Sequence[str], pattern: str) -> npt.NDArray[np.str_]:
 
 
 def member_seeds(values: flags.FlagValues, image_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the seeds that were given, or as many as images of that shape get by default."""
+    """Returns the seeds of the flag, or the default number of seeds for images of that shape."""
     if values.seeds is not None:
         return settings.seed_list(values.seeds)
     return tuple(range(costs.default_members(image_shape)))
@@ -398,10 +398,10 @@ def detector_config(values: flags.FlagValues, data: Samples) -> DetectorConfig:
         calibration=values.calibration,
         embedding_score=values.embedding_score,
     )
-    # Whether labelled defects have masks is seen when they are divided.
+    # The masks of labelled defects are checked when the defects are divided.
     plans.check_network(config.run, shape, has_masks=True)
     if not conformal:
-        # Another rule does not look at the rate.
+        # Another rule does not use the rate.
         return config
     rate = values.false_alarm_rate
     if rate is None:
@@ -410,7 +410,8 @@ def detector_config(values: flags.FlagValues, data: Samples) -> DetectorConfig:
 
 
 def _default_rate(values: flags.FlagValues, count: int) -> float:
-    """Returns the rate of the threshold, and says so where the data carry none as low as usual."""
+    """Returns the default rate of the threshold, and prints a line where the data allow none as low
+    as usual."""
     if values.calibration == "cross":
         held_out = count - detectors.held_out_count(detectors.held_out.SCALING_SHARE, count)
         advice = "give more samples"
@@ -441,12 +442,12 @@ def _summary(
     model: Model,
     pixel_range: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """Returns the alarm rate that was asked for, and how new data are read as these were."""
+    """Returns the false-alarm rate and the settings with which new data are read as these were."""
     conformal = config.threshold_rule == "conformal"
     return {
         "alarm_rate": config.alarm_rate if conformal else None,
         "data": {
-            # The loader of traffic signs resizes them without being told.
+            # The loader of traffic signs resizes them by default.
             "image_size": list(model.image_shape[:2])
             if data.image_size or data.name == "gtsrb"
             else None,
@@ -476,7 +477,7 @@ def describe(model: Model) -> str:
 
 
 def _bound(model: Model) -> str:
-    """Returns what is proved of the false alarms of a cross-calibrated model."""
+    """Returns the guarantee on false alarms of a cross-calibrated model."""
     rate, count = model.summary["alarm_rate"], len(model.calibration_scores)
     most = 2 * rate + cross_calibration.bound_excess(count, len(model.center))
     return (
@@ -486,7 +487,7 @@ def _bound(model: Model) -> str:
 
 
 def describe_test(model: Model, data: Samples) -> str:
-    """Returns lines on the test part: alarms among its normals, and how well anomalies are told."""
+    """Returns lines on the test part: alarms among its normals, and the anomalies found."""
     judged = detectors.judge(model, data.test_images)
     normal = data.test_labels == 0
     if not normal.any():

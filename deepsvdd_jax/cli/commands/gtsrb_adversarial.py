@@ -1,11 +1,11 @@
-"""Stop signs against adversarial stop signs: section 4.3 of Ruff et al. 2018, with our own images.
+"""Scores stop signs against adversarial ones: section 4.3 of Ruff et al. 2018, with new images.
 
     python -m experiments.gtsrb_adversarial --data_dir=DIR     # GTSRB in DIR/gtsrb
 
 Trains a small classifier of all signs, misleads it with the Boundary Attack from stop signs of the
 test set, keeps these images with their distances and a picture, and scores them against the other
-test stop signs with every method, trained on the training stop signs. One results folder, as a
-sweep's; an interrupted command goes on where it was.
+test stop signs with every method, trained on the training stop signs. Its results folder is that of
+a sweep; the same command resumes an interrupted one.
 
 The paper's adversarials were never published, so figures are comparable in kind only.
 """
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _ATTACK = AttackConfig()
 _CLASSIFIER = ClassifierConfig()
-# Each attack starts from the best of those that the classifier takes for no stop sign.
+# Each attack starts from the best of the images that the classifier does not take for stop signs.
 _NOISE_IMAGES = 500
 
 
@@ -73,7 +73,7 @@ def define_attack_flags() -> None:
 
 
 class Experiment(NamedTuple):
-    """All that was asked for, checked; of the sweep's problem the adversarials are missing."""
+    """The checked settings; the adversarials of the sweep's problem are still missing."""
 
     planned: plans.Sweep
     classifier: ClassifierConfig
@@ -93,7 +93,7 @@ def plan(values: flags.FlagValues) -> Experiment:
     """Checks everything that can be checked before a file is written.
 
     Raises:
-      ConfigError, DataError: what is wrong and what is allowed.
+      ConfigError, DataError: says what is wrong and what is allowed.
     """
     classifier_config, attack_config = read_configs(values)
     data = DataConfig("gtsrb", values.data_dir)
@@ -115,8 +115,8 @@ def run(experiment: Experiment, extra_settings: Mapping[str, Any]) -> None:
     """Makes the adversarials where they are missing, scores them, prints the table.
 
     Args:
-      experiment: what is wanted.
-      extra_settings: of `config.json`, beside the sweep's own.
+      experiment: the checked settings.
+      extra_settings: further entries of `config.json`.
     """
     planned, classifier_config, attack_config, start, signs = experiment
     settings = {
@@ -183,7 +183,7 @@ def adversarials_in(
 
 
 def _check_extra() -> None:
-    """Refuses to start minutes of work that a missing package would end."""
+    """Refuses to start before minutes of work if a package is missing."""
     try:
         adversarial.import_foolbox()
         importlib.import_module("matplotlib")
@@ -220,7 +220,7 @@ def make_adversarials(
 
 
 def starting_images(signs: Dataset, start: str, seed: int) -> np.ndarray:
-    """Returns what the attack may start from, uint8 `[n, height, width, 3]`."""
+    """Returns the images that the attack may start from, uint8 `[n, height, width, 3]`."""
     if start == "images":
         return signs.x_train[signs.y_train != STOP_CLASS]
     shape = (_NOISE_IMAGES, *signs.x_train.shape[1:])
@@ -236,7 +236,7 @@ def _moves(bar: Any) -> Callable[[int, int], None]:
 
 
 def describe(found: Adversarials) -> str:
-    """Returns a line on how far the adversarials are from their originals."""
+    """Returns a line on the distances of the adversarials from their originals."""
     least, middle, most = np.quantile(found.distances_l2, [0.0, 0.5, 1.0])
     return (
         f"{len(found.images)} adversarial stop signs; distance to the original (L2, pixels in "

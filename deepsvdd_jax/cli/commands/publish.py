@@ -1,4 +1,4 @@
-"""What is worth keeping of a sweep's folder: its tables, settings, machine and two pictures.
+"""Copies the small part of a sweep's folder: its tables, settings, machine and two pictures.
 
     python -m experiments.publish --out=FOLDER --to=results/published/NAME
     python -m experiments.publish --out=FOLDER --markdown
@@ -6,8 +6,8 @@
 
 Copies no scores, histories and models, and no path of this machine, so that the folder is small and
 can be committed. With `--markdown` prints the table of all methods, ours and published. `--join`
-makes one table of published folders with the same settings and other classes or methods; of a class
-that two of them have, the one with all seeds of the other and more stands.
+makes one table of published folders with the same settings and other classes or methods; if two of
+them have a class, it takes the one with all seeds of the other and more.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ with lazily():
     from deepsvdd_jax.cli.reporting import finished
     from deepsvdd_jax.cli.reporting.sections import merit
 
-# What tells a published folder from any other.
+# Files by which a published folder is recognised.
 MARKS = (locks.HARDWARE, "summary.csv")
 
 
 class Published(NamedTuple):
-    """What is kept of a table.
+    """The published part of a sweep.
 
     Attributes:
-      settings: of its sweep, without places of a machine.
+      settings: of its sweep, without paths of a machine.
       hardware: machine, versions, and time of each method.
       rows: of its runs.
       summary: of its classes and methods.
@@ -89,15 +89,15 @@ def markdown(kept: Published) -> str:
 
 
 def _as_sweep(kept: Published) -> finished.FinishedSweep:
-    """Returns the table as a sweep, of which only settings and rows are there."""
+    """Returns the table as a sweep with settings and rows only."""
     return finished.FinishedSweep(Path(), kept.settings, kept.rows, None, "")
 
 
 def kept_of(folder: Path) -> Published:
-    """Returns what is worth keeping of a sweep's folder (touches files).
+    """Returns the published part of a sweep's folder (touches files).
 
     Raises:
-      ResultsError: no sweep is there, no run has ended well, or a file is damaged.
+      ResultsError: no sweep is there, no run has scores, or a file is damaged.
     """
     settings, rows = config_file.read_folder(folder)
     config_file.check_described(folder, settings)
@@ -116,12 +116,12 @@ def _write(kept: Published, to: Path) -> None:
     sweep = _as_sweep(kept)
     bars = merit.bar_figure(sweep, kept.summary, plots.WIDE)
     files.write_bytes(to / "classes.png", plots.png_bytes(bars))
-    # Only a sweep's own folder has the scores for another.
+    # Only a sweep's own folder has the scores for a new picture.
     files.remove(to / "seeds.png")
 
 
 def _write_gains(folder: Path, rows: Mapping[RunName, Record], to: Path) -> None:
-    """Draws what seeds together gain, where there are several (reads their scores)."""
+    """Draws the gain of seeds together, if there are several (reads their scores)."""
     members = ensembles.read_members(folder, rows, None)
     if members:
         drawn = ensembles.gain_figure(ensembles.gains_of_all(members), plots.WIDE)
@@ -129,13 +129,13 @@ def _write_gains(folder: Path, rows: Mapping[RunName, Record], to: Path) -> None
 
 
 def has_marks(folder: Path, marks: Sequence[str] = MARKS) -> bool:
-    """Returns whether a folder has all the files that tell its kind (touches files)."""
+    """Returns whether a folder has all files of its kind (touches files)."""
     return all((folder / name).exists() for name in marks)
 
 
 def settings_of(settings: Mapping[str, Any], rows: Mapping[RunName, Record]) -> dict[str, Any]:
-    """Returns settings as `portable` does, with the classes, seeds and methods of the runs: a sweep
-    that was interrupted, is being extended or is compared in part was asked for more."""
+    """Returns settings as `portable` does, with the classes, seeds and methods of the runs. The
+    settings of a sweep that is unfinished or compared in part name more."""
     methods = {name.method for name in rows}
     return portable(settings) | {
         "normal_classes": sorted({name.normal_class for name in rows}),
@@ -145,7 +145,8 @@ def settings_of(settings: Mapping[str, Any], rows: Mapping[RunName, Record]) -> 
 
 
 def portable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings without the places of this machine: of other paths the last part stays."""
+    """Returns settings without paths of this machine: data folders are left out, of other paths the
+    last part stays."""
     return {name: _without_folders(value) for name, value in settings.items() if name != "data_dir"}
 
 
@@ -171,7 +172,7 @@ def hardware(settings: Mapping[str, Any], rows: Mapping[RunName, Record]) -> dic
 
 
 def time_spent(rows: Mapping[RunName, Record]) -> dict[str, dict[str, float]]:
-    """Returns of each method how many runs it has and their seconds."""
+    """Returns the number of runs and their seconds for each method."""
     spent: dict[str, dict[str, float]] = {}
     for method in dict.fromkeys(name.method for name in sorted(rows)):
         seconds = [
@@ -187,11 +188,11 @@ def time_spent(rows: Mapping[RunName, Record]) -> dict[str, dict[str, float]]:
 
 
 def read_published(folder: Path) -> Published:
-    """Reads a published folder (touches files). Of its summary only what needs scores is taken, the
-    AUROC of seeds together; the rest follows from its runs.
+    """Reads a published folder (touches files). From its summary it takes only the AUROC of seeds
+    together, which needs scores; the rest follows from its runs.
 
     Raises:
-      ResultsError: a file of it is missing, damaged, or does not go with the others.
+      ResultsError: a file of it is missing, damaged, or does not match the others.
     """
     rows = records.read_table(folder / "runs.csv")
     path = folder / "summary.csv"
@@ -217,8 +218,8 @@ def joined(parts: Sequence[Published]) -> Published:
     """Returns one table of parts that share their settings but for classes, seeds and methods.
 
     Raises:
-      ResultsError: other settings, or a class and method that two parts have, neither of them with
-        all seeds of the other and more: its seeds together would need their scores.
+      ResultsError: the settings differ, or two parts have a class and method, and neither has all
+        seeds of the other and more: the AUROC of their seeds together would need the scores.
     """
     settings, rows = parts[0].settings, dict(parts[0].rows)
     for part in parts[1:]:
@@ -228,7 +229,7 @@ def joined(parts: Sequence[Published]) -> Published:
         settings = config_file.merged_settings(settings, part.settings)
         rows = _joined_rows(rows, part.rows)
     told = [row for part in parts for row in part.summary]
-    # Each part has its own: they are told in `hardware.json`.
+    # Each part has its own versions and device, which `hardware.json` lists.
     own = ("device", "versions")
     settings = {name: value for name, value in settings.items() if name not in own}
     machines = [
@@ -241,9 +242,9 @@ def joined(parts: Sequence[Published]) -> Published:
 
 
 def _joined_rows(one: Mapping[RunName, Record], other: Mapping[RunName, Record]) -> Records:
-    """Returns the rows of both; of a class and method in both those of the larger.
+    """Returns the rows of both; if both have a class and method, those of the larger one.
 
-    To take the larger is to choose by no figure, as long as it has all that the smaller has.
+    Taking the larger one is no choice by figures as long as it has all seeds of the smaller one.
     """
     kept = [dict(one), dict(other)]
     for method, label in sorted({name[:2] for name in one} & {name[:2] for name in other}):
@@ -272,8 +273,8 @@ def _problem(row: Row) -> tuple[str, str, str]:
 
 
 def told_ensembles(summary: Sequence[Row]) -> Callable[[list[RunName]], float | None]:
-    """Returns what gives the AUROC of a class's runs together, as a summary tells it; raises
-    KeyError where that has no such class, ValueError where it is no AUROC."""
+    """Returns a function that looks up the AUROC of a class's runs together in a summary; it raises
+    KeyError if that has no such class, ValueError if it is not an AUROC."""
     cells = {_problem(row): row["auroc_ensemble"] for row in summary}
 
     def together(names: list[RunName]) -> float | None:

@@ -1,13 +1,13 @@
-"""One self-contained HTML page of a sweep's folder, or of a model's scores of new data.
+"""Makes one self-contained HTML page of a sweep's folder, or of a model's scores of new data.
 
     python -m experiments.report --out=results/digits-auto
     python -m experiments.report --scores=scores.csv --data_dir=FOLDER --model=MODEL --out=DIR
 
 Writes `report.html` into `--out` and its pictures as PNG files into `report/` beside it. The page
-needs no network. That of scores has a small script, and says all without it: it sorts the table,
-shows an image whole, and moves the threshold. Where the names have folders of normal samples
-(`good`, `normal`, `ok`), it counts false alarms and missed defects. `--maps=DIR`, a folder that
-`score --maps` wrote, shows each map beside its image.
+needs no network. That of scores has a small script, which sorts the table, shows an image whole,
+and moves the threshold; the page is complete without it. If the names have folders of normal
+samples (`good`, `normal`, `ok`), it counts false alarms and missed defects. `--maps=DIR`, a folder
+that `score --maps` wrote, shows each map beside its image.
 """
 
 from __future__ import annotations
@@ -109,10 +109,11 @@ def _named_model(path: str | None) -> NamedModel | None:
 
 
 def check_pages(folder: Path) -> None:
-    """Refuses a folder whose page, or whose folder of pictures, is none of ours (touches files).
+    """Refuses a folder with a page or a folder of pictures that this command did not write (touches
+    files).
 
     Raises:
-      ConfigError: says which of them it is.
+      ConfigError: names it.
     """
     page, pictures = folder / _PAGE, folder / _PICTURES
     if page.is_file() and not page.is_symlink():

@@ -4,14 +4,14 @@
 
 `--data_dir` is a folder of images, an image, an npz file (array `x`, else `x_test`, else `x_train`)
 or a csv file. Images are read, resized as the training images were, and scored in batches: a folder
-may be larger than memory. Of a folder with `train/` and `test/` the test part is scored; masks are
-not. Columns of a table are found by the names that the model was trained on. Writes
-`name,score,p_value,anomalous`, one row a sample, in the order of names or rows, whose name is that
-of `--id_column` or else their number: higher scores are more anomalous; a normal sample has a
-p-value of at most a with probability a; it is empty where no data were held out in training. The
-file appears when it is whole.
+may be larger than memory. Of a folder with `train/` and `test/` only the test part is scored; masks
+are not scored. Columns of a table are found by the names that the model was trained on. Writes
+`name,score,p_value,anomalous`, one row a sample, in the order of names or rows. The name of a row
+is that of `--id_column`, or else its number. Higher scores are more anomalous. A normal sample has
+a p-value of at most a with probability a; it is empty if no data were held out in training. The
+file appears when it is complete.
 
-`--maps=DIR` writes where in each image the anomaly is, `--tile=SIZE` cuts large images into tiles;
+`--maps=DIR` writes a map of the anomaly in each image, `--tile=SIZE` cuts large images into tiles;
 see docs/maps.md.
 """
 
@@ -54,15 +54,15 @@ Batches = Iterator[tuple[list[str], npt.NDArray[Any]]]
 
 
 class Reading(NamedTuple):
-    """How image files are read: whether damaged ones are left out, and how many million pixels one
-    may have, None for the usual bound."""
+    """Settings for reading image files: whether to leave out damaged ones, and how many million
+    pixels one may have, None for the usual bound."""
 
     skip_unreadable: bool = False
     megapixels: int | None = None
 
 
 class Source(NamedTuple):
-    """Samples to score: how many there are, and batches of names and samples."""
+    """Samples to score: their number, and batches of names and samples."""
 
     total: int
     batches: Batches
@@ -82,7 +82,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Reads the flags, scores, writes the file, says how many are anomalous."""
+    """Reads the flags, scores, writes the file, prints how many samples are anomalous."""
     values = flags.FLAGS
     settings.require(values, "model", "data_dir")
     saved = paths.to_read("model", values.model)
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def score_with_maps(wish: Wish, model: Model, path: Path, columns: Columns, out: Path) -> str:
-    """Scores images with maps or in tiles (touches files); returns lines on what was done.
+    """Scores images with maps or in tiles (touches files); returns lines on the result.
 
     Raises:
       DataError: see `open_source`, or a file of other things than images.
@@ -131,7 +131,7 @@ def score_with_maps(wish: Wish, model: Model, path: Path, columns: Columns, out:
     elif is_image_name(path.name):
         names, root = (path.name,), path.parent
     else:
-        # Says what is wrong with it.
+        # It raises the error for this path.
         open_source(path, model, Reading(), columns)
         raise DataError(f"{path}: no images, of which maps and tiles are")
     masks = None
@@ -155,7 +155,7 @@ def is_scores(path: Path) -> bool:
 
 
 def table_columns(values: flags.FlagValues, model: Model) -> Columns:
-    """Returns what the columns of a csv file are, by the flags or else as in training."""
+    """Returns the roles of the columns of a csv file, by the flags or else as in training."""
     trained = model.summary.get("data", {})
     label = values.label_column or trained.get("label_column") or LABEL
     ignored = values.ignore_columns or trained.get("ignore_columns") or ()
@@ -178,7 +178,7 @@ def open_source(path: Path, model: Model, reading: Reading, columns: Columns) ->
       columns: of a csv file.
 
     Raises:
-      DataError: nothing is there, or it does not suit the model.
+      DataError: the path does not exist, or does not suit the model.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
@@ -214,8 +214,8 @@ def _refuse_for_arrays(path: Path, reading: Reading) -> None:
 
 
 def find_images(path: Path) -> tuple[tuple[str, ...], Layout]:
-    """Returns the images of a folder that are scored, and all that is in it (touches files); says
-    how many lie where, and what is left out."""
+    """Returns the images of a folder to score, and its layout (touches files); prints how many lie
+    where, and what is left out."""
     layout = folder.read_layout(path)
     names, left_out = images_to_score(layout)
     places = folder.describe_places(names)
@@ -277,7 +277,7 @@ def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
     """Scores and writes batch by batch into a draft, renamed in the end (touches files).
 
     Returns:
-      How many samples were scored, and how many of them are anomalous.
+      The number of samples, and the number of anomalous ones.
 
     Raises:
       DataError: a sample that cannot be read or does not suit the model; nothing is written.
@@ -291,7 +291,7 @@ def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
     ):
         writer.writerow(COLUMNS)
         for names, samples in source.batches:
-            # Batches may be all of a kind: whether scores are equal is asked of the whole.
+            # Equal scores are checked over all batches: one batch may hold samples of one kind.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", detectors.CollapseWarning)
                 judged = detectors.judge(model, samples)
@@ -312,7 +312,7 @@ def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
 
 
 class _Spread:
-    """Whether samples and scores that come in batches differ; holds a sample and two scores."""
+    """Notes whether samples and scores differ over batches; holds a sample and two scores."""
 
     def __init__(self) -> None:
         self._first: npt.NDArray[Any] | None = None

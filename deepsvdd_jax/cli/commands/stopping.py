@@ -1,12 +1,12 @@
-"""Where training had better stopped, and which rules would have known without a label.
+"""Finds the best epoch to stop at, and the rules that would find it without labels.
 
     python -m experiments.sweep --seeds=5 --validation_fraction=0.1 --evaluate_every=2 --out=DIR
     python -m experiments.stopping --out=DIR
     python -m experiments.stopping --out=DIR --choose_on=OTHER
 
-Reads what the full passes of a finished sweep noted. A rule sees losses and distances of training
-and held-out normal images, never a label nor a test image; the test AUROC only judges the epoch
-that it chose. With `--choose_on` the best rule of another sweep is marked: no test label of this
+Reads the figures of the full passes of a finished sweep. A rule sees losses and distances of
+training and held-out normal images, never a label nor a test image; the test AUROC only measures
+the epoch that it chose. `--choose_on` marks the best rule of another sweep: no test label of this
 sweep has helped to choose it.
 """
 
@@ -34,7 +34,7 @@ Places = npt.NDArray[np.integer]
 
 
 class Observed(NamedTuple):
-    """What a rule may see of the seeds of a class: nothing of the test set.
+    """The data of a class's seeds that a rule may see: nothing of the test set.
 
     Attributes:
       epochs: `[passes]`.
@@ -50,10 +50,10 @@ class Observed(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """The seeds of a class: what a rule may see, and what judges it.
+    """The seeds of a class: the data that a rule may see, and the test AUROC that measures it.
 
     Attributes:
-      seen: by the rules.
+      seen: data for the rules.
       aurocs: `[seeds, passes]`, of the test set.
     """
 
@@ -174,7 +174,7 @@ HELD_OUT_RULES: dict[str, Rule] = {
 
 
 def judge(rule: Rule, trace: Trace) -> Judged:
-    """Returns what a rule's passes are worth, beside the last and each seed's best pass."""
+    """Returns the test AUROC at a rule's passes, beside the last and each seed's best pass."""
     chosen = rule(trace.seen)
     reached = np.take_along_axis(trace.aurocs, chosen[:, None], axis=1)
     return Judged(
@@ -186,7 +186,8 @@ def judge(rule: Rule, trace: Trace) -> Judged:
 
 
 def judge_all(traces: Mapping[int, Trace]) -> dict[str, dict[int, Judged]]:
-    """Returns every rule's worth by class; rules that need held-out images only where all have."""
+    """Returns the result of every rule by class; rules that need held-out images only if all
+    classes have some."""
     has_held_out = all(trace.seen.held_out is not None for trace in traces.values())
     rules = RULES | HELD_OUT_RULES if has_held_out else RULES
     return {
@@ -262,7 +263,7 @@ def _read_trace(
 
     if len(names) < 2 or any(len(one.get("pass_epochs", ())) < 2 for one in scores):
         return None
-    # A recipe with a stopping rule of its own ends some seeds before others.
+    # A recipe with a stopping rule may end some seeds before others.
     epochs = functools.reduce(np.intersect1d, [one["pass_epochs"] for one in scores])
     columns = [_at_passes(records.read_history(folder, name), epochs) for name in names]
     held_out = [column.get("held_out_mean_distance") for column in columns]
@@ -303,7 +304,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Reads the flags, judges the rules, writes and prints the table."""
+    """Reads the flags, measures the rules, writes and prints the table."""
     values = flags.FLAGS
     if values.out is None:
         raise ConfigError("out is not given; it is a sweep's folder")

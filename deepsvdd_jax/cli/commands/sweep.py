@@ -1,11 +1,11 @@
-"""Class-vs-all sweep: every class normal in turn, several seeds, in few compiled programs.
+"""Trains a class-vs-all sweep: every class normal in turn, several seeds, in few compiled programs.
 
     python -m experiments.sweep                                    # the embedded digits
     python -m experiments.sweep --dataset=mnist --data_dir=DIR     # original archives in DIR/mnist
 
 Writes `config.json`, `runs.csv`, `summary.csv`, `scores/` and `history/` into `--out`, and prints a
-table beside the published figures. A sweep that was interrupted, or is given more classes, seeds or
-methods, goes on where it was. With `--distributed`, several processes share it.
+table beside the published figures. The same command resumes an interrupted sweep; more classes,
+seeds or methods extend it. With `--distributed`, several processes share it.
 """
 
 import sys
@@ -37,7 +37,7 @@ def define_flags() -> None:
 
 
 def define_training_flags() -> None:
-    """Defines the flags that hold whatever is normal: methods, settings, files."""
+    """Defines the flags that do not concern what is normal: methods, settings, files."""
     settings.define_run_flags()
     shallow_settings.define_flags()
     environment.define_flags()
@@ -73,7 +73,7 @@ def define_training_flags() -> None:
 
 
 def main() -> None:
-    """Reads the flags, trains what is missing, writes and prints the tables."""
+    """Reads the flags, trains the missing runs, writes and prints the tables."""
     values = flags.FLAGS
     group = workers.join(values)
     environment.use_platform(values.platform, values.compilation_cache)
@@ -81,11 +81,11 @@ def main() -> None:
 
 
 def carry_out(sweep: Sweep, extra_settings: Mapping[str, Any]) -> None:
-    """Takes the folder, trains what is missing, writes and prints the tables.
+    """Locks the folder, trains the missing runs, writes and prints the tables.
 
     Args:
       sweep: what is wanted.
-      extra_settings: of `config.json`, beside the sweep's own.
+      extra_settings: further entries of `config.json`.
     """
     settings = sweep.settings.to_json() | environment.describe() | dict(extra_settings)
     with (
@@ -96,16 +96,16 @@ def carry_out(sweep: Sweep, extra_settings: Mapping[str, Any]) -> None:
 
 
 def run(sweep: Sweep, store: SweepStore) -> None:
-    """Trains what is missing of a process's runs; the first process writes and prints the tables.
+    """Trains the missing runs of this process; the first process writes and prints the tables.
 
     Args:
       sweep: what is wanted.
       store: its folder.
 
     Raises:
-      Interrupted: a signal has come; what was under way is saved.
-      Failure: runs that failed, or that another process owes; everything else is done and written
-        by then.
+      Interrupted: a signal has come; the programs under way are saved.
+      Failure: some runs failed, or are missing from another process; all others are done and
+        written.
     """
     group, owners = store.group, plans.owners(sweep)
     own = {name: owner for name, owner in owners.items() if owner == group.number}
@@ -139,7 +139,7 @@ def constant_columns(sweep: Sweep) -> list[str]:
 
 
 def _write_tables(sweep: Sweep, store: SweepStore) -> None:
-    """Writes and prints the tables, and removes the checkpoints of programs that are over."""
+    """Writes and prints the tables, and removes the checkpoints of finished programs."""
     rows = store.rows
     store.checkpoints.delete_finished(rows)
     store.write_table()

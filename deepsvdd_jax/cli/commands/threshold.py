@@ -1,4 +1,4 @@
-"""What a saved model's threshold finds among labelled samples, and what another one would.
+"""Shows what a saved model's threshold finds among labelled samples, and what others would find.
 
     python -m experiments.threshold --model=parts.model --data_dir=labelled
     python -m experiments.threshold --model=parts.model --data_dir=labelled --cost_missed=50 \\
@@ -6,13 +6,13 @@
 
 `--data_dir` is a folder with `good/` beside folders of defects (of `train/` and `test/` the test
 part), a csv file with a column of labels (`--label_column`, 0 = normal), or an npz file with `x`
-and `y`. Prints which thresholds are worth choosing from, with defects found and false alarms.
-Costs, a `--false_alarm_rate` of the labelled normals or a `--threshold` make a choice, which is
-written into the model with its evidence; without one of them nothing is changed. `--out` names a
-folder for the whole table and a picture of it.
+and `y`. Prints the thresholds worth choosing from, with defects found and false alarms. Costs, a
+`--false_alarm_rate` of the labelled normals or a `--threshold` make a choice, which is written into
+the model with its evidence; without one of them the model stays as it is. `--out` names a folder
+for the whole table and a picture of it.
 
-The normals must be others than those that the model was trained on: these score lower than new
-ones, and would promise too few false alarms.
+The model must not have been trained on these normals: training samples score lower than new ones,
+and would promise too few false alarms.
 """
 
 import importlib.util
@@ -47,13 +47,12 @@ with lazily():
 
 TABLE_NAME, PICTURE_NAME = "thresholds.csv", "thresholds.png"
 COLUMNS = ("threshold", "false_alarms", "normals", "defects_found", "defects")
-# Thresholds that are printed; the file has all of them.
+# Most thresholds that are printed; the file has all of them.
 _MOST_LINES = 15
 
 
 class Labelled(NamedTuple):
-    """Samples that are known to be normal or not: their scores, `[n]`, and the kinds of the
-    anomalous ones, "" of a normal one."""
+    """Labelled samples: their scores, `[n]`, and their kinds, "" for a normal one."""
 
     scores: npt.NDArray[np.float32]
     kinds: tuple[str, ...]
@@ -154,8 +153,7 @@ def score_labelled(path: Path, model: Model, values: flags.FlagValues) -> Labell
     """Scores labelled samples (touches files).
 
     Raises:
-      DataError: nothing is there, it does not suit the model, or nothing tells normal samples from
-        anomalous ones.
+      DataError: there are no samples, they do not suit the model, or they have no labels.
     """
     reading = score.Reading(values.skip_unreadable, values.max_megapixels)
     kinds = _kinds(path, model, values)
@@ -241,7 +239,7 @@ def _kinds_of_folder(path: Path) -> list[tuple[str, str]]:
 
 
 def describe(model: Model, labelled: Labelled, table: TradeOff, chosen: float | None) -> str:
-    """Returns the lines that are printed."""
+    """Returns the lines to print."""
     shown = tradeoff.corners(table)
     if len(shown) > _MOST_LINES:
         places = np.linspace(0, len(shown) - 1, _MOST_LINES).round().astype(int)
@@ -306,7 +304,7 @@ def describe_choice(values: flags.FlagValues, labelled: Labelled, chosen: float)
 
 
 def with_choice(model: Model, threshold: float, evidence: dict[str, Any]) -> Model:
-    """Returns the model with a chosen threshold; what its own rate promised holds no longer."""
+    """Returns the model with a chosen threshold, without the rate of its former one."""
     summary = {
         **model.summary,
         "threshold_rule": f"chosen from labelled samples: {evidence['rule']}",
@@ -329,7 +327,7 @@ def marks_of(model: Model, labelled: Labelled, chosen: float | None) -> list[Mar
 
 
 def write(out: Path, table: TradeOff, marks: list[Mark]) -> None:
-    """Writes the whole table, and its picture where matplotlib is there (touches files)."""
+    """Writes the whole table, and its picture if matplotlib is installed (touches files)."""
     rows = zip(table.thresholds, table.false_alarms, table.found, strict=True)
     lines = [(t, alarms, table.normals, found, table.defects) for t, alarms, found in rows]
     files.write_table(out / TABLE_NAME, [COLUMNS, *lines])

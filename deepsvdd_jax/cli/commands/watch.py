@@ -2,21 +2,21 @@
 
     python -m experiments.watch --model=parts.model --data_dir=camera --out=scores.csv
 
-A file is scored once, when nobody writes to it any more. Rows are appended whole:
-`name,score,p_value,anomalous,drift`, in the order of arrival. A command that was stopped or killed
-goes on with the same command: nothing is lost, nothing is scored twice. A file that cannot be read
-is named, and tried again when it changes. Masks (in `masks/`, `mask/` or `ground_truth/`, or named
-`x_mask.png`) are not scored, which a line says.
+A file is scored once, when it is no longer written to. Rows are appended whole:
+`name,score,p_value,anomalous,drift`, in the order of arrival. The same command resumes one that was
+stopped or killed: nothing is lost, nothing is scored twice. A file that cannot be read is named,
+and tried again when it changes. Masks (in `masks/`, `mask/` or `ground_truth/`, or named
+`x_mask.png`) are not scored; a line says so.
 
-`--maps=DIR` writes where in each image the anomaly is, as `score --maps` does, before its row,
+`--maps=DIR` writes a map of the anomaly in each image, as `score --maps` does, before its row,
 which gains the columns `map_row,map_column,map_maximum`. All overlays have one colour scale, that
-of `--normals`, or else of the first images that come. `--tile=SIZE` cuts large images into tiles,
-as `score --tile` does.
+of `--normals`, or else of the first images. `--tile=SIZE` cuts large images into tiles, as `score
+--tile` does.
 
 `drift` is the evidence that the images are no longer those that the model was calibrated on. It
-starts at 1; of streams that do not change at most `--drift_false_alarm_rate` ever reach the inverse
-of that rate, however long they are. Reaching it prints a line, once. A file keeps the rate that it
-was begun with, in the column `drift_alarm` where that is not the usual one.
+starts at 1; at most a share `--drift_false_alarm_rate` of unchanged streams ever reaches the
+inverse of that rate, however long they are. Reaching it prints a line, once. A file keeps its first
+rate, in the column `drift_alarm` if that is not the default.
 """
 
 import functools
@@ -71,22 +71,22 @@ from deepsvdd_jax.scoring import calibration, drift
 with lazily():
     from deepsvdd_jax import detectors
 
-# A wait is cut into parts of this length, in seconds, so that a signal is answered soon.
+# A wait is cut into parts of this length, in seconds, so that a signal is noticed soon.
 _LONGEST_SLEEP = 0.1
 
-# Images that are scored at once: their number, and bytes of those that are held.
+# Most images that are scored at once, and most bytes of images in memory.
 _IMAGES_AT_ONCE, _BYTES_AT_ONCE = 256, 1 << 26
 
 
 class Watch(NamedTuple):
-    """What does not change while a folder is watched.
+    """The fixed parts of watching a folder.
 
     Attributes:
       model: that scores.
       threshold: a score above it is anomalous.
       root: the folder.
       drift_false_alarm_rate: share of unchanged streams that may ever raise the drift alarm.
-      maps: where maps of the images go; None makes none.
+      maps: the folder of maps; None makes none.
       tiling: how images are cut; None leaves them whole.
     """
 
@@ -99,7 +99,7 @@ class Watch(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What the next look at the folder needs.
+    """The state between two looks at the folder.
 
     Attributes:
       stamps: of all files at the last look.
@@ -134,7 +134,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Reads the flags, and scores what arrives until a signal or `--stop_after_idle`."""
+    """Reads the flags, and scores arriving images until a signal or `--stop_after_idle`."""
     values = flags.FLAGS
     settings.require(values, "model", "data_dir")
     saved = paths.to_read("model", values.model)
@@ -178,7 +178,7 @@ def main() -> None:
 def open_watch(
     values: flags.FlagValues, model: Model, root: Path, out: Path, wish: Wish | None
 ) -> Watch:
-    """Binds what does not change; reads normal images where there are any (touches files).
+    """Makes the fixed parts; reads normal images if there are any (touches files).
 
     Args:
       values: parsed flags.
@@ -215,8 +215,8 @@ def _has_usual_rate(watched: Watch) -> bool:
 
 
 def check_drift_rate(out: Path, rate: float) -> None:
-    """Refuses another rate than a file was begun with (touches files): what a drift alarm promises
-    holds for one rate that was fixed before.
+    """Refuses another rate than the first one of a file (touches files): the guarantee of a drift
+    alarm holds for one rate that was fixed before.
 
     Raises:
       ResultsError: names both rates.
@@ -225,7 +225,7 @@ def check_drift_rate(out: Path, rate: float) -> None:
     try:
         begun = 1.0 / float(row[ALARM]) if ALARM in row else drift.DEFAULT_RATE
     except (ValueError, ZeroDivisionError):
-        # Not one of ours, which `open_log` says.
+        # Not a file of this command; `open_log` raises the error.
         return
     if "drift" in row and not math.isclose(begun, rate):
         raise files.ResultsError(
@@ -235,7 +235,7 @@ def check_drift_rate(out: Path, rate: float) -> None:
 
 
 def resume(watched: Watch, rows: Sequence[LoggedRow]) -> Seen:
-    """Returns what is known from the rows of an earlier command."""
+    """Returns the state after the rows of an earlier command."""
     if watched.maps is not None:
         watched.maps.remember(row.name for row in rows)
     state = None
@@ -256,12 +256,12 @@ def watch(
     stop_after_idle: float | None,
     stop: StopSignal,
 ) -> Seen:
-    """Looks again and again, and scores what has arrived.
+    """Looks at the folder repeatedly, and scores new images.
 
     Args:
       watched: see `Watch`.
-      log: where the rows go.
-      seen: what is known.
+      log: of the rows.
+      seen: the state so far.
       poll_seconds: between two looks.
       stop_after_idle: seconds without a new file after which it ends; None never.
       stop: checked between two images or looks.
@@ -287,7 +287,8 @@ def _sleep(seconds: float, stop: StopSignal) -> None:
 
 
 def look(watched: Watch, log: ScoreLog, seen: Seen, stop: StopSignal | None = None) -> Seen:
-    """Looks at the folder once, scores what is ready and appends it (touches files)."""
+    """Looks at the folder once, scores the images that are ready and appends their rows (touches
+    files)."""
     try:
         paths = datasets.image_files(watched.root)
     except (DataError, OSError):
@@ -320,14 +321,14 @@ def _tell_masks(names: Iterable[str]) -> None:
 
 
 def _with_problem(seen: Seen, problem: str) -> Seen:
-    """Says what keeps the command from working once, and once that it is over."""
+    """Prints a problem once, and once when it is over."""
     if problem != seen.problem:
         print(problem or "goes on", file=sys.stderr)
     return seen._replace(problem=problem)
 
 
 def _current(done: dict[str, Stamp | None], now: dict[str, Stamp]) -> dict[str, Stamp | None]:
-    """Returns what is done without the unreadable files that have changed since."""
+    """Returns the files that were dealt with, without unreadable ones that have changed since."""
     return {
         name: stamp
         for name, stamp in done.items()
@@ -336,7 +337,7 @@ def _current(done: dict[str, Stamp | None], now: dict[str, Stamp]) -> dict[str, 
 
 
 def _score(watched: Watch, log: ScoreLog, seen: Seen, ready: Sequence[str]) -> tuple[Seen, int]:
-    """Scores the first of the images that are ready; returns how many these are."""
+    """Scores the first of the images that are ready; returns their number."""
     if watched.tiling is None:
         found = _judge(watched, ready)
     else:
@@ -365,7 +366,7 @@ def _score(watched: Watch, log: ScoreLog, seen: Seen, ready: Sequence[str]) -> t
 
 
 def _judge(watched: Watch, ready: Sequence[str]) -> Judged:
-    """Scores the first images as they are, and writes their maps (touches files)."""
+    """Scores the first images whole, and writes their maps (touches files)."""
     read, unreadable = _read(watched, ready)
     if not read:
         return Judged([], np.zeros(0, np.float32), {}, unreadable)
@@ -381,8 +382,8 @@ def _judge(watched: Watch, ready: Sequence[str]) -> Judged:
 def _read(
     watched: Watch, ready: Sequence[str]
 ) -> tuple[dict[str, tuple[Arrived, npt.NDArray[Any]]], dict[str, str]]:
-    """Returns the first images by name, also as the model takes them, and for those that cannot be
-    used the reason."""
+    """Returns the first images by name, also as the model takes them, and the reasons for those
+    that cannot be used."""
     read: dict[str, tuple[Arrived, npt.NDArray[Any]]] = {}
     unreadable: dict[str, str] = {}
     deep: list[str] = []
@@ -407,7 +408,7 @@ def _read(
 
 
 def _image(watched: Watch, path: Path) -> Arrived:
-    """Reads an image; only for a map also what that is laid over."""
+    """Reads an image, and for a map also the image under it."""
     if watched.maps is not None:
         return arriving.read_image(path, watched.model)
     wanted = model_images.wanted(watched.model)
@@ -430,8 +431,7 @@ def _rows(
             for name, value, alarm in zip(names, values, anomalous, strict=True)
         ]
         return rows, None
-    # The state holds its scores in one list, which must stay as it is where the rows are not
-    # written.
+    # The state holds its scores in one list, which must not change if the rows are not written.
     state = state._replace(scores=list(state.scores))
     p_values = calibration.conformal_p_values(watched.model.calibration_scores, scores)
     rows = []

@@ -1,1 +1,1 @@
-"""What the command `fit` is made of."""
+"""The parts of the command `fit`."""

@@ -1,4 +1,4 @@
-"""A trained detector beside what it has to be better than, on samples that none was trained on."""
+"""Compares a trained detector with simpler ones, on samples that none of them was trained on."""
 
 from typing import Any, NamedTuple
 
@@ -17,14 +17,14 @@ NEIGHBORS = 5
 
 
 class Trial(NamedTuple):
-    """What detectors are compared on, and what a detector without training learns from.
+    """The samples that detectors are compared on, and those that a detector without training uses.
 
     Attributes:
-      train: `[n, ...]`, normal samples that are trained on.
-      normals: `[m, ...]`, normal samples that are not.
-      defects: `[k, ...]`, defects that are not.
-      are_held_out: whether the normals are those that calibrate the threshold, whose false alarms
-        say nothing then.
+      train: `[n, ...]`, normal training samples.
+      normals: `[m, ...]`, normal samples that no detector is trained on.
+      defects: `[k, ...]`, defects that no detector is trained on.
+      are_held_out: whether the normals also calibrate the threshold: their false alarms then mean
+        nothing.
     """
 
     train: Images
@@ -44,8 +44,8 @@ class Row(NamedTuple):
 
 
 def trial(samples: Samples, aside: npt.NDArray[np.bool_]) -> Trial | None:
-    """Returns what to compare on: the test part's normals where it has some, else those that are
-    held out of training; None where there are no normals or no defects.
+    """Returns the samples to compare on: the normals of the test part if there are any, else those
+    held out of training; None without normals or without defects.
 
     Args:
       samples: with the defects to test on.

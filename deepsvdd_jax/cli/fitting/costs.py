@@ -1,4 +1,4 @@
-"""What a fit takes on this device, from measured steps, and what fits into a time budget."""
+"""The time that a fit takes on this device, by measured steps, and the choice for a time budget."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from deepsvdd_jax.detectors import Prepared, Speed
 
 MOST_MEMBERS, MEMBERS_OF_LARGE_IMAGES = 5, 2
-# Pixels of an image from which it takes two members by default: 500 images of 128 x 128 are then
-# trained on in some minutes on two cores.
+# From so many pixels of an image on, two members are the default: 500 images of 128 x 128 then
+# train in some minutes on two cores.
 LARGE = 64 * 64
 
-# Part of a budget that is left for what is not measured.
+# Share of a budget that is reserved for work that is not measured.
 _SPARE = 0.1
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -43,7 +43,7 @@ class Choice(NamedTuple):
 
 
 def define_flags() -> None:
-    """Defines the flags that tell and bound what a fit takes."""
+    """Defines the flags that estimate and bound the time of a fit."""
     flags.DEFINE_bool("estimate_only", False, "say what the training will take, then stop")
     flags.DEFINE_string(
         "time_budget",
@@ -54,7 +54,7 @@ def define_flags() -> None:
 
 
 def default_members(image_shape: tuple[int, ...]) -> int:
-    """Returns the members of an ensemble that nobody asked for a number of."""
+    """Returns the default number of members of an ensemble."""
     large = len(image_shape) == 3 and image_shape[0] * image_shape[1] > LARGE
     return MEMBERS_OF_LARGE_IMAGES if large else MOST_MEMBERS
 
@@ -76,7 +76,7 @@ def budget_of(values: flags.FlagValues) -> float | None:
     """Returns the seconds of --time_budget; None without one.
 
     Raises:
-      ConfigError: no duration, or nothing is left to choose.
+      ConfigError: not a duration, or nothing is left to choose.
     """
     if values.time_budget is None:
         return None
@@ -88,7 +88,7 @@ def budget_of(values: flags.FlagValues) -> float | None:
 
 
 def prepare(planned: Plan, groups: npt.NDArray[np.str_] | None) -> Prepared:
-    """Prepares the samples of the main task, to be measured with and then trained on."""
+    """Prepares the samples of the main task, for the measurement and then for the training."""
     given = tasks.training_set(planned.main, planned.samples, groups)
     return detectors.prepare(planned.main.config, **given)
 
@@ -145,8 +145,8 @@ def _seconds_of(task: Task, planned: Plan, speed: Speed, epochs: int) -> float:
 def choose(
     planned: Plan, speed: Speed, left: float, members: int | None, epochs: int | None
 ) -> Choice:
-    """Returns the most members that train for all epochs in a time; where not even one round of
-    members does, a round with fewer epochs.
+    """Returns the most members that train for all epochs within a time; if not even one round of
+    members does, one round with fewer epochs.
 
     Args:
       planned: what would be trained without a budget.
@@ -165,7 +165,7 @@ def choose(
     def seconds(count: int, length: int) -> float:
         config = planned.main.config
         changed = (count, length) != (len(config.seeds), config.run.training.epochs)
-        # Other members or epochs are another program.
+        # Another number of members or epochs is another program.
         return estimate(planned, speed, (count, length)) + changed * speed.compilation
 
     for count in counts:
@@ -207,7 +207,7 @@ def _with_epochs(run: RunConfig, epochs: int) -> RunConfig:
 
 
 def describe(planned: Plan, speed: Speed) -> str:
-    """Returns a line on what the training will take."""
+    """Returns a line on the time that the training will take."""
     steps = ", ".join(f"{seconds:.2g} s a step of {name}" for name, seconds in speed.steps.items())
     return (
         f"about {tables.duration(estimate(planned, speed))} to train, from {steps}, all "

@@ -1,4 +1,4 @@
-"""Which labelled defects are trained on and which are tested on."""
+"""Divides labelled defects into those to train on and those to test on."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -18,7 +18,7 @@ _MOST_KINDS = 20
 
 
 class Wanted(NamedTuple):
-    """Which of the labelled defects are trained on.
+    """The labelled defects to train on.
 
     Attributes:
       kinds: names; None takes all kinds.
@@ -33,8 +33,8 @@ class Wanted(NamedTuple):
 
 
 class Share(NamedTuple):
-    """How many labelled defects of a kind are trained on, tested on, and neither; none of them
-    takes part in the calibration."""
+    """How many labelled defects of a kind are trained on, tested on, and unused; none takes part in
+    the calibration."""
 
     trained: int
     tested: int
@@ -99,8 +99,8 @@ def divide(samples: Samples, choice: Wanted, seed: int) -> tuple[Samples, Defect
       seed: draws them, kind by kind, whatever other kinds there are.
 
     Returns:
-      The samples, whose test images are none that is trained on, and the defects to train on, in
-      the order of the source.
+      The samples, no test image of which is trained on, and the defects to train on, in the order
+      of the source.
 
     Raises:
       DataError: a kind that is not there or is the normal class, or too few of every kind.
@@ -170,7 +170,8 @@ def _check_kinds(samples: Samples, choice: Wanted, found: Defects) -> None:
 
 
 def _count(available: int, choice: Wanted, keep_one: bool) -> int:
-    """Returns how many of a kind are trained on; some of it, and not all where one is kept."""
+    """Returns how many of a kind are trained on: at least one, and not all where one is kept for
+    the test."""
     if choice.per_kind is not None:
         return choice.per_kind
     if choice.fraction is None and not keep_one:
@@ -180,7 +181,7 @@ def _count(available: int, choice: Wanted, keep_one: bool) -> int:
 
 
 def shares(samples: Samples, divided: Samples, trained: Defects) -> dict[str, Share]:
-    """Returns by kind what becomes of the labelled defects.
+    """Returns the shares of the labelled defects by kind.
 
     Args:
       samples: before `divide`.
@@ -196,7 +197,7 @@ def shares(samples: Samples, divided: Samples, trained: Defects) -> dict[str, Sh
 
 
 def describe(by_kind: dict[str, Share]) -> str:
-    """Returns a line on what fraction of the labelled defects went where."""
+    """Returns a line on the use of the labelled defects."""
     trained, tested, unused = (sum(share[i] for share in by_kind.values()) for i in range(3))
     total = trained + tested + unused
     kinds = [

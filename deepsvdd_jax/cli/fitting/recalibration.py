@@ -1,4 +1,4 @@
-"""A saved model's threshold and p-values from new normal samples, nothing being trained."""
+"""Sets a saved model's threshold and p-values by new normal samples, without training."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.scoring import calibration
 
-# Flags of a training, beside those of its settings: a recalibration reads none of them.
+# Flags of a training, beside those of its settings, that a recalibration does not read.
 _OF_TRAINING = (
     *("preset", "config", "seeds", "calibration_fraction", "groups", "threshold", "contamination"),
     *("known_kinds", "known_fraction", "known_per_kind", "outliers", "outlier_count", "compare"),
@@ -45,8 +45,7 @@ def check_flags(values: flags.FlagValues) -> None:
 
 
 def as_the_model_reads(config: DataConfig, model: Model) -> dict[str, Any]:
-    """Returns the settings of new data that the model knows; those of columns that were given
-    stay.
+    """Returns the settings of new data that follow from the model; columns that flags name stay.
 
     Raises:
       DataError: a folder of images for a model of a table.
@@ -74,7 +73,7 @@ def as_the_model_reads(config: DataConfig, model: Model) -> dict[str, Any]:
 
 
 def suited(data: Samples, model: Model) -> tuple[Images, Images]:
-    """Returns normal samples and test samples as the model takes them: columns in its order.
+    """Returns normal samples and test samples as the model takes them, columns in its order.
 
     Raises:
       DataError: samples of another shape, other columns, or another depth of pixels.
@@ -101,8 +100,8 @@ def suited(data: Samples, model: Model) -> tuple[Images, Images]:
 
 
 def false_alarm_rate(model: Model, given: float | None, count: int) -> float:
-    """Returns the rate of the new threshold: the one that was given, else the model's own or the
-    lowest that so many samples carry."""
+    """Returns the rate of the new threshold: the given one, else the model's own, but not below the
+    lowest that so many samples allow."""
     if given is not None:
         return given
     own = model.summary.get("alarm_rate") or detectors.held_out.DEFAULT_ALARM_RATE
@@ -119,7 +118,7 @@ def recalibrated(model: Model, images: Images, rate: float, places: str) -> Mode
       places: in words, where the samples come from.
 
     Raises:
-      ConfigError: a rate that so many samples cannot carry.
+      ConfigError: a rate that needs more samples than there are.
       DataError: scores that are not finite.
     """
     scores = np.sort(detectors.score_images(model, images))
@@ -150,7 +149,7 @@ def recalibrated(model: Model, images: Images, rate: float, places: str) -> Mode
 
 
 def describe(before: Model, model: Model) -> str:
-    """Returns lines on what a recalibration did."""
+    """Returns lines on the changes of a recalibration."""
     evidence = model.summary["recalibration"]
     return (
         f"threshold {model.threshold:.6g}, was {before.threshold:.6g}, from {evidence['samples']} "

@@ -1,4 +1,4 @@
-"""What a scorer is trained on: normal samples, labelled defects, what there is to test on."""
+"""Loads the samples of a fit: normal samples, labelled defects, and those to test on."""
 
 import functools
 import sys
@@ -22,7 +22,8 @@ Regions = npt.NDArray[np.bool_]
 
 class Defects(NamedTuple):
     """Labelled defects: images or rows `[n, ...]`, the kind of each, and the pixels that its masks
-    mark, bool `[n, height, width]`, none where it has no mask; None where nothing asks for them."""
+    mark, bool `[n, height, width]`, no pixel where it has no mask; None where masks are not
+    read."""
 
     images: Images
     kinds: tuple[str, ...]
@@ -30,17 +31,17 @@ class Defects(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What a scorer is trained on, and what there is to try it on.
+    """The samples that a detector is trained on, and those that it is tested on.
 
     Attributes:
       images: `[n, ...]`, all normal.
       test_images: `[m, ...]`, empty without a test part.
       test_kinds: `[m]`, kinds of defects; "" is normal.
       normal: name of the normal class.
-      has_test_part: whether the source itself says which defects are to test on.
+      has_test_part: whether the source itself has a test part with defects.
       read_defects: reads the defects that are not among the test images (touches files).
       feature_names: columns of a table.
-      names: of the images or rows, `[n]`, where they have some.
+      names: of the images or rows, `[n]`, if they have names.
       pixel_range: see `Dataset.pixel_range`.
       places: in words, where the normal samples come from.
       test_regions: of the test images, see `Defects`.
@@ -70,12 +71,12 @@ def load(
     skip_unreadable: bool = False,
     with_masks: bool = False,
 ) -> Samples:
-    """Loads what a scorer is trained on (touches files), and says how much comes from where.
+    """Loads the samples of a fit (touches files), and prints how many come from where.
 
     Args:
       config: where it is.
-      normal_class: of labelled data, its number or name; None takes the class whose name says so,
-        else 0, or all of a folder whose names tell nothing apart.
+      normal_class: of labelled data, its number or name; None takes the class with a normal name,
+        else 0, or all of a folder without telling names.
       skip_unreadable: of a folder: leave out files that cannot be read.
       with_masks: of a folder: read the masks of its defects.
 
@@ -176,7 +177,7 @@ def _load_folder(
         names=tuple(folder.name_in_part(layout, name) for name in names[:count]),
         pixel_range=pixel_range,
         places=f"{root}: {folder.describe_places(names[:count])}",
-        # Of a test part nothing is trained on.
+        # No image of a test part is trained on.
         test_regions=None if has_test_part else regions_of(names[count:]),
     )
 
@@ -192,7 +193,7 @@ def _with_normal(layout: Layout, normal_class: str | None, root: Path) -> Layout
 
 
 def _tell_layout(layout: Layout) -> None:
-    """Says how many images come from where."""
+    """Prints how many images come from where."""
     number = layout.classes.index(str(layout.normal))
     normals = layout.normals
     name = f"class {number}, {printable(str(layout.normal))}: " if len(layout.classes) > 1 else ""
@@ -228,7 +229,7 @@ def _regions(root: Path, layout: Layout, paths: Sequence[str], size: tuple[int, 
 
 
 def resized_region(region: Regions, size: tuple[int, ...]) -> Regions:
-    """Returns a region `[height, width]` at another size: no marked pixel is lost."""
+    """Returns a region `[height, width]` at another size without losing a marked pixel."""
     grids = [np.arange(new) * old // new for old, new in zip(region.shape, size, strict=True)]
     resized = region[np.ix_(*grids)]
     rows, columns = np.nonzero(region)

@@ -1,4 +1,4 @@
-"""What `fit` trains: the model that is saved and, beside labelled defects, one without them."""
+"""The trainings of `fit`: the saved model and, with labelled defects, one without them."""
 
 import dataclasses
 import sys
@@ -22,11 +22,11 @@ class Task(NamedTuple):
     """A detector to train.
 
     Attributes:
-      title: what it learns from, in words.
+      title: objective and anomalies, in words.
       config: of the detector.
       anomalies: `[k, ...]`, known anomalies that it is trained on beside the normal samples.
-      regions: bool `[k, height, width]`, where they are anomalous as far as that is known; None
-        where nothing asks for it.
+      regions: bool `[k, height, width]`, their anomalous pixels where these are known; None where
+        masks are not read.
     """
 
     title: str
@@ -36,14 +36,14 @@ class Task(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is trained, and on what it is tried.
+    """The trainings of a fit and the samples that they are tested on.
 
     Attributes:
-      samples: normal ones, and those to test on, of which none is trained on.
-      main: what becomes the saved model.
+      samples: normal ones, and those to test on, none of which is trained on.
+      main: the training of the saved model.
       reference: the same without labelled defects; None where there are none.
-      shares: what becomes of the labelled defects, by kind; empty where nothing learns from them.
-      outliers: how many of the known anomalies are no labelled defects of these data.
+      shares: use of the labelled defects, by kind; empty where nothing learns from them.
+      outliers: how many of the known anomalies are outliers, not labelled defects.
     """
 
     samples: Samples
@@ -54,12 +54,12 @@ class Plan(NamedTuple):
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """All that is trained, the reference last."""
+        """All trainings, the reference last."""
         return (self.main,) if self.reference is None else (self.main, self.reference)
 
 
 def plan(values: flags.FlagValues, config: DetectorConfig, samples: Samples) -> Plan:
-    """Decides what is trained on (touches files: labelled defects and outliers are read).
+    """Decides on the trainings of a fit (touches files: reads labelled defects and outliers).
 
     Raises:
       ConfigError: a flag for labels, and an objective that does not learn from them.
@@ -119,8 +119,8 @@ def _without_labels(
 def _regions(
     of_defects: npt.NDArray[np.bool_] | None, outliers: int
 ) -> npt.NDArray[np.bool_] | None:
-    """Returns where known anomalies are anomalous, and says of how many that is known: of outliers,
-    which come last, it is not."""
+    """Returns the anomalous pixels of known anomalies, and prints of how many they are known; those
+    of outliers, which come last, are not."""
     if of_defects is None or not len(of_defects):
         return None
     marked = int(of_defects.any(axis=(1, 2)).sum())
@@ -142,7 +142,7 @@ def with_configs(planned: Plan, change: Callable[[DetectorConfig], DetectorConfi
 
 
 def read_outliers(values: flags.FlagValues, samples: Samples) -> Images:
-    """Returns what --outliers names, of the shape and type of the samples (touches files); nothing
+    """Returns the outliers of --outliers in the shape and type of the samples (touches files); none
     where it is not given.
 
     Raises:
@@ -168,7 +168,7 @@ def read_outliers(values: flags.FlagValues, samples: Samples) -> Images:
 def training_set(
     task: Task, samples: Samples, groups: npt.NDArray[np.str_] | None
 ) -> dict[str, Any]:
-    """Returns the arguments of `fit_detector` that say what a task is trained on."""
+    """Returns the arguments of `fit_detector` with the samples of a task."""
     normals, anomalies = len(samples.images), len(task.anomalies)
     if not anomalies:
         return {"images": samples.images, "groups": groups}

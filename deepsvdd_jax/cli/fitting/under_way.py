@@ -1,4 +1,4 @@
-"""A fit under way, kept in the model's folder so that the same command goes on after a kill."""
+"""Checkpoints of a fit in the model's folder, so that the same command continues after a kill."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ Stop = Callable[[], None]
 
 
 def fingerprint(planned: Plan, groups: Any, more: Any) -> str:
-    """Returns what tells a fit from all others: settings, samples, versions and devices.
+    """Returns a hash that identifies a fit: settings, samples, versions and devices.
 
     Args:
       planned: before a time budget changes it.
@@ -73,20 +73,20 @@ class UnderWay:
             )
 
     def is_there(self) -> bool:
-        """Whether this very fit was left under way."""
+        """Whether this fit has checkpoints."""
         return any(name.startswith(f"under-way-{self._mark}") for name in self._names())
 
     def choice(self) -> dict[str, Any] | None:
-        """Returns what `keep_choice` kept; None where nothing was."""
+        """Returns the choice that `keep_choice` kept; None if there is none."""
         path = self._folder / f"under-way-{self._mark}.json"
         return files.read_json(path) if path.exists() else None
 
     def keep_choice(self, choice: dict[str, Any]) -> None:
-        """Keeps what was chosen by the clock, which would choose otherwise another time."""
+        """Keeps a choice that depends on the clock, which might differ another time."""
         files.write_json(self._folder / f"under-way-{self._mark}.json", choice)
 
     def checkpoint(self, number: int, total: int, stop: Stop) -> detectors.Checkpoint:
-        """Returns how a task is kept.
+        """Returns the checkpoint of a task.
 
         Args:
           number: of the task, from 0.
@@ -96,7 +96,7 @@ class UnderWay:
         self._due = time.monotonic() + 1.0
 
         def save(progress: Progress) -> None:
-            # Of a task that is over the end is kept until all are.
+            # The end of a finished task is kept until all are finished.
             over = progress.phase == "training" and progress.epoch >= total
             try:
                 stop()
@@ -109,7 +109,7 @@ class UnderWay:
         return detectors.Checkpoint(save, lambda program: self._resume(number, program))
 
     def clear(self) -> None:
-        """Removes all that fits left under way in the folder, and an empty folder."""
+        """Removes all checkpoints of fits in the folder, and an empty folder."""
         for name in self._names():
             if _NAME.fullmatch(name):
                 (self._folder / name).unlink(missing_ok=True)

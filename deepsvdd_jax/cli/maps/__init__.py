@@ -1,1 +1,1 @@
-"""Where in images anomalies are: pieces of images scored and mapped, folders of maps, masks."""
+"""Anomaly maps: images scored and mapped in pieces, folders of maps, masks of defects."""

@@ -1,4 +1,4 @@
-"""A folder of maps that grows: of images as they arrive, each once, through restarts."""
+"""A folder of maps that grows as images arrive, each mapped once, through restarts."""
 
 import io
 import math
@@ -23,21 +23,21 @@ from deepsvdd_jax.datasets.dataset import printable
 from deepsvdd_jax.datasets.formats.pieces import open_image
 from deepsvdd_jax.io.models import Model
 
-# What has to be the same for a folder of maps to go on.
+# Settings that must be equal for a folder of maps to grow.
 _FIXED = ("scores", "kind", "format", "normal_images", "false_alarm_rate", "tile", "overlap")
 
 
-# Written and removed at once, to learn whether the folder takes files.
+# A file that is written and removed at once, to learn whether the folder takes files.
 _TRIAL = ".trial"
 
 
 class Arrived(NamedTuple):
-    """An image that came.
+    """An image that arrived.
 
     Attributes:
       pixels: `[height, width, channels]`, resized for the model, of as many bits as the file.
       sides: (height, width) of the file, upright.
-      shown: what its map is laid over.
+      shown: the image under its map.
     """
 
     pixels: npt.NDArray[Any]
@@ -64,7 +64,7 @@ def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]
       read: files and folders that the command reads.
 
     Raises:
-      ConfigError: flags without effect, that the model cannot follow, or a folder that holds
+      ConfigError: flags without effect, flags that the model cannot follow, or a folder that holds
         something else.
     """
     tiling = flow.check_tiling(values.tile, values.overlap, model)
@@ -94,7 +94,7 @@ def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]
 
 
 def read_image(path: Path, model: Model) -> Arrived:
-    """Reads an image, for a model and to be looked at (touches files).
+    """Reads an image, for the model and for its overlay (touches files).
 
     Raises:
       DataError: it cannot be read.
@@ -132,7 +132,7 @@ class GrowingMaps:
 
     @property
     def mapped(self) -> Callable[[Any], Map]:
-        """Returns the maps `[n, height, width]` of images as the model takes them."""
+        """A function from images as the model takes them to their maps `[n, height, width]`."""
         return self._mapped
 
     @property
@@ -142,20 +142,19 @@ class GrowingMaps:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the table that `write` returns the cells of."""
+        """The columns of the cells that `write` returns."""
         return (*MAP_COLUMNS, *(REGION_COLUMNS if self._limit is not None else ()))
 
     def remember(self, names: Iterable[str]) -> None:
-        """Keeps the maps of images apart from those of new ones, whose names they may share but for
-        the ending."""
+        """Reserves the file names of images, which new ones may share but for the ending."""
         for name in names:
             self._stem(name)
 
     def write(
         self, images: dict[str, Arrived], taken: npt.NDArray[Any]
     ) -> dict[str, tuple[str, ...]]:
-        """Writes the maps of images and their overlays (touches files); those that are there
-        already, of rows that were not written, are written again.
+        """Writes the maps of images and their overlays (touches files). Files that are there
+        already, left by a kill before their rows, are replaced.
 
         Args:
           images: by name.
@@ -183,7 +182,7 @@ class GrowingMaps:
         Args:
           name: of the image.
           values: its map, at its size.
-          shown: what the map is laid over.
+          shown: the image under the map.
 
         Raises:
           WriteError: nothing can be written into the folder.
@@ -192,7 +191,7 @@ class GrowingMaps:
         return self._write(name, shown, values)
 
     def _describe(self, maps: Sequence[Map]) -> None:
-        """Writes what the maps are, where that is not yet known or was removed."""
+        """Writes the description of the maps, if there is none yet or it was removed."""
         if self._description.get("scale") is None:
             medians = [map_folder.median_of(values) for values in maps]
             scale = map_folder.scale_of(medians, [float(values.max()) for values in maps])
@@ -211,7 +210,7 @@ class GrowingMaps:
             files.write_bytes(Path(f"{stem}.{self._ending}"), buffer.getvalue())
             files.write_bytes(Path(f"{stem}.png"), overlay)
         except files.WriteError as error:
-            # A full disk is waited for; a path that the image alone cannot have never comes free.
+            # A full disk may get room again; a path that only this image cannot have never will.
             if not self._takes_files(buffer.getvalue()):
                 raise
             print(f"{error}; {printable(name)} has a row and no map", file=sys.stderr)
@@ -223,7 +222,8 @@ class GrowingMaps:
         return (*cells, p_value, str(run.marked_pixels(values, self._limit)))
 
     def _takes_files(self, data: bytes) -> bool:
-        """Whether the folder takes a file of the same bytes, which is removed (touches files)."""
+        """Whether the folder takes a file of as many bytes, which is removed again (touches
+        files)."""
         try:
             files.write_bytes(self._folder / _TRIAL, data)
             files.remove(self._folder / _TRIAL)
@@ -232,8 +232,8 @@ class GrowingMaps:
         return True
 
     def _stem(self, name: str) -> str:
-        """Returns the path of an image's map without ending: its own without ending, or with it
-        where an earlier image has that one."""
+        """Returns the path of an image's map without its ending: that of the image without ending,
+        or with it where an earlier image has that one."""
         if name not in self._stems:
             plain = str(PurePosixPath(name).with_suffix(""))
             self._stems[name] = name if plain.lower() in self._taken else plain
@@ -278,7 +278,7 @@ def open_maps(wish: Wish, prepared: Prepared, out: Path) -> GrowingMaps:
 
 
 def _check_same(folder: Path, kept: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuses a folder whose maps could not be compared with new ones."""
+    """Refuses a folder whose maps are not comparable with new ones."""
     for name in _FIXED:
         if kept.get(name) != wanted[name]:
             raise ResultsError(

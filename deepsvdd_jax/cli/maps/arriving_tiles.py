@@ -19,11 +19,11 @@ from deepsvdd_jax.io.models import Model
 
 
 class Judged(NamedTuple):
-    """What was made of images.
+    """The results of some images.
 
     Attributes:
-      names: of those that could be read.
-      scores: `[n]` of these; of tiles the highest.
+      names: of the images that could be read.
+      scores: `[n]` of these; of an image in tiles the highest.
       cells: by name, of the further columns of maps; empty without maps.
       unreadable: by name the reason why an image was not scored.
     """
@@ -35,7 +35,7 @@ class Judged(NamedTuple):
 
 
 class _Cut(NamedTuple):
-    """The tiles of an image, and what its map is laid over; None without maps."""
+    """The tiles of an image, and the image under its map; None without maps."""
 
     pieces: list[Piece]
     shown: npt.NDArray[Any] | None
@@ -57,7 +57,7 @@ def judge(
       model: that scores.
       tiling: how images are cut.
       maps: where maps go; None makes none.
-      most_bytes: of tiles that are held; an image of more is held alone.
+      most_bytes: of tiles in memory; a larger image is read alone.
 
     Raises:
       WriteError: no map can be written.

@@ -1,4 +1,4 @@
-"""From images to scores and maps, piece by piece: a piece is a whole image or a tile of one."""
+"""Scores and maps images piece by piece: a piece is a whole image or a tile of one."""
 
 import itertools
 import sys
@@ -20,12 +20,12 @@ from deepsvdd_jax.io.models import Model
 Pixels = npt.NDArray[Any]
 Map = npt.NDArray[np.float32]
 
-# Pieces that are scored in one call: their number, and bytes; few are filled up, to a number that
-# all devices share.
+# Most pieces of one call, and most bytes of them; fewer are filled up to a number that the devices
+# share evenly.
 MOST_PIECES, _BYTES_AT_ONCE = 4096, 1 << 25
 _FILLED_TO = 256
 
-# Larger maps of one image lie in a file while they are put together.
+# A larger map of one image lies in a file while it is put together.
 LARGEST_IN_MEMORY = 1 << 28
 
 
@@ -47,14 +47,14 @@ class Piece(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was found in an image.
+    """The score and the map of an image.
 
     Attributes:
       name: of the image.
       sides: its (height, width).
       score: of the image, of tiles the highest.
       pieces: how many there were.
-      map: float32 `[height, width]`, where pieces overlap the highest; None without maps.
+      map: float32 `[height, width]`, the highest value where pieces overlap; None without maps.
     """
 
     name: str
@@ -68,7 +68,7 @@ def check_tiling(tile: int | None, overlap: int | None, model: Model) -> Tiling 
     """Returns how images are cut, None where they are not.
 
     Raises:
-      ConfigError: numbers that do not fit together, or to the model.
+      ConfigError: numbers that do not suit each other, or the model.
     """
     if tile is None:
         if overlap is not None:
@@ -89,7 +89,8 @@ def check_tiling(tile: int | None, overlap: int | None, model: Model) -> Tiling 
 
 
 def boxes_of(sides: tuple[int, int], tiling: Tiling | None) -> list[Box]:
-    """Returns the pieces of an image, row by row: all of it, or tiles, the last ones at its end."""
+    """Returns the boxes of an image's pieces, row by row: the whole image, or tiles, the last ones
+    at its end."""
     from deepsvdd_jax.scoring.maps import covering_starts
 
     if tiling is None:
@@ -151,13 +152,13 @@ def follow(
     fill: bool = False,
     scratch: Path | None = None,
 ) -> Iterator[Found]:
-    """Scores and maps pieces, some at once, and puts together what belongs to one image.
+    """Scores and maps pieces, some at once, and yields the result of each image.
 
     Args:
       pieces: of `pieces_of`.
       score: of pieces `[n, height, width, channels]`; None gives 0.
       mapped: their maps `[n, height, width]`; None makes none.
-      fill: fill the last call up, so that one program serves all.
+      fill: fill up the last call, so that one program serves all.
       scratch: folder for the map of an image that is too large for memory.
     """
     highest, number, whole = -np.inf, 0, None
@@ -175,7 +176,7 @@ def follow(
 
 
 def _chunks(pieces: Iterator[Piece], fill: bool) -> Iterator[tuple[list[Piece], int]]:
-    """Yields pieces that are scored in one call, and how many of them count."""
+    """Yields the pieces of one call, and how many of them are not fill."""
     first = next(pieces, None)
     if first is None:
         return
@@ -187,7 +188,7 @@ def _chunks(pieces: Iterator[Piece], fill: bool) -> Iterator[tuple[list[Piece], 
 
 
 def _with_piece(whole: Map | None, piece: Piece, values: Map, scratch: Path | None) -> Map:
-    """Returns an image's map with that of one more piece."""
+    """Returns an image's map with the values of one more piece."""
     top, left, height, width = piece.box
     enlarged = resized(values, (height, width))
     if (height, width) == piece.sides:
@@ -200,7 +201,7 @@ def _with_piece(whole: Map | None, piece: Piece, values: Map, scratch: Path | No
 
 
 def resized(values: Map, sides: tuple[int, int]) -> Map:
-    """Returns a map at the size of the pixels that it is of."""
+    """Returns a map at the size of its image."""
     from deepsvdd_jax.datasets.formats.pixels import resize_image
 
     return resize_image(values[:, :, None], sides)[:, :, 0].astype(np.float32)
@@ -218,7 +219,7 @@ def _empty_map(sides: tuple[int, int], scratch: Path | None) -> Map:
 
 
 def mean_piece(pieces: Iterator[Piece]) -> npt.NDArray[np.float32]:
-    """Returns the mean of pieces as the model takes them, of images of 8 bits in units of 255."""
+    """Returns the mean of pieces as the model takes them, 8-bit values divided by 255."""
     total: Any = 0.0
     count = 0
     for piece in pieces:

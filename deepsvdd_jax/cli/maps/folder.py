@@ -27,7 +27,7 @@ _LONGEST_OVERLAY = 2048
 
 
 class MapFile(NamedTuple):
-    """A map that was written: of which image, of which size, and its median and maximum."""
+    """A written map: its image, its size, its median and its maximum."""
 
     name: str
     sides: tuple[int, int]
@@ -36,7 +36,8 @@ class MapFile(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a map is highest, in pixels of the image, and how high; the first of equal places."""
+    """The position of a map's highest value, in pixels of the image, and the value; the first of
+    equal ones."""
 
     row: int
     column: int
@@ -44,13 +45,13 @@ class Place(NamedTuple):
 
 
 def place_of_maximum(values: Map) -> Place:
-    """Returns where a map `[height, width]` is highest."""
+    """Returns the place of the highest value of a map `[height, width]`."""
     row, column = divmod(int(np.argmax(values)), values.shape[1])
     return Place(row, column, float(values[row, column]))
 
 
 def median_of(values: Map) -> float:
-    """Returns the median of a map; of one that no memory holds, that of some of its rows."""
+    """Returns the median of a map; for one larger than memory the median of some of its rows."""
     return float(np.median(values[:: max(1, values.size // 10**7)]))
 
 
@@ -72,8 +73,8 @@ def shown(
     cut: Callable[[Box], npt.NDArray[Any]],
     reduced: Callable[[tuple[int, int]], npt.NDArray[Any]],
 ) -> npt.NDArray[Any]:
-    """Returns an image as its overlay shows it, smaller where it is large; arguments are those of a
-    `Picture`."""
+    """Returns an image as its overlay shows it, a large one at a smaller size; arguments are those
+    of a `Picture`."""
     longest = max(sides)
     if longest <= _LONGEST_OVERLAY:
         return cut(Box(0, 0, *sides))
@@ -101,8 +102,8 @@ def overlay_png(
 
 
 def stems(names: Sequence[str]) -> dict[str, str]:
-    """Returns for each image the path of its map without ending: its own path without ending, with
-    it where two images of a folder differ in nothing else."""
+    """Returns for each image the path of its map without ending: the image's path without ending,
+    or with it where two images of a folder differ only there."""
     plain = {name: str(PurePosixPath(name).with_suffix("")) for name in names}
     counts: dict[str, int] = {}
     for stem in plain.values():
@@ -125,7 +126,7 @@ class MapFolder:
         return self.draft / f"{self._stems[name]}.{ending}"
 
     def write(self, name: str, values: Map) -> Place:
-        """Writes the map of an image (touches files); returns where it is highest."""
+        """Writes the map of an image (touches files); returns the place of its maximum."""
         path = self.file_of(name, self._ending)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,11 +169,12 @@ class MapFolder:
                 raise _write_error(self._path, error) from None
 
     def keep(self, description: dict[str, Any]) -> None:
-        """Writes what the maps are, and makes the draft the folder (touches files)."""
+        """Writes the description of the maps, and renames the draft to the folder (touches
+        files)."""
         files.write_json(self.draft / DESCRIPTION, description)
         try:
-            # A folder that is there was found empty before the work. It may be one that cannot be
-            # replaced, as where a disk is mounted.
+            # The folder was empty before the work. It may not be replaceable, as the mount point of
+            # a disk.
             if self._path.is_dir() and any(self._path.iterdir()):
                 raise FileExistsError(errno.EEXIST, "it has been filled meanwhile")
             try:

@@ -1,4 +1,4 @@
-"""Masks of defects: which belong to which image, and how well maps agree with them."""
+"""Finds the masks of defects for images, and reads them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ class Masks(NamedTuple):
 
     Attributes:
       root: folder that the masks' paths start from.
-      of: for each image that has some, those whose union marks its defect.
+      of: for each image that has masks, those whose union marks its defect.
     """
 
     root: Path

@@ -1,4 +1,4 @@
-"""Images to be mapped, one after the other: files, or the rows of an array."""
+"""Images to map, one after the other: files, or the rows of an array."""
 
 import contextlib
 import itertools
@@ -26,7 +26,7 @@ class Picture(NamedTuple):
       name: as in the table of scores.
       sides: (height, width), upright.
       cut: pixels of a box, `[height, width, channels]`.
-      reduced: the whole image at a smaller (height, width), to be looked at.
+      reduced: the whole image at a smaller (height, width), for viewing.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Picture(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """A sequence of images that can be gone through again and again.
+    """A sequence of images that can be iterated over several times.
 
     Attributes:
       names: of all of them; those of files are paths below a folder.
-      opened: yields them, each open until the next one is asked for; those that cannot be read are
-        left out where that was asked for.
+      opened: yields them, each open until the next one; leaves out those that cannot be read where
+        the call allows it.
     """
 
     names: tuple[str, ...]
@@ -68,7 +68,7 @@ def of_files(
     passes = itertools.count()
 
     def opened() -> Iterator[Picture]:
-        # What is wrong with a file is told once.
+        # The problem of a file is logged once.
         is_first = next(passes) == 0
         several: list[Path] = []
         cut: list[Path] = []

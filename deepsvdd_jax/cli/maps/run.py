@@ -1,4 +1,4 @@
-"""Scores images with maps, in tiles, or both: what `score` does where such flags are given."""
+"""Scores images with maps, in tiles, or both, for the command `score`."""
 
 import sys
 import time
@@ -37,12 +37,12 @@ COLUMNS = ("name", "score", "p_value", "anomalous")
 MAP_COLUMNS = ("map_row", "map_column", "map_maximum")
 REGION_COLUMNS = ("map_p_value", "marked_pixels")
 
-# Tiles between two looks of the bar at them.
+# Tiles between two updates of the bar.
 _TILES_PER_REPORT = 1000
 
 
 class Calibrated(NamedTuple):
-    """What held-out normal images tell: scores, and medians and maxima of maps, `[n]`; empty
+    """Calibration by held-out normal images: scores, and medians and maxima of maps, `[n]`; empty
     without any."""
 
     scores: npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ class Calibrated(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What is ready before the first image.
+    """The parts that are ready before the first image.
 
     Attributes:
       normals: that set thresholds; None without any.
@@ -65,15 +65,15 @@ class Prepared(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """The threshold of pixels, and the rate that it keeps."""
+    """The threshold of pixels, and its false-alarm rate."""
 
     threshold: float
     rate: float
 
 
 class Scored(NamedTuple):
-    """How many images were scored, how many are anomalous, and have a marked pixel, and the
-    pieces that they were cut into."""
+    """How many images were scored, are anomalous, and have a marked pixel, and how many pieces they
+    were cut into."""
 
     images: int
     alarms: int
@@ -87,8 +87,8 @@ def run(wish: Wish, model: Model, pictures: Pictures, masks: Masks | None, out: 
     Args:
       wish: what the flags ask for.
       model: that scores.
-      pictures: to be scored.
-      masks: of their defects; None knows none.
+      pictures: images to score.
+      masks: of their defects; None without masks.
       out: the table.
 
     Returns:
@@ -144,8 +144,8 @@ def run(wish: Wish, model: Model, pictures: Pictures, masks: Masks | None, out: 
 
 
 def prepare(wish: Wish, model: Model, scratch: Path) -> Prepared:
-    """Reads, scores and maps the normal images, if there are any, and makes what maps (touches
-    files).
+    """Reads, scores and maps the normal images, if there are any, and makes the function that maps
+    (touches files).
 
     Args:
       wish: what the flags ask for.
@@ -158,7 +158,7 @@ def prepare(wish: Wish, model: Model, scratch: Path) -> Prepared:
     normals = None if wish.normals is None else normal_pictures(wish, model)
     mean = None
     if normals is not None and wish.kind == "occlusion":
-        # The mean comes from other images than the threshold, so that this one keeps its rate.
+        # The mean comes from other images than the threshold, so that the threshold keeps its rate.
         mean_of, normals = _halves(normals)
         mean = flow.mean_piece(flow.pieces_of(mean_of, model, wish.tiling))
     mapped = None if wish.maps is None else detector_maps.mapper(model, wish.kind, mean)
@@ -190,7 +190,7 @@ def normal_pictures(wish: Wish, model: Model) -> Pictures:
 
 
 def _halves(pictures: Pictures) -> tuple[Pictures, Pictures]:
-    """Returns every other image, and the rest."""
+    """Returns the images in two halves, taken alternately."""
 
     def part(wanted: frozenset[str]) -> Pictures:
         def opened() -> Any:
@@ -210,7 +210,7 @@ def calibrate(
     mapped: Callable[[Any], Map] | None,
     scratch: Path,
 ) -> Calibrated:
-    """Scores and maps normal images exactly as the others will be."""
+    """Scores and maps normal images exactly as the others."""
     scores, medians, maxima = [], [], []
     pieces = flow.pieces_of(normals, model, wish.tiling)
     with bars.progress_bar("normals", len(normals.names), "image") as bar:
@@ -230,10 +230,11 @@ def _there(scratch: Path) -> Path | None:
 
 
 def scorer(model: Model) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.floating]]:
-    """Returns what scores pieces, `[n, ...] -> [n]`, without a word on equal scores."""
+    """Returns the function that scores pieces, `[n, ...] -> [n]`, without the warning of equal
+    scores."""
 
     def score(pixels: npt.NDArray[Any]) -> npt.NDArray[np.floating]:
-        # Whether scores are equal is asked of the whole.
+        # Equal scores are checked over all images, not over a call.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", detectors.CollapseWarning)
             return detectors.score_images(model, pixels)
@@ -245,8 +246,7 @@ def with_threshold(wish: Wish, model: Model, told: Calibrated) -> Model:
     """Returns the model with the threshold and calibration of images as they are scored here.
 
     Raises:
-      ConfigError: a rate that the calibration does not carry, or that no normal images are there
-        for.
+      ConfigError: a rate that needs more normal images than there are.
     """
     if wish.tiling is None:
         return model._replace(
@@ -274,12 +274,13 @@ def with_threshold(wish: Wish, model: Model, told: Calibrated) -> Model:
 
 
 def _usual_rate(count: int, asked: float | None = None) -> float:
-    """Returns the rate where none is given: that of the model or 1 %, or what so many carry."""
+    """Returns the default rate: the model's or 1 %, but not below the lowest that so many scores
+    allow."""
     return max(asked or detectors.held_out.DEFAULT_ALARM_RATE, 1.0 / (count + 1))
 
 
 def pixel_limit(wish: Wish, told: Calibrated) -> Limit | None:
-    """Returns the threshold of pixels; None where no maps of normal images tell one.
+    """Returns the threshold of pixels; None without maps of normal images.
 
     Raises:
       ConfigError: too few normal images for the rate.
@@ -339,7 +340,7 @@ def _score(
 
 
 def _counted(pieces: Iterator[Piece], bar: tqdm) -> Iterator[Piece]:
-    """Shows on a bar of images how many tiles there were: one image may have many."""
+    """Shows on a bar of images how many tiles were scored: one image may have many."""
     for number, piece in enumerate(pieces, 1):
         yield piece
         if number % _TILES_PER_REPORT == 0:
@@ -353,7 +354,8 @@ def _mapped(
     masks: Masks | None,
     evidence: list[Evidence],
 ) -> tuple[Place, int]:
-    """Writes the map of an image; returns where it is highest, and how many pixels are marked."""
+    """Writes the map of an image; returns the place of its maximum and the number of marked
+    pixels."""
     assert found.map is not None
     place = drawn.write(found.name, found.map)
     if masks is not None:

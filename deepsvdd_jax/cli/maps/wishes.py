@@ -1,4 +1,4 @@
-"""Which maps and tiles a command was asked for: flags, and what they come to."""
+"""The flags of maps and tiles, checked and resolved."""
 
 import sys
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ _OF_ALL_MAPS = ("map_kind", "map_format", "map_false_alarm_rate")
 
 
 class Wish(NamedTuple):
-    """What the flags ask for.
+    """The maps and tiles that the flags ask for.
 
     Attributes:
       maps: folder to write maps into; None makes none.
       kind: of the maps, see `detectors.maps`.
       ending: of the files of values.
       normals: folder of normal images that were not trained on; None has none.
-      map_rate: share of normals in which some pixel may be marked; None takes the lowest usual one.
+      map_rate: share of normals in which some pixel may be marked; None takes the default.
       tiling: how images are cut; None leaves them whole.
-      masks: folder of masks; None takes those that lie with the images.
+      masks: folder of masks; None takes the masks beside the images.
       rate: see `thresholds.chosen_threshold`.
       threshold: see there.
       megapixels: most of them in an image.
@@ -100,7 +100,7 @@ def define_map_flags(what_normals_do: str) -> None:
 
 
 def refuse_without_maps(values: flags.FlagValues, more: Sequence[str] = ()) -> None:
-    """Refuses flags that are read with --maps alone, where that is not given.
+    """Refuses flags that only --maps reads, where that is not given.
 
     Args:
       values: parsed.
@@ -145,7 +145,7 @@ def checked_kind(
 
 
 def tell_of_own_normals(normals: Path | None, read: Sequence[Path]) -> None:
-    """Prints a line where normal images are among those that are scored."""
+    """Prints a line where normal images are among the scored ones."""
     if normals is not None and any(_overlap(normals, path) for path in read):
         print(
             f"{normals} is scored too: of its own images p-values and marked pixels say nothing",
@@ -154,7 +154,8 @@ def tell_of_own_normals(normals: Path | None, read: Sequence[Path]) -> None:
 
 
 def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]) -> Wish | None:
-    """Returns what the flags ask for; None where images are scored as they are, without maps.
+    """Returns the maps and tiles that the flags ask for; None where images are scored whole,
+    without maps.
 
     Args:
       values: parsed.
@@ -163,7 +164,7 @@ def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]
       read: files and folders that the command reads.
 
     Raises:
-      ConfigError: flags without effect, or that the model cannot follow.
+      ConfigError: flags without effect, or flags that the model cannot follow.
     """
     tiling = flow.check_tiling(values.tile, values.overlap, model)
     if values.maps is None:

@@ -1,4 +1,4 @@
-"""By which threshold the rows of a scores file were called, and what others would find."""
+"""Finds the threshold by which the rows of a scores file were called, and the outcome of others."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from deepsvdd_jax.scoring import calibration
 
 Floats = npt.NDArray[np.float64]
 
-# The slider stops at all thresholds of the highest scores, and at as many of the others.
+# The slider stops at all thresholds between so many of the highest scores, and at as many others.
 _STOPS = 100
 
 
@@ -31,7 +31,7 @@ class Threshold(NamedTuple):
     Attributes:
       value: a score above it was called anomalous; NaN where no threshold calls the rows so.
       shown: the same for a reader.
-      origin: a sentence on whose it is.
+      origin: a sentence on its source.
     """
 
     value: float
@@ -40,13 +40,13 @@ class Threshold(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """Scores that a threshold is judged by, each `[n]`.
+    """Scores that a threshold is evaluated on, each `[n]`.
 
     Attributes:
       all: of all rows.
-      normal: of those that are normal; None where nothing tells.
-      defective: of the defects; None where nothing tells.
-      held_out: of the normals that the model has kept.
+      normal: of the normal rows; None where their kinds are not known.
+      defective: of the defects; None where their kinds are not known.
+      held_out: of the held-out normals in the model.
     """
 
     all: Floats
@@ -63,11 +63,11 @@ def check_model(
     Args:
       scores: `[n]`.
       p_values: of each; None where the file has none.
-      named: the model that is said to have given them.
+      named: the model that the user names.
       source: the file, for the message.
 
     Raises:
-      DataError: another model has scored.
+      DataError: another model made the scores.
     """
     held_out = named.model.calibration_scores
     expected = calibration.conformal_p_values(held_out, scores.astype(np.float32))
@@ -114,7 +114,7 @@ def threshold_of(
     if highest <= own and (own < lowest or not called.any()):
         rule = named.model.summary.get("threshold_rule", "")
         origin = f"The model's own{': ' if rule else ''}{rule}."
-        # A threshold that nothing can exceed has no place in a picture.
+        # An infinite threshold has no position in a picture.
         return Threshold(own if math.isfinite(own) else value, f"{own:.4g}", origin)
     return Threshold(
         value, between, f"Not the model's own, which is {own:.4g}: it was moved for these scores."
@@ -132,13 +132,14 @@ def _middle(highest: float, lowest: float) -> float:
 
 
 def thresholds_to_try(scores: Floats, own: float) -> Floats:
-    """Returns thresholds that differ in what they find, ascending: of the highest scores all, of
-    many others an even choice, and `own`; the first is below all scores, the last the highest."""
+    """Returns thresholds with different outcomes, ascending: all among the highest scores, an even
+    choice among many others, and `own`; the first is below all scores, the last equals the
+    highest."""
     distinct = np.unique(scores)
     lower = np.concatenate([[-math.inf], distinct[:-1]])
     middles = np.array([_middle(*pair) for pair in zip(lower, distinct, strict=True)])
     candidates = np.append(middles, distinct[-1])
-    # Of the thresholds between the same two scores as the own one, only that one is kept.
+    # Among the thresholds between the same two scores only the own one is kept.
     alike = np.searchsorted(distinct, candidates, "right") == np.searchsorted(
         distinct, own, "right"
     )
@@ -151,12 +152,12 @@ def thresholds_to_try(scores: Floats, own: float) -> Floats:
 
 
 def groups_of(scores: Floats, kinds: Kinds, held_out: npt.ArrayLike) -> Groups:
-    """Returns the scores of what a threshold is judged by.
+    """Returns the scores that a threshold is evaluated on.
 
     Args:
       scores: `[n]`.
       kinds: of the rows.
-      held_out: scores of normals that the model has kept; none where it is not known.
+      held_out: scores of the held-out normals in the model; empty where it is not known.
     """
     kept = np.asarray(held_out, np.float64)
     if not kinds.names:
@@ -165,7 +166,7 @@ def groups_of(scores: Floats, kinds: Kinds, held_out: npt.ArrayLike) -> Groups:
 
 
 def outcome(threshold: float, groups: Groups) -> str:
-    """Returns a sentence on what a threshold finds: a score above it raises an alarm."""
+    """Returns a sentence on the alarms of a threshold: a score above it raises one."""
     above = int((groups.all > threshold).sum())
     parts = [f"Above {threshold:.4g}: {above} of {len(groups.all)} raise an alarm."]
     if groups.normal is not None and groups.defective is not None:

@@ -1,4 +1,4 @@
-"""What a sweep will cost on this device, from a few steps that are measured at the real shapes."""
+"""Estimates the cost of a sweep on this device by a few steps, measured at the real shapes."""
 
 import dataclasses
 import math
@@ -19,33 +19,34 @@ from deepsvdd_jax.cli.sweeps.records import Record, RunName
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.networks import build_network
 
-# Steps of a measured epoch, and how often it is measured: the least time counts, because others
-# that use the machine only ever add to it.
+# Steps of a measured epoch, and how often it is measured: the least time counts, because other work
+# on the machine only adds to it.
 STEPS = 2
 REPEATS = 2
 
-# Runs a device that are measured together on an accelerator; a wider program costs less a run.
+# So many runs are measured together on an accelerator; a wider program costs less a run.
 _ACCELERATOR_RUNS = 10
 
-# For so long phases are measured, compilation included; then one takes what its operations say.
+# Phases are measured for so many seconds, compilation included; the cost of later ones follows from
+# their operations.
 MEASURING_SECONDS = 12.0
 
-# What scoring an image takes of what a step takes an image: there and not back.
+# Scoring an image takes this share of a step's time for an image: it has no backward pass.
 _SCORING_SHARE = 1 / 3
 
 # Passes of a phase over a set, beside its epochs: statistics, center and last distances of the
 # training images, first and last distances of the test images.
 _TRAIN_PASSES, _TEST_PASSES = 3, 2
 
-# From this load a core on, others have slowed the measured steps.
+# From this load a core on, other work has slowed the measured steps.
 _BUSY_SHARE = 0.5
 
 AUTOENCODER = "autoencoder"
 
 
 class Speed(NamedTuple):
-    """Seconds of the whole device a run: of one step, and of one image scored; whether they were
-    measured, or computed from those of another phase."""
+    """Seconds of the whole device for one run: of a step, and of an image scored; and whether they
+    were measured or computed from another phase."""
 
     step: float
     image: float
@@ -53,14 +54,14 @@ class Speed(NamedTuple):
 
 
 class PhaseCost(NamedTuple):
-    """What is to go of a phase.
+    """The cost of a phase that is left to train.
 
     Attributes:
-      name: the autoencoder, or the method whose last phase it is.
-      runs: how many classes and seeds have it to go.
-      epochs: of one of them.
-      seconds: that one of them takes.
-      measured: whether its steps were, or computed from another phase's.
+      name: `autoencoder`, or the method whose last phase it is.
+      runs: how many classes and seeds lack it.
+      epochs: of one run.
+      seconds: of one run.
+      measured: whether its steps were measured, or computed from another phase's.
     """
 
     name: str
@@ -74,8 +75,8 @@ def estimate(sweep: Sweep, rows: Mapping[RunName, Record]) -> list[PhaseCost]:
     """Measures the phases of the deep runs that are missing (reads the clock).
 
     Args:
-      sweep: what is wanted.
-      rows: of the runs that are there.
+      sweep: the planned sweep.
+      rows: of the finished runs.
     """
     costs = []
     to_go = phases_to_go(sweep, rows)
@@ -98,7 +99,7 @@ def estimate(sweep: Sweep, rows: Mapping[RunName, Record]) -> list[PhaseCost]:
 def phases_to_go(
     sweep: Sweep, rows: Mapping[RunName, Record]
 ) -> dict[tuple[str, RunConfig], list[tuple[int, int]]]:
-    """Returns, by phase, the classes and seeds whose runs have it to go.
+    """Returns, by phase, the classes and seeds whose runs lack it.
 
     A pretraining is the DCAE of its class and seed and counts once for all methods.
     """
@@ -136,10 +137,10 @@ def _measured_as(config: RunConfig) -> RunConfig:
 def measure_speeds(wanted: Mapping[RunConfig, np.ndarray]) -> dict[RunConfig, Speed]:
     """Times warm epochs of a few steps of phases (reads the clock).
 
-    The phase with the fewest operations comes first. A further one whose compilation would take too
-    long is not compiled: it takes as much longer as it has more operations. Steps start with drawn
-    weights, because passes over a set need programs of their own; an image's score is counted as a
-    third of what a step takes an image.
+    The phase with the fewest operations comes first. A later phase whose compilation would take too
+    long is not compiled: its time is scaled by its operations. Steps start with drawn weights,
+    because passes over a set need programs of their own; the score of an image is counted as a
+    third of a step's time for an image.
 
     Args:
       wanted: by the settings of one phase, raw images of the normal class.
@@ -231,7 +232,8 @@ def machine_load() -> float:
 
 
 def busy_note(load: float, cores: int | None = None) -> str:
-    """Returns the end of a line of measured times: that something else was running, or nothing.
+    """Returns the end of a line of measured times, which says that the machine was busy; empty if
+    it was not.
 
     Args:
       load: of `machine_load`, before anything was measured.
@@ -249,12 +251,12 @@ def busy_note(load: float, cores: int | None = None) -> str:
 def describe(
     sweep: Sweep, rows: Mapping[RunName, Record], costs: list[PhaseCost], load: float = 0.0
 ) -> str:
-    """Returns a table of what is to go, its sum as hours and minutes, runs an hour, and a line on
-    each baseline.
+    """Returns a table of the remaining phases, their sum as hours and minutes, runs an hour, and a
+    line on each baseline.
 
     Args:
-      sweep: what is wanted.
-      rows: of the runs that are there.
+      sweep: the planned sweep.
+      rows: of the finished runs.
       costs: of `estimate`.
       load: of `machine_load`, before anything was measured.
     """

@@ -1,4 +1,4 @@
-"""The part of a page of scores on whether they are still those of the calibration set."""
+"""The section of a page of scores on whether they still look like those of the calibration set."""
 
 from collections.abc import Sequence
 
@@ -16,14 +16,14 @@ def capital_of(
     named: NamedModel | None,
     has_kinds: bool,
 ) -> list[float]:
-    """Returns the capital of the drift alarm after every row; nothing where there is none.
+    """Returns the capital of the drift alarm after every row; empty where it has no meaning.
 
     Args:
-      logged: as `watch` has written it, None where it has not.
+      logged: the column that `watch` wrote; None without one.
       scores: of the rows, in the order of the file.
       named: the model that scored; None where it is not known.
-      has_kinds: whether rows are known to be normal or defects: in their order, kind by kind, they
-        are no stream.
+      has_kinds: whether rows are known to be normal or defects: sorted by kind they are not a
+        stream.
     """
     if logged and None not in logged:
         return [value for value in logged if value is not None]
@@ -45,10 +45,10 @@ def section(
 
     Args:
       capital: after every row, in the order in which they came.
-      is_logged: whether `watch` has written it, or it was computed from the rows as they lie.
+      is_logged: whether `watch` wrote it, or it was computed from the rows in their order.
       files: pictures by name.
-      alarm: capital at which the alarm is raised; of streams that do not change, at most the
-        inverse of it ever reach it.
+      alarm: capital at which the alarm is raised; at most a share 1 / alarm of unchanged streams
+        ever reaches it.
     """
     places = np.flatnonzero(np.asarray(capital) >= alarm)
     order = "in the order in which they came" if is_logged else "in the order of the file"

@@ -1,4 +1,4 @@
-"""A sweep that is to be shown: settings, rows and, where they can be had, its images."""
+"""A sweep to report on: settings, rows and, if they can be read, its images."""
 
 import dataclasses
 from pathlib import Path
@@ -20,14 +20,14 @@ Array = npt.NDArray[Any]
 
 
 class FinishedSweep(NamedTuple):
-    """What is known of a sweep whose runs have ended, some of them at least.
+    """A sweep of which at least some runs have finished.
 
     Attributes:
       folder: of the sweep.
       settings: of its `config.json`.
-      rows: of the finished runs that are shown.
-      data: the raw images and each class's test indices; None where they cannot be had.
-      no_data: then the reason.
+      rows: of the finished runs to show.
+      data: the raw images; None if they cannot be read.
+      no_data: the reason if they cannot be read.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ class FinishedSweep(NamedTuple):
 
     @property
     def asked(self) -> SweepSettings:
-        """What was trained, on what, and how."""
+        """The settings as an object."""
         return SweepSettings.from_json(self.settings)
 
     @property
@@ -65,7 +65,7 @@ class FinishedSweep(NamedTuple):
 
     @property
     def preset(self) -> str:
-        """The recipe that the published figures go by."""
+        """The recipe whose published figures are shown."""
         asked = self.asked
         found = [asked.configs[name].preset for name in methods.deep() if name in asked.configs]
         if not found and asked.shallow.recipe == "itu":
@@ -85,7 +85,7 @@ class FinishedSweep(NamedTuple):
         )
 
     def threshold(self, name: RunName) -> float:
-        """Returns above which score a run calls an image anomalous; NaN where it has none."""
+        """Returns the score above which a run calls an image anomalous; NaN where it has none."""
         found = self.rows[name].threshold
         return np.nan if found is None else found
 

@@ -29,7 +29,7 @@ def first_member(model: Model) -> Model:
 
 
 def network_inputs(model: Model, images: Array) -> Array:
-    """Returns what the network is given for raw images `[n, ...]`, float32."""
+    """Returns the network's input for raw images `[n, ...]`, float32."""
     return preprocessing.apply(detectors.preprocessing_of(model), images)
 
 

@@ -1,4 +1,4 @@
-"""What scored images really are, where the folders in their names say so."""
+"""The true kinds of scored images, where the folders in their names say so."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,12 +12,12 @@ NORMAL = ""
 
 
 class Kinds(NamedTuple):
-    """What rows are.
+    """The kinds of rows.
 
     Attributes:
-      names: of each row, `NORMAL`, a kind of defect, or None where no folder tells; empty where no
-        folder is named as those of normal images are.
-      problem: why the folders tell nothing, "" where there is nothing to say.
+      names: of each row, `NORMAL`, a kind of defect, or None without a folder; empty where no
+        folder has a name of normal images.
+      problem: why the folders do not tell the kinds; "" without a problem.
     """
 
     names: tuple[str | None, ...]
@@ -35,12 +35,12 @@ class Kinds(NamedTuple):
 
 
 def kinds_of(names: Sequence[str]) -> Kinds:
-    """Tells from the folders in names which rows are normal, and which kinds of defects the others
-    are, as `fit` and `threshold` do."""
+    """Returns which rows are normal, and the kinds of defects of the others, by the folders in
+    their names, as `fit` and `threshold` do."""
     if not any(_has_normal_folder(name) for name in names):
         return Kinds(())
     try:
-        # A name without a folder tells nothing, and would keep the others from a shared one.
+        # A name without a folder tells nothing, and would hide the folder that the others share.
         found = layout.understand([name for name in names if "/" in name], "the scores")
     except DataError as error:
         return Kinds((), str(error))

@@ -1,4 +1,4 @@
-"""The table of Deep SAD: what known anomalies gain, by their share of the training set.
+"""The table of Deep SAD: the gain from known anomalies by their share of the training set.
 
 A pair is a normal class and one known anomalous class; a figure is the mean over pairs ± the
 standard deviation over pairs, as the paper has it (Ruff et al., ICLR 2020). Without labels the
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from deepsvdd_jax.cli.files import Row, format_value
 
-# As quoted in a later paper: percent over 90 pairs, by share of labelled anomalies.
+# Quoted from a later paper: percent over 90 pairs, by share of labelled anomalies.
 PUBLISHED: dict[str, dict[float, str]] = {
     "mnist": {
         0.0: "92.8 ± 4.9",
@@ -64,7 +64,7 @@ class Cell(NamedTuple):
 
     @staticmethod
     def of_folder(name: str) -> "Cell | None":
-        """Returns the sweep that a folder is of, None for another folder."""
+        """Returns the sweep of a folder, None for any other folder."""
         if name == Cell(0.0, None).folder:
             return Cell(0.0, None)
         found = re.fullmatch(r"labelled(0\.\d+|\d(?:\.\d+)?e-\d+)-known(\d+)", name)
@@ -101,7 +101,7 @@ def lines(summaries: Mapping[Cell, list[Row]], dataset: str) -> list[tuple[str, 
 
     Args:
       summaries: rows of `summary.csv` by sweep.
-      dataset: whose published figures stand beside.
+      dataset: whose published figures are shown beside.
     """
     found: list[tuple[str, ...]] = [HEADER]
     published = PUBLISHED.get(dataset, {})

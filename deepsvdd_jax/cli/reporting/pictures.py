@@ -1,4 +1,4 @@
-"""Pictures of a page under their file names, and words that several sections need."""
+"""Collects the pictures of a page under their file names; formats numbers for several sections."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,8 @@ class Pictures(NamedTuple):
         draw: Callable[[Layout], Any],
         layouts: tuple[Layout, Layout] = (plots.WIDE, plots.NARROW),
     ) -> Picture:
-        """Draws small multiples, anew for narrow screens where they would not fit."""
+        """Draws small multiples, and a second version for narrow screens where they would not
+        fit."""
         wide = plots.png_bytes(draw(layouts[0]))
         fits = panels <= layouts[1].columns
         narrow = None if fits else plots.png_bytes(draw(layouts[1]))
@@ -50,7 +51,7 @@ class Pictures(NamedTuple):
         return self.panels(name, alt, len(panels), draw, layouts)._replace(kind="photo")
 
     def photo(self, name: str, alt: str, figure: Any) -> Picture:
-        """Draws a figure of images, whose colours stay on dark screens."""
+        """Draws a figure of images, whose colours dark screens keep."""
         png = plots.png_bytes(figure)
         self.files[f"{name}.png"] = png
         return Picture(png, alt, kind="photo")

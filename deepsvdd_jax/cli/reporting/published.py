@@ -1,6 +1,6 @@
-"""Published AUROC figures in percent, to stand beside ours.
+"""Published AUROC figures in percent, to compare ours with.
 
-`certain` marks what could be checked against a printed source; the other figures were written from
+`certain` marks figures that were checked against a printed source; the others were quoted from
 memory of Ruff et al. 2018 and serve for orientation only.
 """
 
@@ -15,7 +15,7 @@ class Published(NamedTuple):
     first: int = 0
 
 
-# One method under two names: with its objective from a flag, or beside the other in one folder.
+# One method has two names: its objective comes from a flag, or both objectives are in one folder.
 _ANY_DEEP = "deep"
 _DEEP_NAMES = ("deep_svdd", "soft_boundary")
 
@@ -53,8 +53,8 @@ _CIFAR10 = {
     ),
 }
 
-# Stop signs against 20 adversarial ones, which were never published. Of the shallow methods two
-# recollections differ, so they stand in `docs/experiments.md` only.
+# Stop signs against 20 adversarial ones, which were never published. Two recollections of the
+# shallow methods differ, so they are only in `docs/experiments.md`.
 _ADVERSARIAL = {
     ("dcae", "reconstruction"): Published((79.1,), False, 14),
     (_ANY_DEEP, "soft-boundary"): Published((77.8,), False, 14),
@@ -102,7 +102,8 @@ def published_auroc(
 
 
 def itu_figures(dataset: str, preset: str, method: str, normal_class: int) -> dict[str, float]:
-    """Returns what the ITU report prints for a method; empty but for its preset and digit 1."""
+    """Returns the figures of the ITU report for a method; empty for other presets and digits than
+    1."""
     if (dataset, preset, normal_class) != ("mnist", "itu", 1):
         return {}
     return _ITU.get(method, {})

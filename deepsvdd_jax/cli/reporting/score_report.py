@@ -26,13 +26,13 @@ from deepsvdd_jax.viz.pages import Card, Html, Picture, Section, Stop
 
 COLUMNS = ("name", "score", "p_value", "anomalous")
 _CALLED = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-# A longer side of an image is made this long, and a photo kept as JPEG where that is smaller.
+# Images are shrunk to this longer side, and a photo is kept as JPEG where that is smaller.
 _IMAGE_SIDE = 640
 _JPEG_QUALITY = 90
 
 
 class ScoredRow(NamedTuple):
-    """A row of a scores file; `p_value` is None where the model gave none, `drift` and
+    """A row of a scores file; `p_value` is None without calibration scores, `drift` and
     `drift_alarm` where the file has no such column."""
 
     name: str
@@ -47,7 +47,7 @@ def read_scores(path: Path) -> list[ScoredRow]:
     """Reads a scores file (touches files).
 
     Raises:
-      DataError: it cannot be read, has no rows, or a cell is not what its column holds.
+      DataError: it cannot be read, has no rows, or a cell is not of the type of its column.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -95,7 +95,7 @@ def _number(where: str, column: str, cell: str) -> float:
 
 
 class Images(NamedTuple):
-    """Where the images of scored names are, and which of them are read.
+    """The folder of the images of scored names, and the images that are read.
 
     Attributes:
       root: folder that relative names start from.
@@ -112,11 +112,11 @@ class Images(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What the sections of a page are made of.
+    """The input of the sections of a page.
 
     Attributes:
       rows: the highest score first.
-      kinds: of the rows, where their folders tell.
+      kinds: of the rows, where their folders tell them.
       images: where those of the names are.
       named: the model that scored; None where it is not known.
       threshold: that the rows were called by.
@@ -205,7 +205,7 @@ def _headline(scored: Scored) -> dict[str, str]:
 
 
 def _equal_scores(rows: Sequence[ScoredRow]) -> list[Html]:
-    """Returns a paragraph where the scores tell nothing apart, else nothing."""
+    """Returns a paragraph if all scores are equal, else nothing."""
     if not metrics.have_no_spread([row.score for row in rows]):
         return []
     return [
@@ -222,7 +222,7 @@ def _threshold(scored: Scored, files: dict[str, bytes]) -> list[Html]:
         plots.alarm_figure(scores, scored.alarms, layout, value)
         for layout in (plots.WIDE, plots.NARROW)
     )
-    # Drawing lays the figures out, so that the places across are known.
+    # Positions across are known only once a figure is drawn.
     files["scores.png"] = plots.png_bytes(wide)
     alt = "Histogram of the scores, alarms and threshold marked"
     picture = Picture(files["scores.png"], alt, plots.png_bytes(narrow))
@@ -247,7 +247,7 @@ _HISTOGRAM_CAPTION = (
 
 
 def _kinds_section(scored: Scored) -> list[Section]:
-    """Returns the section on what the rows are, where their folders tell."""
+    """Returns the section on the kinds of the rows, where their folders tell them."""
     kinds, alarms = scored.kinds, scored.alarms
     if not kinds.names:
         if not kinds.problem:
@@ -273,14 +273,14 @@ def _kinds_section(scored: Scored) -> list[Section]:
     if not names.all():
         caption += f" {int((~names).sum())} rows lie in no folder of a kind and are left out."
     header = ("kind", "samples", "alarms", "no alarm", "share of alarms")
-    # Sortable tables fit a phone, and this one has nothing that a threshold would move.
+    # Only sortable tables fit a phone; a threshold would change nothing in this one.
     return [Section("Kinds", "kinds", [pages.table(header, rows, caption, data=[{}] * len(rows))])]
 
 
 def _drift_section(
     rows: Sequence[ScoredRow], scored: Scored, files: dict[str, bytes]
 ) -> list[Section]:
-    """Returns the section on whether the scores have changed, where that can be told."""
+    """Returns the section on the drift of the scores, where there is evidence of it."""
     logged = [row.drift for row in rows]
     has_kinds = bool(scored.kinds.names)
     capital = drift_section.capital_of(logged, [row.score for row in rows], scored.named, has_kinds)
@@ -343,7 +343,7 @@ def _facts(scored: Scored, place: int) -> dict[str, str]:
 
 
 def _alarm(anomalous: bool, kind: str | None) -> str:
-    """Says whether a row raises an alarm, and whether that is a mistake."""
+    """Returns in words whether a row raises an alarm, and whether that is a mistake."""
     if kind == NORMAL:
         return "false alarm" if anomalous else "no"
     if kind is not None and not anomalous:
@@ -366,12 +366,12 @@ def _is_image(name: str) -> bool:
 
 
 def leads_outside(root: Path, name: str) -> bool:
-    """Says whether a name leads out of a folder: by `..`, from the root, or over links (touches
+    """Returns whether a name leads out of a folder: by `..`, from the root, or over links (touches
     files)."""
     try:
         return not (root / name).resolve().is_relative_to(root.resolve())
     except (OSError, ValueError, RuntimeError):
-        # A name that is none, or links in a circle: no file, wherever.
+        # An impossible name, or a circle of links: no such file anywhere.
         return False
 
 
@@ -382,7 +382,7 @@ def _picture(images: Images, name: str) -> Picture | None:
     if image is None:
         return None
     if images.maps is not None:
-        # With its ending where two images of a folder differ in nothing else.
+        # The name keeps its ending where two images of a folder differ only there.
         overlays = (f"{stem}.png" for stem in (name, splitext(name)[0]))
         inside = (images.maps / path for path in overlays if not leads_outside(images.maps, path))
         overlay = next(
@@ -437,7 +437,7 @@ def _encoded(image: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _table(scored: Scored, places: Sequence[int]) -> Html:
-    # A name may be long: last, it pushes no figure out of sight. It has the kind in it.
+    # The name, which contains the kind, comes last: a long one then pushes no figure out of sight.
     facts = [_facts(scored, place) for place in places]
     for found in facts:
         found.pop("kind", None)

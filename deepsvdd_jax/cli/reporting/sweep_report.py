@@ -1,4 +1,5 @@
-"""The page of a sweep's folder: each section from what is there, or a sentence on what is not."""
+"""The page of a sweep's folder: each section shows the files that exist, or says which are
+missing."""
 
 from collections.abc import Sequence
 

@@ -16,7 +16,7 @@ def summary_table(summary: list[Row], preset: str, protocol: str) -> str:
 def summary_lines(summary: list[Row], preset: str, protocol: str) -> list[tuple[str, ...]]:
     """Returns the cells of `summary_table`, the header first.
 
-    A published figure in brackets was written from memory and could not be checked.
+    A published figure in brackets was quoted from memory and could not be checked.
     """
     header = ("class", "method", "runs", "untrained", "AUROC", "ensemble", "published")
     lines: list[tuple[str, ...]] = [header]
@@ -53,7 +53,7 @@ def markdown_table(summary: list[Row], preset: str, protocol: str) -> str:
         counts = [int(row["runs"]) for label, row in of_method.items() if label != "mean"]
         lines.append((f"**{title}**", *(_ours(of_method.get(label)) for label in columns)))
         together = [_together(of_method.get(label)) for label in columns]
-        # Seeds that were judged on other images each have no common score.
+        # Seeds with different test images have no common score.
         if max(counts) > 1 and any(together):
             seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
             lines.append((f"{title}, {seeds} seeds together", *together))
@@ -63,8 +63,8 @@ def markdown_table(summary: list[Row], preset: str, protocol: str) -> str:
 
 
 def _titles(summary: list[Row]) -> dict[tuple[str, str], str]:
-    """Returns the methods and objectives of a summary as a reader knows them, in the order of the
-    paper's tables."""
+    """Returns the titles of the methods and objectives of a summary, in the order of the paper's
+    tables."""
     known = {method.name: method for method in methods.in_tables()}
     there = {(row["method"], row["objective"]) for row in summary}
     names = [*known, *sorted({method for method, _ in there} - set(known))]

@@ -1,4 +1,4 @@
-"""The next method's programs, compiled while the present one trains on an accelerator."""
+"""Compiles the next method's programs while the present method trains on an accelerator."""
 
 import concurrent.futures
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from deepsvdd_jax.runs import Program, Run
 
 
 def pays() -> bool:
-    """Whether the processor is idle while runs train: not where it trains them itself."""
+    """Whether the processor is idle while runs train, which it is only beside an accelerator."""
     return jax.default_backend() != "cpu"
 
 
@@ -38,8 +38,7 @@ class Ahead:
         Args:
           width: runs of a program to come.
           mesh: its devices.
-          present: the program that trains at present; the ones to come are on images of the same
-            shapes.
+          present: the program that trains at present; the next ones have images of the same shapes.
         """
         if self._work is not None:
             return
@@ -55,7 +54,7 @@ class Ahead:
         self._work = self._pool.submit(program.compile, self._note)
 
     def _weights(self, network: Network, present: Run) -> Params:
-        """Returns the shapes of what replaces drawn weights, of one run."""
+        """Returns the shapes of one run's weights that are not drawn."""
         if not self._from_autoencoder:
             return jax.tree.map(lambda leaf: _shape(leaf.shape[1:], leaf), present.weights)
         reconstructs = self._config.training_reconstructs
@@ -68,8 +67,9 @@ class Ahead:
         self._compiled = (done, total)
 
     def wait(self, report: Callable[[int, int], None]) -> None:
-        """Waits for what was started, telling about once a second how many programs are done and of
-        how many. What failed is left to the one who needs these programs."""
+        """Waits for the compilation, reporting about once a second how many programs are done and
+        of how many. A failure is ignored: whoever needs these programs compiles them again and
+        raises it."""
         if self._work is not None:
             while concurrent.futures.wait([self._work], timeout=1.0).not_done:
                 report(*self._compiled)
@@ -77,7 +77,7 @@ class Ahead:
 
 
 def _shapes_of_runs(weights: Params, width: int, mesh: Mesh, present: Run) -> Run:
-    """Returns the shapes of stacked runs that are as the present ones but for width and weights."""
+    """Returns the shapes of stacked runs that differ from the present ones in width and weights."""
     placed = NamedSharding(mesh, Spec("run"))
     one = jax.tree.map(lambda leaf: _shape(leaf.shape[1:], leaf), present)
     return jax.tree.map(

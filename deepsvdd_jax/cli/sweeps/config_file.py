@@ -1,4 +1,4 @@
-"""A sweep's `config.json`: read, compared with the settings of a call, extended."""
+"""Reads a sweep's `config.json`, compares it with the settings of a call, and extends it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,19 +10,19 @@ from deepsvdd_jax.cli.sweeps import methods
 from deepsvdd_jax.cli.sweeps.records import Records, read_rows
 from deepsvdd_jax.cli.sweeps.sweep_settings import SweepSettings
 
-# Settings that may differ when a sweep is taken up again.
+# Settings that may differ when a sweep is resumed.
 _FREE = (
     *("versions", "device", "normal_classes", "seeds", "methods", "data_dir"),
     *("runs_per_program", "data_devices", "memory_budget", "evaluate_every", "save_models"),
     "table",
 )
 
-# Those that a sweep may extend.
+# Settings that a call may extend.
 _LISTS = ("normal_classes", "seeds", "methods")
 
 
 def path_of(folder: Path) -> Path:
-    """Returns where the settings of a sweep's folder lie."""
+    """Returns the path of the settings in a sweep's folder."""
     return folder / "config.json"
 
 
@@ -31,7 +31,7 @@ def take_up(folder: Path, settings: Mapping[str, Any]) -> Records:
 
     Args:
       folder: of the sweep; locked.
-      settings: JSON values; all but those free to differ must equal the folder's own.
+      settings: JSON values; all but those that may differ must equal the folder's own.
 
     Returns:
       The rows of finished runs.
@@ -55,7 +55,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Records]:
     """Reads a sweep's settings and the rows of its finished runs (touches files).
 
     Raises:
-      ResultsError: no sweep is there, it is damaged, or no run has ended yet.
+      ResultsError: no sweep is there, it is damaged, or no run has finished yet.
     """
     if not (path_of(folder)).exists():
         raise ResultsError(
@@ -68,23 +68,23 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Records]:
 
 
 def check_described(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuses settings that are not those of a sweep.
+    """Refuses JSON that is not the settings of a sweep.
 
     Raises:
-      ResultsError: names the file and what is missing, unknown or of no use.
+      ResultsError: names the file and the setting that is missing, unknown or invalid.
     """
     where = f"{path_of(folder)}: damaged"
     try:
         SweepSettings.from_json(settings, where)
     except configs.ConfigError as error:
-        # A value that its own configuration refuses comes without its place.
+        # The error of a value that its own configuration refuses does not name the file.
         reason = str(error).removeprefix(f"{where}: ")
         raise ResultsError(f"{where}: {reason}") from None
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuses to go on with other settings than a folder's own, but for those free to differ (reads
-    a file).
+    """Refuses to continue with other settings than a folder's own, but for those that may differ
+    (reads a file).
 
     Raises:
       ResultsError: the first difference, with both values.
@@ -98,12 +98,13 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def setting_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """Returns how two sweeps' settings differ where they must not, both values of each."""
+    """Returns the differences of two sweeps' settings that may not differ, with both values of
+    each."""
     one, other = (
         {name: value for name, value in settings.items() if name not in _FREE}
         for settings in (theirs, ours)
     )
-    # Settings that were written before one was added hold what that meant then.
+    # A setting that a file is too old to have has its former value.
     deep = tuple(methods.deep())
     for name in deep:
         one[name], other[name] = _as_now(one.get(name)), _as_now(other.get(name))
@@ -119,7 +120,8 @@ def setting_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> l
 
 
 def _as_now(settings: Any) -> Any:
-    """Returns the settings of a run with all that they leave out; as they are if they are none."""
+    """Returns the settings of a run with defaults for those that are missing; unchanged if they are
+    invalid."""
     try:
         return configs.to_dict(configs.from_dict(configs.RunConfig, settings))
     except configs.ConfigError:

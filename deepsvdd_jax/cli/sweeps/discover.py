@@ -2,9 +2,9 @@
 
     python -m deepsvdd_jax.cli.sweeps.discover '{"coordinator_address": "node0:1234", ...}'
 
-`workers` starts it as a child process that ends when all have been found.
-`jax.distributed` ends every process that it holds once the first of them is gone, and aborts where
-one never comes; a sweep's processes need nothing of each other and are to outlive one another.
+`workers` starts it as a child process that ends when all have been found. `jax.distributed` ends
+all of its processes once the first of them is gone, and aborts if one never comes; a sweep's
+processes are independent and have to outlive one another.
 """
 
 import json
@@ -15,7 +15,8 @@ import time
 
 import jax
 
-# Words of an error: XLA's for a process that has not come in time, ours for no cluster found.
+# Beginnings of errors: XLA's for a process that has not come in time, ours where no cluster was
+# found.
 ABSENT = "DEADLINE_EXCEEDED"
 UNKNOWN = "UNKNOWN_CLUSTER"
 
@@ -23,13 +24,13 @@ UNKNOWN = "UNKNOWN_CLUSTER"
 def main() -> None:
     """Discovers the process group and prints it as one line of JSON.
 
-    The argument holds the arguments of `jax.distributed.initialize`; what it lacks is found in the
-    environment of the cluster. The line holds `number` and `count`, and by `visible` the devices
-    that the cluster leaves to this process, as jax's own options.
+    The argument holds the arguments of `jax.distributed.initialize`; jax finds missing ones in the
+    environment of the cluster. The line holds `number`, `count`, and under `visible` the devices
+    that the cluster leaves to this process, as options of jax.
     """
     given = json.loads(sys.argv[1])
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
-    # Nobody computes here, and an accelerator can only be had by one process of a host.
+    # This process computes nothing, and only one process of a host can hold an accelerator.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 1)
     jax.config.update("jax_cpu_collectives_implementation", None)
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def _leave_with(parent: int) -> None:
-    """Ends this process once its parent was killed, so that its port is free for the next try."""
+    """Ends this process when its parent is killed, so that its port is free for the next try."""
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)

@@ -34,8 +34,8 @@ def score_arrays(
 ) -> dict[str, npt.NDArray[Any]]:
     """Returns the arrays of a scores file.
 
-    `distances` are positive and averaged over seeds in an ensemble, each divided by `train_mean`,
-    the mean of `train_distances`; `tested` marks the images that the row's figures are about.
+    An ensemble averages `distances`, which are positive, over seeds, each divided by `train_mean`,
+    the mean of `train_distances`; `tested` marks the images that the row's figures are taken over.
     """
     mask = np.ones(len(labels), bool)
     if tested is not None:

@@ -11,14 +11,15 @@ from filelock import FileLock, Timeout
 
 from deepsvdd_jax.cli.files import ResultsError
 
-# Published tables have it, sweeps do not.
+# Folders of published tables have this file, those of sweeps do not.
 HARDWARE = "hardware.json"
 
-# Files that tell who has a folder, by the number of a process and how many share the sweep.
+# The files by which processes hold a folder: number of a process, and how many share the sweep.
 _LOCK = ".lock-{}-of-{}"
 _OWNER = ".owner-{}-of-{}"
 
-# Lock timeout: another process may hold a lock for an instant, to see whether it is free.
+# Lock timeout, in seconds: another process may hold a lock for an instant, to see whether it is
+# free.
 _LOCK_SECONDS = 1.0
 
 
@@ -26,13 +27,13 @@ _LOCK_SECONDS = 1.0
 def locked(folder: Path, process: int = 0, processes: int = 1) -> Iterator[None]:
     """Holds a sweep's folder, made where it is missing, against other sweeps (touches files).
 
-    The operating system lets go of the lock when its owner ends, however it ends: a lock that was
-    left behind is taken over.
+    The operating system releases the lock when its owner ends, however it ends, so that a lock that
+    was left behind is taken over.
 
     Args:
       folder: of the sweep.
       process: number of this process among those that share the sweep; each has a lock.
-      processes: how many share it; those of a sweep shared by another number are other sweeps.
+      processes: how many share it; a sweep shared by another number of processes is another sweep.
 
     Raises:
       ResultsError: the folder is another process's, holds something else, or cannot be written.
@@ -93,7 +94,7 @@ def _acquire(folder: Path, process: int, processes: int) -> FileLock:
 
 
 def _other_sweeps(folder: Path, processes: int) -> list[tuple[int, int]]:
-    """Returns process and number of processes of every lock but those of this sweep."""
+    """Returns the process and the number of processes of every lock that is not of this sweep."""
     found = []
     for path in folder.glob(_LOCK.format("*", "*")):
         process, _, count = path.name.removeprefix(".lock-").partition("-of-")

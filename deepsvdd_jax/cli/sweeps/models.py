@@ -1,4 +1,4 @@
-"""From a finished run to a saved model."""
+"""Saves the model of a finished run."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def save_run(
       WriteError: it cannot be written; what was there before stays.
     """
     assert finished.scores is not None, "a failed run has no model"
-    # Without the time it took, so that equal runs leave equal models.
+    # The summary leaves out the time, so that equal runs leave equal models.
     summary = {
         name: value
         for name, value in finished.row.items()

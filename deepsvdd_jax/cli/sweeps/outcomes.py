@@ -1,4 +1,4 @@
-"""What a deep run that has ended leaves: its row, scores and history."""
+"""The row, scores and history of a deep run that has finished."""
 
 from typing import Any, NamedTuple
 
@@ -16,8 +16,8 @@ from deepsvdd_jax.scoring import metrics
 
 
 class Finished(NamedTuple):
-    """A run that has ended: its row, the scores file, the history, and what a model or a run that
-    starts from it needs."""
+    """A finished run: its row, scores and history, and the state for a model or for a run that
+    starts from it."""
 
     job: Job
     row: dict[str, Any]
@@ -93,8 +93,8 @@ def finish(
 def _after_pretraining(
     before: dict[str, npt.NDArray[Any]], history: dict[str, npt.NDArray[Any]]
 ) -> dict[str, npt.NDArray[Any]]:
-    """Puts the epochs of the autoencoder in front; a column that only one of them has is empty in
-    the other's rows."""
+    """Puts the epochs of the autoencoder before those of the run; a column that only one of them
+    has is empty in the other's rows."""
     before = before | {"phase": np.full(len(before["epoch"]), "pretraining")}
 
     def rows(columns: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:

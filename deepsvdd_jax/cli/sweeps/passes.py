@@ -1,4 +1,4 @@
-"""Full passes over both sets of images during training: what they measure, and where it goes."""
+"""Full passes over both sets of images during training, and their figures."""
 
 from typing import Any
 
@@ -9,14 +9,15 @@ from deepsvdd_jax.cli.sweeps.pools import Job, image_count, trained_count
 from deepsvdd_jax.datasets import OneClassSplit
 from deepsvdd_jax.scoring import metrics
 
-# Quantiles of the test distances of normal and anomalous images that a full pass notes.
+# Quantiles of the test distances of normal and anomalous images that a full pass records.
 PASS_QUANTILES = (0.1, 0.5, 0.9)
 
-# Training images, the first of a run, whose distances a full pass notes one by one.
+# A full pass records the distances of so many training images of a run, the first ones.
 PASS_IMAGES = 256
 _SAMPLE = "sample"
 
-# Figures of the full passes so far by history column, `[passes, runs]`, beside `epoch`, `[passes]`.
+# Figures of the full passes so far by column of the history, `[passes, runs]`, and `epoch`,
+# `[passes]`.
 Evaluations = dict[str, npt.NDArray[Any]]
 
 
@@ -71,7 +72,7 @@ def _pass_figures(
     labels: npt.NDArray[np.integer],
     squared_radius: float,
 ) -> dict[str, float]:
-    """Returns what a full pass tells of one run; NaN for a run whose distances are not finite."""
+    """Returns the figures of a full pass for one run; NaN if its distances are not finite."""
     finite = bool(np.isfinite(train).all() and np.isfinite(test).all())
     figures = {
         "test_auroc": metrics.auroc(test, labels) if finite else np.nan,
@@ -102,8 +103,8 @@ def pass_columns(
 def pass_arrays(
     evaluations: Evaluations, number: int, split: OneClassSplit
 ) -> dict[str, npt.NDArray[Any]]:
-    """Returns what the full passes noted of single training images: epochs `[passes]`, places in
-    the pool of training images `[n]`, distances `[passes, n]`."""
+    """Returns the records of single training images by the full passes: epochs `[passes]`,
+    positions in the pool of training images `[n]`, distances `[passes, n]`."""
     if not evaluations:
         return {}
     images = split.train_indices[:PASS_IMAGES]

@@ -1,4 +1,4 @@
-"""What a sweep is asked to do: from flags to checked settings, one-class problems and runs."""
+"""Plans a sweep: from flags to checked settings, one-class problems and runs."""
 
 import dataclasses
 from pathlib import Path
@@ -24,11 +24,11 @@ with lazily():
 
 
 class Shape(NamedTuple):
-    """What the programs of several sweeps are made for alike, so that they are compiled once.
+    """The size of the programs that several sweeps share, so that they are compiled once.
 
     Attributes:
-      runs: most of them in a sweep.
-      images: most of them in a run, see `pools.image_count`.
+      runs: most runs of a sweep.
+      images: most images of a run, see `pools.image_count`.
     """
 
     runs: int = 0
@@ -36,16 +36,16 @@ class Shape(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """All that was asked for, checked.
+    """A checked sweep.
 
     Attributes:
-      settings: what `config.json` will say.
+      settings: whose JSON is `config.json`.
       preset: the recipe's name.
       dataset: raw images.
       splits: the one-class problem of every class and seed.
       out: the folder.
       group: the processes that share it.
-      shape: of programs that other sweeps share; its own runs may need more.
+      shape: of programs that are shared with other sweeps; its own runs may need more.
     """
 
     settings: SweepSettings
@@ -61,9 +61,9 @@ def plan(values: flags.FlagValues) -> Sweep:
     """Checks everything that can be checked before a file is written.
 
     Raises:
-      ConfigError, DataError: what is wrong and what is allowed.
+      ConfigError, DataError: says what is wrong and what is allowed.
     """
-    # What is cheap to check is checked before data are read.
+    # Cheap checks come before the data are read.
     out_folder(values, values.dataset)
     methods.parse(values.methods)
     settings.seed_list(values.seeds)
@@ -86,7 +86,7 @@ def plan_on(
     """Checks a sweep over given data.
 
     Args:
-      values: parsed flags, of which those of `define_training_flags` count.
+      values: parsed flags; it reads those of `define_training_flags`.
       data: where the data set came from.
       split: what is normal.
       dataset: the data.
@@ -94,7 +94,7 @@ def plan_on(
       require_test: whether the anomalies must be there already.
 
     Raises:
-      ConfigError, DataError: what is wrong and what is allowed.
+      ConfigError, DataError: says what is wrong and what is allowed.
     """
     chosen = methods.parse(values.methods)
     seeds = settings.seed_list(values.seeds)
@@ -156,7 +156,8 @@ def out_folder(values: flags.FlagValues, dataset: str) -> Path:
 
 
 def _check_dcae(values: flags.FlagValues, base: RunConfig, chosen: tuple[str, ...]) -> None:
-    """Refuses settings of a phase that no chosen method has: a DCAE is the autoencoder phase."""
+    """Refuses settings of a phase that no chosen method has: a DCAE has only the autoencoder
+    phase."""
     if base.pretraining is None or {methods.AUTOENCODER} != set(chosen) & set(methods.deep()):
         return
     for name in settings.given_in(values, "training."):
@@ -169,7 +170,8 @@ def _check_labels(
     chosen: tuple[str, ...],
     has_outliers: bool,
 ) -> None:
-    """Refuses labels that a method would not look at, and objectives that lack them."""
+    """Refuses labels that a method would ignore, and objectives without the labels that they
+    need."""
     if split.labelled_ratio or has_outliers:
         name = "labelled_ratio" if split.labelled_ratio else "outliers"
         for method in chosen:
@@ -193,7 +195,7 @@ def _with_outliers(
     outliers: npt.NDArray[Any],
     source: str,
 ) -> tuple[Dataset, dict[tuple[int, int], OneClassSplit]]:
-    """Joins outliers to the images that runs share, and to the known anomalies of every run."""
+    """Adds outliers to the images that runs share, and to the known anomalies of every run."""
     joined, added = datasets.add_outliers(dataset, outliers, source)
     return joined, {
         problem: split._replace(known_anomalies=np.concatenate([split.known_anomalies, added]))
@@ -209,7 +211,7 @@ def make_splits(
     require_test: bool = True,
 ) -> dict[tuple[int, int], OneClassSplit]:
     """Returns the one-class problem of every class and seed."""
-    # Only these draw; without them a class has one split for all seeds.
+    # Only these settings draw images; without them a class has one split for all seeds.
     drawn = _draws(split)
     splits: dict[tuple[int, int], OneClassSplit] = {}
     for label in classes:
@@ -230,8 +232,8 @@ def _draws(split: SplitConfig) -> bool:
 
 
 def check_network(config: RunConfig, shape: tuple[int, ...], has_masks: bool = False) -> None:
-    """Refuses a network, or a decoder, that images of a shape are too small for or no image of, and
-    masks that are asked for where known anomalies cannot have any."""
+    """Refuses a network or a decoder that does not suit images of a shape, and masks where known
+    anomalies cannot have any."""
     networks.check_image_shape(config.network, shape)
     training.check_images(config.training, shape, has_masks)
     if config.needs_decoder:
@@ -263,7 +265,7 @@ def _check_devices(run_configs: dict[str, RunConfig], data_devices: int) -> None
 
 
 def owners(sweep: Sweep) -> dict[RunName, int]:
-    """Returns the runs that are wanted, and which process trains each of them."""
+    """Returns the wanted runs, each with the process that trains it."""
     owner = workers.owners(sweep.group.size, list(sweep.splits))
     deep_runs = [
         RunName(method, *problem) for method in sweep.settings.configs for problem in owner
@@ -273,7 +275,8 @@ def owners(sweep: Sweep) -> dict[RunName, int]:
 
 
 def wanted_runs(sweep: Sweep) -> list[RunName]:
-    """Returns the runs of the baselines; what does not depend on a seed runs for the first only."""
+    """Returns the runs of the baselines; a method that does not depend on a seed runs only for the
+    first."""
     asked = sweep.settings
     drawn = _draws(asked.split)
     return [

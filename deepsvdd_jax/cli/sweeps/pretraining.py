@@ -1,4 +1,4 @@
-"""Autoencoders that runs start from: trained once a class and seed, kept for every method."""
+"""Autoencoders that runs start from, trained once a class and seed and kept for every method."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ from deepsvdd_jax.networks import BatchStats, Network, Params, without_decoder
 
 
 class Pretrained(NamedTuple):
-    """What a run takes over from its autoencoder.
+    """The parts of an autoencoder that a run starts from.
 
     Attributes:
       params: of encoder and decoder.
@@ -31,7 +31,7 @@ class Pretrained(NamedTuple):
 
 
 def starting_weights(config: RunConfig, start: Pretrained) -> Params:
-    """Returns what replaces the drawn weights of a run (`runs.Run.weights`)."""
+    """Returns the weights of a run that replace drawn ones (`runs.Run.weights`)."""
     if config.training_reconstructs:
         return {**start.params, "statistics": start.statistics}
     return {**without_decoder(start.params), "statistics": without_decoder(start.statistics)}
@@ -59,8 +59,8 @@ def write(path: Path, pretrained: Pretrained) -> None:
 
 
 def read(path: Path, network: Network) -> Pretrained | None:
-    """Reads an autoencoder (touches files); None where there is none, and, with a line on stderr,
-    where it is damaged or another network's."""
+    """Reads an autoencoder (touches files). Returns None if there is none, and, with a line on
+    stderr, if it is damaged or of another network."""
     if not path.exists():
         return None
     try:

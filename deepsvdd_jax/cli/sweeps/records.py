@@ -1,4 +1,4 @@
-"""What a finished run leaves in a sweep's folder: its row, scores and history."""
+"""The row, scores and history of a finished run in a sweep's folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SUMMARY_COLUMNS = (
 
 
 class RunName(NamedTuple):
-    """What tells one run of a sweep from another."""
+    """The name of a run in a sweep."""
 
     method: str
     normal_class: int
@@ -43,13 +43,13 @@ class RunName(NamedTuple):
 class Record:
     """A finished run: a row of `runs.csv`, its fields in the order of the columns.
 
-    None, as NaN, is an empty cell: a figure that has no meaning for the run.
+    None and NaN are empty cells: figures that have no meaning for the run.
 
     Attributes:
       dataset: its name.
-      protocol: what is normal, see `SplitConfig`.
+      protocol: see `SplitConfig`.
       normal_class: the class that counts as normal.
-      method: that made the scores.
+      method: its name.
       objective: of a deep method.
       seed: of the run.
       auroc: over the test set, in [0, 1].
@@ -58,13 +58,13 @@ class Record:
       auroc_untrained: of the same network before any training.
       threshold: above which a score is anomalous; the next four are at it.
       accuracy: share of test samples called rightly.
-      precision: of those called anomalous, the share that is.
-      recall: of the anomalies, the share called so.
+      precision: share of the samples called anomalous that are.
+      recall: share of the anomalies that are called so.
       f1: harmonic mean of the two.
       epochs: that were trained.
       train_seconds: its share of the time of its program.
       collapsed: whether the network maps all inputs to nearly one point.
-      failed_epoch: in which the run failed.
+      failed_epoch: epoch in which the run failed.
       failure: why it has no scores.
       selection: how a baseline's settings were chosen.
       test_minimum: of the scores of the test set; likewise the next three.
@@ -103,7 +103,7 @@ class Record:
     test_median: float | None = None
     train_minimum: float | None = None
     train_maximum: float | None = None
-    # A column of every runs.csv there is; elsewhere it is called fraction_outside.
+    # Every runs.csv has a column of this name; elsewhere it is called fraction_outside.
     outside: float | None = None
 
     @property
@@ -133,7 +133,7 @@ class Record:
 
         Raises:
           KeyError: a column is missing.
-          ValueError: a cell is none of what its column holds.
+          ValueError: a cell is not of the type of its column.
         """
         return cls(**{column: _value(column, row[column]) for column in RUN_COLUMNS})
 
@@ -145,7 +145,7 @@ _SHARES = ("auroc", "auroc_untrained")
 
 
 def _value(column: str, cell: str) -> Any:
-    """Returns what a cell says in the type of its column."""
+    """Returns the value of a cell in the type of its column."""
     kind, *optional = typing.get_args(_TYPES[column]) or (_TYPES[column],)
     if not cell and optional:
         return None
@@ -162,19 +162,19 @@ def _value(column: str, cell: str) -> Any:
 # Finished runs by name.
 Records = dict[RunName, Record]
 
-# What reading the files of a run that are not whole can raise.
+# Errors that reading damaged files of a run can raise.
 _DAMAGES = (OSError, AttributeError, *archives.DAMAGES)
 
 
 def record_of(dataset: str, protocol: str, name: RunName, figures: Mapping[str, Any]) -> Record:
-    """Returns the record of a run; of its figures those that have no column are left out."""
+    """Returns the record of a run; figures without a column are left out."""
     known = {column: value for column, value in figures.items() if column in RUN_COLUMNS}
     return Record(dataset=dataset, protocol=protocol, **name._asdict(), **known)
 
 
 def check_there(folder: Path) -> None:
-    """Refuses to write to a sweep's folder that has vanished, which would be made anew with next to
-    nothing in it (touches files).
+    """Refuses to write to a sweep's folder that has vanished: a write would make it anew, nearly
+    empty (touches files).
 
     Raises:
       WriteError: the folder has no `config.json`.
@@ -225,8 +225,7 @@ def _files_of(name: RunName) -> tuple[str, str]:
 
 
 def read_named_rows(folder: Path, names: Iterable[RunName]) -> Records:
-    """Reads the records of some runs (touches files); those that are not there, or not whole, are
-    left out."""
+    """Reads the records of some runs (touches files); missing and damaged ones are left out."""
     found: Records = {}
     for name in names:
         with contextlib.suppress(*_DAMAGES):
@@ -320,7 +319,7 @@ def read_scores(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
 
 
 def _checked_scores(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """Returns the arrays of a scores file; raises ValueError if one is missing or of no use."""
+    """Returns the arrays of a scores file; raises ValueError if one is missing or invalid."""
     for name in ("scores", "distances", "labels", "tested", "train_mean"):
         if name not in arrays:
             raise ValueError(f"{name} is missing")
@@ -333,8 +332,8 @@ def _checked_scores(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArra
 
 
 def read_history(folder: Path, name: RunName) -> dict[str, npt.NDArray[Any]]:
-    """Reads a run's history by columns, numbers but for `phase` (touches files); empty where it
-    has none."""
+    """Reads a run's history by columns, `phase` as text and all others as numbers (touches files);
+    empty if there is none."""
     path = folder / _files_of(name)[0]
     if not path.exists():
         return {}

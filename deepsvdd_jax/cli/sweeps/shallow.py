@@ -1,4 +1,4 @@
-"""Scores the shallow baselines of a sweep: features, methods, several cores."""
+"""Scores the shallow baselines of a sweep, in threads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from deepsvdd_jax.cli.sweeps.store import SweepStore
 
 
-# The report behind the preset `itu` names this state of its isolation forest.
+# The report behind the preset `itu` states this seed of its isolation forest.
 _ITU_RANDOM_STATE = 42
 
 
@@ -39,8 +39,8 @@ def score_missing(
     own: Collection[RunName],
     store: SweepStore,
 ) -> None:
-    """Scores those of some baselines that are missing, in threads; a row says of one that failed
-    why."""
+    """Scores the missing runs of some baselines, in threads; the row of a failed one holds the
+    reason."""
     from joblib import Parallel, delayed
 
     missing = [name for name in own if name.method in methods.shallow() and name not in store.rows]
@@ -66,7 +66,7 @@ def score_missing(
 
 
 def describe_costs(sweep: Sweep, missing: list[RunName]) -> list[str]:
-    """Returns a line for each method of the missing runs: what one of them will cost."""
+    """Returns a line for each method of the missing runs on the cost of one run."""
     split = sweep.splits[sweep.settings.normal_classes[0], sweep.settings.seeds[0]]
     features = int(np.prod(sweep.dataset.x_train.shape[1:]))
     counts = collections.Counter(name.method for name in missing)
@@ -123,7 +123,7 @@ def method_features(
 
     As in the paper: contrast-normalised on CIFAR-10 and, for the isolation forest, on MNIST, with
     95 % of the variance kept; pixels in [0, 1] otherwise. Tables are standardised. Nearest
-    neighbors get what the networks get, principal components only with `--pca=always`.
+    neighbors get the input of the networks, principal components only with `--pca=always`.
     """
     config, images = sweep.settings.shallow, sweep.dataset.x_train[split.train_indices]
     test = sweep.dataset.x_test[split.test_indices]

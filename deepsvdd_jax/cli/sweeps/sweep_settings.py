@@ -9,23 +9,23 @@ from deepsvdd_jax.cli.sweeps import methods
 from deepsvdd_jax.cli.sweeps.methods.base import ShallowConfig
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 
-# Methods that `config.json` names even where they are not asked for.
+# Methods that `config.json` always names, wanted or not.
 _ALWAYS_LISTED = ("deep_svdd", "dcae", "soft_boundary")
 
-# What stands beside them there: where runs were trained, and what the commands around a sweep add.
+# Other entries of `config.json`: where runs were trained, and those of the commands around a sweep.
 _BESIDE = ("versions", "device", "table", "classifier", "attack")
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepSettings:
-    """What is trained, on what, and how.
+    """The settings of a sweep.
 
     Attributes:
-      data: which data set, and where it came from.
-      split: what is normal.
+      data: the data set and its source.
+      split: the normal and the anomalous images.
       normal_classes: each of them in turn.
       seeds: of every class.
-      methods: in the order in which they were asked for.
+      methods: in the order of the flag.
       configs: of the runs of each deep method.
       shallow: of the others.
       outliers: name and number of the known anomalies from elsewhere; None without.
@@ -51,7 +51,7 @@ class SweepSettings:
     save_models: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the content of `config.json`, but for versions and devices."""
+        """Returns the content of `config.json` without versions and devices."""
         data = configs.to_dict(self.data)
         data_dir = data.pop("data_dir")
         shallow = dataclasses.asdict(self.shallow)
@@ -79,13 +79,13 @@ class SweepSettings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str = "config.json") -> "SweepSettings":
-        """Returns the settings that a `config.json` says, the inverse of `to_json`.
+        """Returns the settings of a `config.json`, the inverse of `to_json`.
 
-        What was added after it was written is as it was then; what it says of machines and of the
-        commands around a sweep is left out.
+        Settings that a file is too old to have get their former values; entries on machines and
+        those of the commands around a sweep are left out.
 
         Raises:
-          ConfigError: a setting is missing, unknown, or of no use; names its place.
+          ConfigError: a setting is missing, unknown or invalid; names its place.
         """
         left = {name: value for name, value in values.items() if name not in _BESIDE}
         left.setdefault("shallow", {})

@@ -1,9 +1,10 @@
-"""Several processes, on one host or many, that share one sweep: who trains what, and who waits.
+"""Several processes, on one host or many, that share one sweep: which runs each of them trains, and
+which waits.
 
-They meet once through `jax.distributed`, to know how many they are, and then need nothing of each
-other but the folder: every process writes the files of its own runs, and the first one, process 0,
-writes `config.json` and the tables. Each holds a lock in the folder as long as it lives, so the
-folder also tells who is still at work; its file system must know locks across hosts.
+They meet once through `jax.distributed`, to count themselves, and then share only the folder: every
+process writes the files of its own runs, and the first one, process 0, writes `config.json` and the
+tables. Each holds a lock in the folder as long as it lives, which shows the others that it is at
+work; the file system must support locks across hosts.
 """
 
 import json
@@ -23,7 +24,7 @@ from deepsvdd_jax.configs import ConfigError
 with lazily():
     from deepsvdd_jax.cli.sweeps import discover
 
-# How many runs that are missing an error names.
+# An error names so many of the missing runs.
 _NAMED = 20
 
 
@@ -32,7 +33,7 @@ class WorkerGroup(NamedTuple):
 
     Attributes:
       number: of this process, from 0.
-      size: how many they are.
+      size: number of processes.
       timeout: seconds to wait for a process that does not show up.
     """
 
@@ -42,7 +43,7 @@ class WorkerGroup(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes what the folder has once."""
+        """Whether this process writes the files that a folder has once."""
         return self.number == 0
 
 
@@ -142,15 +143,15 @@ def named(numbers: Collection[int]) -> str:
 def owners(size: int, problems: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
     """Returns which of `size` processes trains the runs of each class and seed, by all methods.
 
-    Neighbours go together and no process has two more than another: with classes before seeds, a
-    process prepares the images of few classes. What is finished already does not count, so that
-    processes that start at different moments agree.
+    A process gets neighbouring runs, and no process has two more than another: with classes before
+    seeds, each prepares the images of few classes. It does not depend on which runs are finished,
+    so that processes that start at different moments agree.
     """
     return {problem: place * size // len(problems) for place, problem in enumerate(problems)}
 
 
 def describe_missing(missing: Mapping[RunName, int]) -> str:
-    """Returns which runs are missing, whose they were and what to do, in one line."""
+    """Returns one line on the runs that are missing, their processes, and the remedy."""
     names = [name.stem for name in missing]
     some = ", ".join(names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

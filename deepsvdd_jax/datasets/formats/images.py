@@ -22,11 +22,11 @@ from deepsvdd_jax.io import memory
 if TYPE_CHECKING:
     from PIL import Image
 
-# Told by their first bytes, whatever the file's name is.
+# Formats that are recognised by their first bytes, whatever the file's name is.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "PPM", "WEBP")
 # These run another program, unpack without a bound, or have no decoder in Pillow.
 _NOT_READ = frozenset(("EPS", "FITS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "XVTHUMB"))
-# Of Pillow's image, its conversions and the array, at most at one time.
+# Most bytes a pixel that Pillow's image, its conversions and the array take together.
 _BYTES_PER_PIXEL = 16
 SMALL_BYTES = 1 << 28
 _PIXELS_LOCK = threading.RLock()
@@ -48,13 +48,13 @@ def _endings() -> dict[str, str]:
 
 
 def is_image_name(name: str) -> bool:
-    """Says whether a file is an image that is read, by the ending of its name."""
+    """Returns whether the ending of a file's name is that of an image format that is read."""
     return Path(name).suffix.lower() in _endings()
 
 
 def formats_of(name: str) -> tuple[str, ...]:
-    """Returns the formats that a file of this name may have: a few that their first bytes tell
-    for certain, and the one that its ending names."""
+    """Returns the formats that a file of this name may have: those recognised by their first bytes,
+    and the one that its ending names."""
     named = _endings().get(Path(name).suffix.lower())
     return _FORMATS if named is None or named in _FORMATS else (*_FORMATS, named)
 
@@ -127,7 +127,7 @@ def _decode(
 
 @contextlib.contextmanager
 def image_errors(source: str) -> Iterator[None]:
-    """Makes every error of decoding the image of a file a `DataError` of one line."""
+    """Turns every error of decoding an image file into a `DataError` of one line."""
     from PIL import Image, UnidentifiedImageError
 
     from deepsvdd_jax.datasets.formats.pixels import PixelError
@@ -153,24 +153,24 @@ def image_errors(source: str) -> Iterator[None]:
 
 
 def is_deep_color_png(data: bytes) -> bool:
-    """Whether a file is a PNG of 16 bits a channel with colour or transparency, of which Pillow
-    gives the upper 8 alone; the header is at a fixed place."""
+    """Whether a file is a PNG of 16 bits a channel with colour or transparency: Pillow returns only
+    the upper 8 bits of those. The header is at a fixed place."""
     depth, kind = data[24:25], data[25:26]
     return data.startswith(b"\x89PNG\r\n\x1a\n") and depth == b"\x10" and kind in b"\x02\x04\x06"
 
 
 def holds_more(image: Image.Image) -> bool:
-    """Says whether a file holds more images than the one that is read, as far as can be told."""
+    """Returns whether a file is known to hold more images than the one that is read."""
     try:
-        # The further images of a photo are its depth and the like.
+        # Photos carry further images, for example of depth.
         return image.format not in ("JPEG", "MPO") and bool(getattr(image, "is_animated", False))
-    except Exception:  # The first image is whole, whatever comes behind it.
+    except Exception:  # The first image is intact, whatever comes after it.
         return False
 
 
 @contextlib.contextmanager
 def pixels_bounded(megapixels: int | None) -> Iterator[None]:
-    """Makes Pillow refuse images of more pixels; its bound is one for the whole process."""
+    """Makes Pillow refuse images of more pixels; its bound holds for the whole process."""
     from PIL import Image
 
     own = contextlib.nullcontext() if megapixels is None else _PIXELS_LOCK
@@ -230,7 +230,7 @@ def iter_images(
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Streams images in batches, so that memory holds one batch (touches files).
 
-    Of a file with several images the first is taken, which one logged line says in the end.
+    Takes the first image of a file that holds several; one logged line says so in the end.
 
     Args:
       paths: image files.
@@ -302,14 +302,14 @@ def tell_partly_read(several: Sequence[Path], cut: Sequence[Path]) -> None:
 
 
 def _tell(paths: Sequence[Path], what: str, consequence: str) -> None:
-    """Logs a line on files that are not read as they are."""
+    """Logs one line on files of which a part is not read."""
     if paths:
         first = printable(str(paths[0])) + (", ..." if len(paths) > 1 else "")
         _logger.warning("%d files %s (%s); %s", len(paths), what, first, consequence)
 
 
 def _check_size(size: tuple[int, int], channels: int | None, count: int) -> None:
-    # Of an image that is resized the rows are, as float32, before the columns.
+    # An image is resized first by rows, in float32, then by columns.
     needed = math.prod(size) * (channels or 1) * (count + 4)
     missing = memory.shortage(needed)
     if missing is not None:

@@ -1,7 +1,7 @@
-"""An image file of which pieces are cut, so that it may be larger than memory.
+"""Cuts pieces out of an image file, which may be larger than memory.
 
-Pillow maps uncompressed gray files (PGM, BMP, TIFF) into memory and reads of them what is cut; of
-any other kind it has the whole image in memory while it is open.
+Pillow maps uncompressed gray files (PGM, BMP, TIFF) into memory and reads only the pieces; it holds
+the whole image of any other file in memory while that is open.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Smaller files are read whole: a mapping gains nothing.
 MAPPED_FROM = 1 << 26
 
-# What Pillow maps, of what it opens by name.
+# Formats of which Pillow maps files that it opens by name.
 _MAPPED_MODES = ("L", "P", "RGBX", "RGBA", "CMYK", "I;16", "I;16L", "I;16B")
 
 _BYTES_PER_PIXEL = 8
@@ -82,7 +82,7 @@ class OpenImage(NamedTuple):
             return pixels_of(part, self.channels)
 
     def reduced(self, sides: tuple[int, int]) -> np.ndarray:
-        """Returns the image at a smaller size, to be looked at; raises as `cut`."""
+        """Returns the image at a smaller size, for viewing; raises as `cut`."""
         from PIL import Image
 
         from deepsvdd_jax.datasets.formats.pixels import pixels_of
@@ -144,7 +144,7 @@ def open_image(
 
 
 def _is_mapped(image: Image.Image) -> bool:
-    """Says whether Pillow maps a file that it opened by name."""
+    """Returns whether Pillow maps a file that it opened by name."""
     tiles: list[Any] = getattr(image, "tile", [])
     if len(tiles) != 1 or tiles[0][0] != "raw" or image.mode not in _MAPPED_MODES:
         return False

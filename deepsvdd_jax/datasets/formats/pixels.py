@@ -13,7 +13,7 @@ _GRAY_MODES = ("1", "L", "LA", "La")
 
 
 class PixelError(ValueError):
-    """Pixels that are not read; one line that says why, without the file's name."""
+    """Pixels that cannot be used; one line says why, without the file's name."""
 
 
 def pixels_of(image: Image.Image, channels: int | None = None) -> np.ndarray:

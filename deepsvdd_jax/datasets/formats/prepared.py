@@ -1,6 +1,6 @@
 """Data sets prepared by TensorFlow Datasets (TFDS), read without TensorFlow.
 
-TFDS keeps its records in an order of its own, which is not that of the original archives.
+TFDS stores its records in another order than the original archives.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def _class_images(sweep: FinishedSweep, data: Dataset, drawn: Pictures, name: Ru
 
 def _displayable(images: Array) -> Array:
     """Returns images small enough for tiles, uint8 or in [0, 1]."""
-    # Every second, third, ... pixel is enough for a tile of half an inch.
+    # For a tile of half an inch every second, third, ... pixel suffices.
     step = -(-max(images.shape[1:3]) // _TILE_SIDE)
     small = images[:, ::step, ::step]
     if small.dtype == np.uint8 or (small.min() >= 0 and small.max() <= 1):
@@ -82,7 +82,7 @@ def _displayable(images: Array) -> Array:
 
 
 def no_images(sweep: FinishedSweep) -> Html | None:
-    """Says why there are no images, None if there are."""
+    """Returns the reason why there are no images, None if there are some."""
     if sweep.data is None:
         reason = f"The images cannot be shown: {sweep.no_data}. With the data at hand:"
         return pages.missing(reason, f"{_COMMAND} --out={sweep.folder} --data_dir=FOLDER")

@@ -1,4 +1,4 @@
-"""How well a sweep does: summary, ROC curves, histograms of scores."""
+"""The figures of a sweep: summary, ROC curves, histograms of scores."""
 
 import functools
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ _BARS_CAPTION = (
 
 
 def _filled(lines: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Leaves out the columns in which nothing but the header stands."""
+    """Leaves out the columns that are empty but for the header."""
     there = [place for place in range(len(lines[0])) if any(line[place] for line in lines[1:])]
     return [tuple(line[place] for place in there) for line in lines]
 

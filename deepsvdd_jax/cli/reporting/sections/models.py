@@ -1,4 +1,4 @@
-"""What the networks of a sweep have learned: reconstructions, filters, embeddings."""
+"""Pictures of a sweep's networks: reconstructions, filters, embeddings."""
 
 import functools
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _RECONSTRUCTED = 5
 
 _MOST_FILTERS = 64
 
-# Rows of image pairs are long and low.
+# Rows of image pairs are wide and low.
 _PAIR_LAYOUTS = (Layout(2, 5.0, 1.4), Layout(1, 3.9, 1.2))
 
 

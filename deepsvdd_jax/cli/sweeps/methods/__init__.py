@@ -19,10 +19,10 @@ from deepsvdd_jax.configs import ConfigError
 # The autoencoder by itself, which the other deep methods may start from.
 AUTOENCODER = dcae.METHOD.name
 
-# What `fit` trains.
+# The method that `fit` trains.
 DEEP_SVDD = deep_svdd.METHOD
 
-# In the order in which they are named to users.
+# The order in which messages name them.
 METHODS: dict[str, Method] = {}
 
 

@@ -1,4 +1,4 @@
-"""What a method says of itself: its name, its title, what its runs are and what they cost."""
+"""The protocol of a method: its name, its title, its settings, and the cost of its runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ShallowConfig:
     Attributes:
       selection: how the one-class SVM picks nu and gamma: `none`, or `paper`, by AUROC on a
         labelled tenth of the test set, which is then left out of its figures.
-      recipe: whose features: `published` (by data set) or `itu` (pixels in [0, 1]).
+      recipe: of the features: `published` (by data set) or `itu` (pixels in [0, 1]).
       pca: principal components with 95 % of the variance: `auto` where the paper has them.
       svm_nu: of the one-class SVM, unless it is selected.
       svm_gamma: likewise; None is 1 / (features x variance).
@@ -49,7 +49,7 @@ class ShallowConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NeighborsConfig:
-    """Settings of the nearest neighbors, which see what the networks of the same sweep would see.
+    """Settings of the nearest neighbors, which get the input of the networks of the same sweep.
 
     Attributes:
       n_neighbors: k.
@@ -83,11 +83,11 @@ class ShallowMethod:
     Attributes:
       name: in `--methods`, in rows and in file names.
       title: in tables for readers.
-      config: returns its settings out of those of all baselines; raises ValueError where they
-        are not allowed.
+      config: returns its settings from those of all baselines; raises ValueError where they are not
+        allowed.
       is_random: whether its scores depend on the seed; otherwise it runs for the first one only.
       normalized_on: data sets whose contrast the paper normalises for this method.
-      preprocessing: of the images, where it is not the paper's.
+      preprocessing: of the images, where it differs from the paper's.
       flags: of the command that it reads, beside `--pca`.
       unread: why it does not read a setting of a `RunConfig`, see `unread.Reader`.
       score: fits and scores: (settings, training features `[n, features]`, test features, seed,
@@ -108,7 +108,7 @@ class ShallowMethod:
     describe_cost: Callable[[Any, int, int, int], str] = _describe_cost
 
     def title_of(self, objective: str) -> str:
-        """Returns its title in tables for readers."""
+        """Returns the title of the method in tables for readers."""
         return self.title
 
 
@@ -116,14 +116,14 @@ class ShallowMethod:
 class DeepMethod:
     """A method whose networks are trained, all runs together in compiled programs.
 
-    What its runs cost is measured, see `reporting.costs`.
+    The cost of its runs is measured, see `reporting.costs`.
 
     Attributes:
       name: in `--methods`, in rows and in file names.
       title: in tables for readers.
-      config: returns the settings of its runs from what the flags say; raises ConfigError where
-        that is another method's.
-      titles: by objective, where the title alone would not tell them apart.
+      config: returns the settings of its runs from those of the flags; raises ConfigError where
+        these are another method's.
+      titles: by objective, where methods would share a title.
       place: in tables for readers; lower comes first, the paper's own method last.
       unread: why it does not read a setting of a `RunConfig`, see `unread.Reader`.
     """
@@ -136,7 +136,7 @@ class DeepMethod:
     unread: Callable[[str, RunConfig], str | None] = lambda path, base: None
 
     def title_of(self, objective: str) -> str:
-        """Returns its title in tables for readers."""
+        """Returns the title of the method in tables for readers."""
         return self.titles.get(objective, self.title)
 
 
