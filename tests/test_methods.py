@@ -19,6 +19,7 @@ from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import methods
 from deepsvdd_jax.cli.sweeps.methods.base import DeepMethod, Method, ShallowConfig, ShallowMethod
+from deepsvdd_jax.cli.sweeps.records import Summary
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.detectors.features import BaselineResult
 
@@ -131,15 +132,20 @@ def test_what_is_not_registered_is_unknown() -> None:
 
 
 def test_a_markdown_table_leaves_no_method_out() -> None:
-    def row(method: str, objective: str, label: str) -> dict[str, str]:
-        figures = {"auroc_mean": "0.5", "auroc_std": "", "auroc_ensemble": ""}
-        return figures | {
-            **{"dataset": "digits", "method": method, "objective": objective, "runs": "1"},
-            **{"normal_class": label, "auroc_untrained_mean": ""},
-        }
-
-    own = (("deep_svdd", "deep-sad"), ("of_somebody", ""), ("kde", ""), ("deep_svdd", "one-class"))
-    summary = [row(*key, label) for key in own for label in ("0", "mean")]
+    own = (("deep_svdd", "deep-sad"), ("of_somebody", None), ("kde", None))
+    own += (("deep_svdd", "one-class"),)
+    summary = [
+        Summary(
+            dataset="digits",
+            normal_class=label,
+            method=method,
+            objective=objective,
+            runs=1,
+            auroc_mean=0.5,
+        )
+        for method, objective in own
+        for label in (0, None)
+    ]
     text = tables.markdown_table(summary, "auto", "one-vs-rest")
     titles = [line.split("**")[1] for line in text.splitlines()[2:]]
     assert titles == ["KDE", "Deep SVDD, one-class", "Deep SVDD, deep-sad", "of_somebody"]

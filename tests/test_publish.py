@@ -12,11 +12,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from deepsvdd_jax.cli import files
 from deepsvdd_jax.cli.commands import publish
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import figures, records, summaries
-from deepsvdd_jax.cli.sweeps.records import Record, RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName, Summary
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -119,20 +118,21 @@ def test_the_table_has_ours_all_seeds_and_the_published_ones(
 
 
 def test_a_class_that_a_method_lacks_stays_empty() -> None:
-    def row(method: str, label: str) -> files.Row:
-        cells = dict.fromkeys(records.SUMMARY_COLUMNS, "")
-        return cells | {"method": method, "normal_class": label, "runs": "1", "auroc_mean": "0.5"}
+    def row(method: str, label: int | None) -> Summary:
+        return Summary(dataset="", normal_class=label, method=method, runs=1, auroc_mean=0.5)
 
-    summary = [row("kde", "0"), row("kde", "mean"), row("ocsvm", "1"), row("ocsvm", "mean")]
+    summary = [row("kde", 0), row("kde", None), row("ocsvm", 1), row("ocsvm", None)]
     lines = tables.markdown_table(summary, "auto", "one-vs-rest").splitlines()
     assert lines[2:] == ["| **OC-SVM** |  | 50.00 | 50.00 |", "| **KDE** | 50.00 |  | 50.00 |"]
 
 
-@pytest.mark.parametrize(("ensemble", "rows"), [("", 1), ("0.75", 2)])
-def test_seeds_without_a_common_score_have_no_row(ensemble: str, rows: int) -> None:
-    cells = dict.fromkeys(records.SUMMARY_COLUMNS, "") | {"method": "ocsvm", "runs": "3"}
-    cells |= {"auroc_mean": "0.5", "auroc_std": "0.25", "auroc_ensemble": ensemble}
-    summary = [cells | {"normal_class": label} for label in ("0", "mean")]
+@pytest.mark.parametrize(("ensemble", "rows"), [(None, 1), (0.75, 2)])
+def test_seeds_without_a_common_score_have_no_row(ensemble: float | None, rows: int) -> None:
+    figures = {"auroc_mean": 0.5, "auroc_std": 0.25, "auroc_ensemble": ensemble}
+    summary = [
+        Summary(dataset="", normal_class=label, method="ocsvm", runs=3, **figures)
+        for label in (0, None)
+    ]
     lines = tables.markdown_table(summary, "auto", "one-vs-rest").splitlines()[2:]
     assert lines[0] == "| **OC-SVM** | 50.00 ± 25.00 | 50.00 ± 25.00 |"
     assert lines[1:] == ["| OC-SVM, 3 seeds together | 75.00 | 75.00 |"][: rows - 1]

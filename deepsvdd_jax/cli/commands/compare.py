@@ -22,10 +22,10 @@ from deepsvdd_jax import configs
 from deepsvdd_jax.cli import environment, files, paths
 from deepsvdd_jax.cli.commands import publish
 from deepsvdd_jax.cli.commands.publish import Published
-from deepsvdd_jax.cli.files import ResultsError, Row
+from deepsvdd_jax.cli.files import ResultsError
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import config_file, locks, records, summaries
-from deepsvdd_jax.cli.sweeps.records import Record, Records, RunName
+from deepsvdd_jax.cli.sweeps.records import Record, Records, RunName, Summary
 from deepsvdd_jax.configs import ConfigError
 
 # A phase that only one sweep has is described by its first entries.
@@ -57,7 +57,7 @@ class Compared(NamedTuple):
     settings: dict[str, Any]
     hardware: dict[str, Any]
     rows: Records
-    summary: list[Row]
+    summary: list[Summary]
 
 
 def define_flags() -> None:
@@ -91,8 +91,8 @@ def main() -> None:
         files.write_table(to / "classes.csv", class_lines(sweeps))
         files.write_table(to / "runs.csv", run_lines(sweeps))
         files.write_table(to / "settings.csv", differing)
-        told = publish.settings_of(sweeps[0].settings, sweeps[0].rows)
-        files.write_json(to / "config.json", told)
+        settings = publish.settings_of(sweeps[0].settings, sweeps[0].rows)
+        files.write_json(to / "config.json", settings)
         machines = {sweep.name: sweep.hardware for sweep in sweeps}
         files.write_json(to / locks.HARDWARE, machines)
 
@@ -123,12 +123,20 @@ def read_sweeps(folders: Sequence[Path]) -> list[Compared]:
     for folder, (kept, summarize) in zip(folders, read, strict=True):
         rows = {name: row for name, row in kept.rows.items() if name in common}
         hardware = {**kept.hardware, "methods": publish.time_spent(rows)}
-        told = (folder.resolve().name, publish.has_marks(folder), kept.settings, hardware, rows)
-        sweeps.append(Compared(*told, summarize(rows)))
+        sweeps.append(
+            Compared(
+                name=folder.resolve().name,
+                is_published=publish.has_marks(folder),
+                settings=kept.settings,
+                hardware=hardware,
+                rows=rows,
+                summary=summarize(rows),
+            )
+        )
     return sweeps
 
 
-def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Record]], list[Row]]]:
+def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Record]], list[Summary]]]:
     """Returns the content of a sweep's folder or of a published one, and a function that sums up
     some of its runs."""
     if publish.has_marks(folder, _MARKS):
@@ -139,11 +147,11 @@ def _read(folder: Path) -> tuple[Published, Callable[[Mapping[RunName, Record]],
         kept = Published(settings, publish.hardware(settings, rows), rows, [])
         return kept, lambda rows: summaries.summarize(folder, rows)
     kept = publish.read_published(folder)
-    told = publish.told_ensembles(kept.summary)
+    ensemble_of = publish.kept_ensembles(kept.summary)
 
     def together(names: list[RunName]) -> float | None:
         try:
-            return told(names)
+            return ensemble_of(names)
         except KeyError:
             return None
 
@@ -157,18 +165,20 @@ def _judged_on(folder: Path, kept: Published, common: Collection[RunName]) -> di
     A published folder has no labels: two data sets of the same name look the same.
     """
     data, split = kept.settings["data"], kept.settings["split"]
-    told = {
+    found = {
         "data.name": data.get("name"),
         **{f"split.{name}": split.get(name) for name in ("protocol", "anomalous_classes")},
     }
     if publish.has_marks(folder):
-        return told
+        return found
     one_each = {name.normal_class: name for name in sorted(common)}
     for label, name in one_each.items():
         scores = records.read_scores(folder, name)
         bits = scores["labels"].tobytes() + scores["tested"].tobytes()
-        told[f"checksum of the test labels of class {label}"] = hashlib.sha256(bits).hexdigest()[:8]
-    return told
+        found[f"checksum of the test labels of class {label}"] = hashlib.sha256(bits).hexdigest()[
+            :8
+        ]
+    return found
 
 
 def comparison(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
@@ -180,10 +190,10 @@ def comparison(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
     labels = sorted({name.normal_class for name in sweeps[0].rows})
     lines: list[tuple[str, ...]] = [("sweep", "method", *_COLUMNS, *map(str, labels))]
     for sweep, first in _by_method(sweeps):
-        means = {row["normal_class"]: _percent(row["auroc_mean"]) for row in sweep.summary}
-        of_classes = (means.get(str(label), "") for label in labels)
-        cells = _cells(sweep, first, "mean")
-        lines.append((sweep.name, sweep.summary[-1]["method"], *cells, *of_classes))
+        means = {row.normal_class: _percent(row.auroc_mean) for row in sweep.summary}
+        of_classes = (means.get(label, "") for label in labels)
+        cells = _cells(sweep, first, None)
+        lines.append((sweep.name, sweep.summary[-1].method, *cells, *of_classes))
     return lines
 
 
@@ -192,9 +202,9 @@ def class_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
     lines: list[tuple[str, ...]] = [("sweep", "method", "class", *_COLUMNS)]
     for sweep, first in _by_method(sweeps):
         for row in sweep.summary[:-1]:
-            label = row["normal_class"]
+            label = row.normal_class
             cells = _cells(_of_class(sweep, label), _of_class(first, label), label)
-            lines.append((sweep.name, row["method"], label, *cells))
+            lines.append((sweep.name, row.method, row.label, *cells))
     return lines
 
 
@@ -215,31 +225,33 @@ def _by_method(sweeps: Sequence[Compared]) -> Iterator[tuple[Compared, Compared]
         parts = [
             sweep._replace(
                 rows={name: row for name, row in sweep.rows.items() if name.method == method},
-                summary=[row for row in sweep.summary if row["method"] == method],
+                summary=[row for row in sweep.summary if row.method == method],
             )
             for sweep in sweeps
         ]
         yield from ((part, parts[0]) for part in parts)
 
 
-def _of_class(sweep: Compared, label: str) -> Compared:
-    rows = {name: row for name, row in sweep.rows.items() if str(name.normal_class) == label}
+def _of_class(sweep: Compared, label: int | None) -> Compared:
+    rows = {name: row for name, row in sweep.rows.items() if name.normal_class == label}
     return sweep._replace(rows=rows)
 
 
-def _cells(sweep: Compared, first: Compared, label: str) -> tuple[str, ...]:
+def _cells(sweep: Compared, first: Compared, label: int | None) -> tuple[str, ...]:
     """Returns the cells of a class, or of the mean over all, as `_COLUMNS` names them."""
     row, base = (
-        next(row for row in one.summary if row["normal_class"] == label) for one in (sweep, first)
+        next(row for row in one.summary if row.normal_class == label) for one in (sweep, first)
     )
     compared = sweep.name != first.name
-    both = compared and row["auroc_ensemble"] and base["auroc_ensemble"]
+    change = ""
+    if compared and row.auroc_ensemble is not None and base.auroc_ensemble is not None:
+        change = f"{100 * row.auroc_ensemble - 100 * base.auroc_ensemble:+.2f}"
     return (
-        row["runs"],
-        _percent(row["auroc_mean"]),
+        str(row.runs),
+        _percent(row.auroc_mean),
         *(_change(sweep.rows, first.rows) if compared else ("", "")),
-        _percent(row["auroc_ensemble"]),
-        f"{_points(row['auroc_ensemble']) - _points(base['auroc_ensemble']):+.2f}" if both else "",
+        _percent(row.auroc_ensemble),
+        change,
     )
 
 
@@ -259,12 +271,8 @@ def _change(rows: Mapping[RunName, Record], first: Mapping[RunName, Record]) -> 
     return f"{mean:+.2f}", f"{np.sqrt(scale * weights**2 @ (changes - mean) ** 2):.2f}"
 
 
-def _points(cell: str) -> float:
-    return 100 * float(cell)
-
-
-def _percent(cell: str) -> str:
-    return f"{_points(cell):.2f}" if cell else ""
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f}"
 
 
 def setting_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
@@ -282,12 +290,14 @@ def setting_lines(sweeps: Sequence[Compared]) -> list[tuple[str, ...]]:
 
 
 def _differences(first: Compared, sweep: Compared) -> list[str]:
-    told = config_file.setting_differences(*map(publish.portable, (first.settings, sweep.settings)))
-    names = {_named(line) for line in told}
+    found = config_file.setting_differences(
+        *map(publish.portable, (first.settings, sweep.settings))
+    )
+    names = {_named(line) for line in found}
     whole = config_file.setting_differences(first.settings, sweep.settings)
     # A published folder has no paths, so that its files cannot be compared.
     elsewhere = [] if first.is_published or sweep.is_published else map(_named, whole)
-    return told + [
+    return found + [
         f"{name} is a file of the same name in another folder"
         for name in elsewhere
         if name not in names

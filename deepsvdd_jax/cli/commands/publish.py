@@ -20,11 +20,11 @@ from absl import flags
 
 from deepsvdd_jax.cli import environment, files, paths
 from deepsvdd_jax.cli.commands import ensembles, report
-from deepsvdd_jax.cli.files import ResultsError, Row
+from deepsvdd_jax.cli.files import ResultsError
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import config_file, locks, records, summaries
-from deepsvdd_jax.cli.sweeps.records import Record, Records, RunName
+from deepsvdd_jax.cli.sweeps.records import Record, Records, RunName, Summary
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.viz import plots
 
@@ -49,7 +49,7 @@ class Published(NamedTuple):
     settings: dict[str, Any]
     hardware: dict[str, Any]
     rows: Records
-    summary: list[Row]
+    summary: list[Summary]
 
 
 def define_flags() -> None:
@@ -196,12 +196,12 @@ def read_published(folder: Path) -> Published:
     """
     rows = records.read_table(folder / "runs.csv")
     path = folder / "summary.csv"
-    told = files.read_table(path, records.SUMMARY_COLUMNS)
+    kept = Summary.read(path)
     try:
-        summary = summaries.summarize_runs(rows, told_ensembles(told))
-    except (KeyError, ValueError) as error:
+        summary = summaries.summarize_runs(rows, kept_ensembles(kept))
+    except KeyError as error:
         raise ResultsError(f"{path}: damaged, or not of the runs in runs.csv: {error}") from None
-    if [*map(_problem, told)] != [*map(_problem, summary)]:
+    if [row.problem for row in kept] != [row.problem for row in summary]:
         raise ResultsError(f"{path}: damaged, or not of the runs in runs.csv")
     if not summary:
         raise ResultsError(f"{folder}: no run has ended without a failure")
@@ -228,7 +228,7 @@ def joined(parts: Sequence[Published]) -> Published:
             raise ResultsError(f"the parts have other settings: {found[0]}")
         settings = config_file.merged_settings(settings, part.settings)
         rows = _joined_rows(rows, part.rows)
-    told = [row for part in parts for row in part.summary]
+    ensembles_of = kept_ensembles([row for part in parts for row in part.summary])
     # Each part has its own versions and device, which `hardware.json` lists.
     own = ("device", "versions")
     settings = {name: value for name, value in settings.items() if name not in own}
@@ -238,7 +238,7 @@ def joined(parts: Sequence[Published]) -> Published:
         for machine in part.hardware.get("parts", [part.hardware])
     ]
     together = {"parts": machines, "methods": time_spent(rows)}
-    return Published(settings, together, rows, summaries.summarize_runs(rows, told_ensembles(told)))
+    return Published(settings, together, rows, summaries.summarize_runs(rows, ensembles_of))
 
 
 def _joined_rows(one: Mapping[RunName, Record], other: Mapping[RunName, Record]) -> Records:
@@ -268,19 +268,12 @@ def _joined_rows(one: Mapping[RunName, Record], other: Mapping[RunName, Record])
     return kept[0] | kept[1]
 
 
-def _problem(row: Row) -> tuple[str, str, str]:
-    return row["method"], row["normal_class"], row["runs"]
-
-
-def told_ensembles(summary: Sequence[Row]) -> Callable[[list[RunName]], float | None]:
+def kept_ensembles(summary: Sequence[Summary]) -> Callable[[list[RunName]], float | None]:
     """Returns a function that looks up the AUROC of a class's runs together in a summary; it raises
-    KeyError if that has no such class, ValueError if it is not an AUROC."""
-    cells = {_problem(row): row["auroc_ensemble"] for row in summary}
+    KeyError if that has no such class."""
+    figures = {row.problem: row.auroc_ensemble for row in summary}
 
     def together(names: list[RunName]) -> float | None:
-        cell = cells[names[0].method, str(names[0].normal_class), str(len(names))]
-        if cell and not 0 <= float(cell) <= 1:
-            raise ValueError(f"auroc_ensemble is {cell}")
-        return float(cell) if cell else None
+        return figures[names[0].method, names[0].normal_class, len(names)]
 
     return together

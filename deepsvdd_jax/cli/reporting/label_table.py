@@ -6,13 +6,14 @@ pairs of a normal class are one.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from deepsvdd_jax.cli.files import Row, format_value
+from deepsvdd_jax.cli.sweeps.records import Summary
 
 # Quoted from a later paper: percent over 90 pairs, by share of labelled anomalies.
 PUBLISHED: dict[str, dict[float, str]] = {
@@ -90,9 +91,9 @@ def pair_lines(summaries: Mapping[Cell, list[Row]]) -> list[tuple[str, ...]]:
     lines: list[tuple[str, ...]] = [PAIR_HEADER]
     for cell, summary in summaries.items():
         for row in _pairs(summary):
-            known = "" if cell.known is None else str(cell.known)
-            names = ("normal_class", "runs", "auroc_untrained_mean", "auroc_mean", "auroc_ensemble")
-            lines.append((format_value(cell.ratio), known, *(row[name] for name in names)))
+            figures = (row.auroc_untrained_mean, row.auroc_mean, row.auroc_ensemble)
+            values = (cell.ratio, cell.known, row.normal_class, row.runs, *figures)
+            lines.append(tuple(map(format_value, values)))
     return lines
 
 
@@ -116,23 +117,25 @@ def lines(summaries: Mapping[Cell, list[Row]], dataset: str) -> list[tuple[str, 
             (
                 f"{ratio:g}",
                 str(len(rows)),
-                str(sum(int(row["runs"]) for row in rows)),
-                _mean(rows, "auroc_untrained_mean"),
-                _mean(rows, "auroc_mean", with_deviation=True),
-                _mean(rows, "auroc_ensemble", with_deviation=True),
+                str(sum(row.runs for row in rows)),
+                _mean([row.auroc_untrained_mean for row in rows]),
+                _mean([row.auroc_mean for row in rows], with_deviation=True),
+                _mean([row.auroc_ensemble for row in rows], with_deviation=True),
                 published.get(ratio, ""),
             )
         )
     return found
 
 
-def _pairs(summary: list[Row]) -> list[Row]:
-    return [row for row in summary if row["normal_class"] != "mean"]
+def _pairs(summary: list[Row]) -> list[Summary]:
+    found = map(Summary.from_row, summary)
+    return [row for row in found if row.normal_class is not None]
 
 
-def _mean(rows: list[Row], name: str, with_deviation: bool = False) -> str:
-    if not rows or not all(row[name] for row in rows):
+def _mean(shares: Sequence[float | None], with_deviation: bool = False) -> str:
+    known = [share for share in shares if share is not None]
+    if not known or len(known) < len(shares):
         return ""
-    values: npt.NDArray[np.float64] = 100 * np.array([float(row[name]) for row in rows])
+    values: npt.NDArray[np.float64] = 100 * np.array(known)
     deviation = f" ± {values.std(ddof=1):.1f}" if with_deviation and len(values) > 1 else ""
     return f"{values.mean():.2f}{deviation}"

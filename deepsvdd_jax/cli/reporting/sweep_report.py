@@ -3,11 +3,11 @@ missing."""
 
 from collections.abc import Sequence
 
-from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.reporting.finished import FinishedSweep
 from deepsvdd_jax.cli.reporting.pictures import Page, Pictures, comma, duration
 from deepsvdd_jax.cli.reporting.sections import images, merit, models, runs, training
 from deepsvdd_jax.cli.sweeps import summaries
+from deepsvdd_jax.cli.sweeps.records import Summary
 from deepsvdd_jax.viz import pages
 from deepsvdd_jax.viz.pages import Section
 
@@ -52,16 +52,16 @@ def _lead(sweep: FinishedSweep) -> str:
     )
 
 
-def _headline(sweep: FinishedSweep, summary: Sequence[Row]) -> dict[str, str]:
-    means = {row["method"]: row for row in summary if row["normal_class"] == "mean"}
+def _headline(sweep: FinishedSweep, summary: Sequence[Summary]) -> dict[str, str]:
+    means = {row.method: row for row in summary if row.normal_class is None}
     tiles = {
-        f"mean AUROC, {method}": f"{100 * float(means[method]['auroc_mean']):.2f} %"
+        f"mean AUROC, {method}": f"{100 * means[method].auroc_mean:.2f} %"
         for method in sweep.methods
         if method in means
     }
     first = means.get(sweep.methods[0])
-    if first is not None and first["auroc_ensemble"] and len(sweep.seeds) > 1:
-        share = 100 * float(first["auroc_ensemble"])
+    if first is not None and first.auroc_ensemble is not None and len(sweep.seeds) > 1:
+        share = 100 * first.auroc_ensemble
         tiles[f"ensemble of seeds, {sweep.methods[0]}"] = f"{share:.2f} %"
     seconds = sum(row.train_seconds or 0.0 for row in sweep.rows.values())
     return tiles | {"runs": str(len(sweep.rows)), "training time": duration(seconds)}

@@ -2,55 +2,55 @@
 
 from collections.abc import Mapping
 
-from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.reporting import published
 from deepsvdd_jax.cli.sweeps import methods
-from deepsvdd_jax.cli.sweeps.records import Record, RunName
+from deepsvdd_jax.cli.sweeps.records import Record, RunName, Summary
 
 
-def summary_table(summary: list[Row], preset: str, protocol: str) -> str:
+def summary_table(summary: list[Summary], preset: str, protocol: str) -> str:
     """Returns the summary beside the published figures, AUROC in percent."""
     return aligned(summary_lines(summary, preset, protocol))
 
 
-def summary_lines(summary: list[Row], preset: str, protocol: str) -> list[tuple[str, ...]]:
+def summary_lines(summary: list[Summary], preset: str, protocol: str) -> list[tuple[str, ...]]:
     """Returns the cells of `summary_table`, the header first.
 
     A published figure in brackets was quoted from memory and could not be checked.
     """
     header = ("class", "method", "runs", "untrained", "AUROC", "ensemble", "published")
     lines: list[tuple[str, ...]] = [header]
-    for method in dict.fromkeys(row["method"] for row in summary):
-        of_method = [row for row in summary if row["method"] == method]
+    for method in dict.fromkeys(row.method for row in summary):
+        of_method = [row for row in summary if row.method == method]
         known = [_published(row, preset, protocol) for row in of_method[:-1]]
         lines += [_line(row, figure) for row, figure in zip(of_method[:-1], known, strict=True)]
         lines.append(_line(of_method[-1], _mean_published(known)))
     return lines
 
 
-def markdown_table(summary: list[Row], preset: str, protocol: str) -> str:
+def markdown_table(summary: list[Summary], preset: str, protocol: str) -> str:
     """Returns a summary as a markdown table, AUROC in percent, a column a class.
 
     A method has up to three rows: ours, mean ± standard deviation over seeds; all seeds together,
     where there are several with a common score; published, in brackets where it could not be
     checked.
     """
-    labels = sorted({row["normal_class"] for row in summary} - {"mean"}, key=int)
-    columns = (*labels, "mean")
-    lines = [("method", *columns), ("---", *["---:"] * len(columns))]
+    labels = sorted({row.normal_class for row in summary if row.normal_class is not None})
+    columns: tuple[int | None, ...] = (*labels, None)
+    names = (*map(str, labels), "mean")
+    lines: list[tuple[str, ...]] = [("method", *names), ("---", *["---:"] * len(names))]
     for key, title in _titles(summary).items():
         of_method = {
-            row["normal_class"]: row for row in summary if (row["method"], row["objective"]) == key
+            row.normal_class: row for row in summary if (row.method, row.objective or "") == key
         }
         if not of_method:
             continue
-        known = {
+        known: dict[int | None, tuple[float, bool] | None] = {
             label: _published(row, preset, protocol)
             for label, row in of_method.items()
-            if label != "mean"
+            if label is not None
         }
-        known["mean"] = _mean_published(list(known.values()))
-        counts = [int(row["runs"]) for label, row in of_method.items() if label != "mean"]
+        known[None] = _mean_published(list(known.values()))
+        counts = [row.runs for label, row in of_method.items() if label is not None]
         lines.append((f"**{title}**", *(_ours(of_method.get(label)) for label in columns)))
         together = [_together(of_method.get(label)) for label in columns]
         # Seeds with different test images have no common score.
@@ -62,11 +62,11 @@ def markdown_table(summary: list[Row], preset: str, protocol: str) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _titles(summary: list[Row]) -> dict[tuple[str, str], str]:
+def _titles(summary: list[Summary]) -> dict[tuple[str, str], str]:
     """Returns the titles of the methods and objectives of a summary, in the order of the paper's
     tables."""
     known = {method.name: method for method in methods.in_tables()}
-    there = {(row["method"], row["objective"]) for row in summary}
+    there = {(row.method, row.objective or "") for row in summary}
     names = [*known, *sorted({method for method, _ in there} - set(known))]
     return {
         (name, objective): known[name].title_of(objective) if name in known else name
@@ -76,15 +76,15 @@ def _titles(summary: list[Row]) -> dict[tuple[str, str], str]:
     }
 
 
-def _ours(row: Row | None) -> str:
+def _ours(row: Summary | None) -> str:
     if row is None:
         return ""
-    mean, spread = _percent(row["auroc_mean"]), _percent(row["auroc_std"])
-    return f"{mean} ± {spread}" if spread and int(row["runs"]) > 1 else mean
+    mean, std = _percent(row.auroc_mean), _percent(row.auroc_std)
+    return f"{mean} ± {std}" if std and row.runs > 1 else mean
 
 
-def _together(row: Row | None) -> str:
-    return "" if row is None else _percent(row["auroc_ensemble"])
+def _together(row: Summary | None) -> str:
+    return "" if row is None else _percent(row.auroc_ensemble)
 
 
 def _shown(figure: tuple[float, bool] | None) -> str:
@@ -145,14 +145,15 @@ def outside_lines(rows: Mapping[RunName, Record]) -> list[str]:
     return lines
 
 
-def _published(row: Row, preset: str, protocol: str) -> tuple[float, bool] | None:
+def _published(row: Summary, preset: str, protocol: str) -> tuple[float, bool] | None:
+    assert row.normal_class is not None
     return published.published_auroc(
-        row["dataset"],
+        row.dataset,
         preset,
         protocol,
-        method=row["method"],
-        objective=row["objective"],
-        normal_class=int(row["normal_class"]),
+        method=row.method,
+        objective=row.objective or "",
+        normal_class=row.normal_class,
     )
 
 
@@ -163,21 +164,20 @@ def _mean_published(known: list[tuple[float, bool] | None]) -> tuple[float, bool
     return sum(value for value, _ in figures) / len(figures), all(sure for _, sure in figures)
 
 
-def _line(row: Row, figure: tuple[float, bool] | None) -> tuple[str, ...]:
-    method = row["method"] + (f" {row['objective']}" if row["objective"] else "")
+def _line(row: Summary, figure: tuple[float, bool] | None) -> tuple[str, ...]:
     return (
-        row["normal_class"],
-        method,
-        row["runs"],
-        _percent(row["auroc_untrained_mean"]),
+        row.label,
+        row.method + (f" {row.objective}" if row.objective else ""),
+        str(row.runs),
+        _percent(row.auroc_untrained_mean),
         _ours(row),
-        _percent(row["auroc_ensemble"]),
+        _percent(row.auroc_ensemble),
         _shown(figure),
     )
 
 
-def _percent(cell: str) -> str:
-    return f"{100 * float(cell):.2f}" if cell else ""
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f}"
 
 
 def aligned(lines: list[tuple[str, ...]]) -> str:

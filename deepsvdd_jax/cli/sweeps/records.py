@@ -8,22 +8,17 @@ import dataclasses
 import hashlib
 import json
 import sys
-import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from deepsvdd_jax.cli import files
-from deepsvdd_jax.cli.files import ResultsError, Row, WriteError, csv_text, format_value
+from deepsvdd_jax.cli.files import ResultsError, Row, WriteError, csv_text
+from deepsvdd_jax.cli.rows import TypedRow
 from deepsvdd_jax.io import archives, npz
-
-SUMMARY_COLUMNS = (
-    *("dataset", "normal_class", "method", "objective", "runs"),
-    *("auroc_mean", "auroc_std", "auroc_ensemble", "auroc_untrained_mean"),
-)
 
 
 class RunName(NamedTuple):
@@ -40,7 +35,7 @@ class RunName(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Record:
+class Record(TypedRow):
     """A finished run: a row of `runs.csv`, its fields in the order of the columns.
 
     None and NaN are empty cells: figures that have no meaning for the run.
@@ -75,6 +70,8 @@ class Record:
       train_maximum: see `train_minimum`.
       outside: fraction of the training samples outside the radius that training ended with.
     """
+
+    SHARES: ClassVar[tuple[str, ...]] = ("auroc", "auroc_untrained")
 
     dataset: str
     protocol: str
@@ -123,40 +120,61 @@ class Record:
             raise ValueError(f"{self.name.stem} has no scores")
         return self.auroc
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary(TypedRow):
+    """A row of `summary.csv`, its fields in the order of the columns; AUROC in [0, 1].
+
+    None is an empty cell: a figure that has no meaning for these runs.
+
+    Attributes:
+      dataset: its name.
+      normal_class: the class that counts as normal; None in the row `mean` over classes.
+      method: its name.
+      objective: of a deep method.
+      runs: how many runs with scores.
+      auroc_mean: over seeds; over classes the mean of theirs.
+      auroc_std: over seeds; over classes that of the seeds' means.
+      auroc_ensemble: of the seeds together.
+      auroc_untrained_mean: of the same networks before any training.
+    """
+
+    SHARES: ClassVar[tuple[str, ...]] = ("auroc_mean", "auroc_ensemble", "auroc_untrained_mean")
+
+    dataset: str
+    normal_class: int | None
+    method: str
+    objective: str | None = None
+    runs: int
+    auroc_mean: float
+    auroc_std: float | None = None
+    auroc_ensemble: float | None = None
+    auroc_untrained_mean: float | None = None
+
+    @property
+    def label(self) -> str:
+        """The number of the class, or `mean`."""
+        return _MEAN if self.normal_class is None else str(self.normal_class)
+
+    @property
+    def problem(self) -> tuple[str, int | None, int]:
+        """The method, the class and the number of runs."""
+        return self.method, self.normal_class, self.runs
+
     def to_row(self) -> Row:
-        """Returns its cells as text, by column."""
-        return {column: format_value(getattr(self, column)) for column in RUN_COLUMNS}
+        return super().to_row() | {"normal_class": self.label}
 
     @classmethod
-    def from_row(cls, row: Mapping[str, str]) -> Record:
-        """Returns the record of cells, the inverse of `to_row`.
-
-        Raises:
-          KeyError: a column is missing.
-          ValueError: a cell is not of the type of its column.
-        """
-        return cls(**{column: _value(column, row[column]) for column in RUN_COLUMNS})
+    def from_row(cls, row: Mapping[str, str]) -> Self:
+        label = row["normal_class"]
+        if not label:
+            raise ValueError("normal_class is ''")
+        return super().from_row({**row, "normal_class": "" if label == _MEAN else label})
 
 
-_TYPES = typing.get_type_hints(Record)
-RUN_COLUMNS = tuple(field.name for field in dataclasses.fields(Record))
-
-_SHARES = ("auroc", "auroc_untrained")
-
-
-def _value(column: str, cell: str) -> Any:
-    """Returns the value of a cell in the type of its column."""
-    kind, *optional = typing.get_args(_TYPES[column]) or (_TYPES[column],)
-    if not cell and optional:
-        return None
-    try:
-        value = bool(("0", "1").index(cell)) if kind is bool else kind(cell)
-    except ValueError:
-        raise ValueError(f"{column} is {cell[:40]!r}") from None
-    is_allowed = 0 <= value <= 1 if column in _SHARES else value == value
-    if not is_allowed:
-        raise ValueError(f"{column} is {cell[:40]!r}")
-    return value
+_MEAN = "mean"
+RUN_COLUMNS = Record.columns()
+SUMMARY_COLUMNS = Summary.columns()
 
 
 # Finished runs by name.
@@ -208,11 +226,7 @@ def read_table(path: Path) -> Records:
       ResultsError: it is missing or damaged, or has a run twice.
     """
     found: Records = {}
-    for row in files.read_table(path, RUN_COLUMNS):
-        try:
-            record = Record.from_row(row)
-        except ValueError as error:
-            raise ResultsError(f"{path}: damaged: {error}") from None
+    for record in Record.read(path):
         if record.name in found:
             raise ResultsError(f"{path}: damaged: {record.name.stem} is there twice")
         found[record.name] = record

@@ -1,36 +1,43 @@
 """From rows to means over seeds and classes."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from deepsvdd_jax.cli.files import Row, format_value, write_table
-from deepsvdd_jax.cli.sweeps.records import SUMMARY_COLUMNS, Record, RunName, read_scores
+from deepsvdd_jax.cli.files import write_table
+from deepsvdd_jax.cli.sweeps.records import (
+    SUMMARY_COLUMNS,
+    Record,
+    RunName,
+    Summary,
+    read_scores,
+)
 from deepsvdd_jax.scoring import metrics
 
 
-def write_summary(folder: Path, rows: Mapping[RunName, Record]) -> list[Row]:
+def write_summary(folder: Path, rows: Mapping[RunName, Record]) -> list[Summary]:
     """Writes `summary.csv` from the rows and scores of finished runs (touches files)."""
     summary = summarize(folder, rows)
     write_summary_rows(folder, summary)
     return summary
 
 
-def write_summary_rows(folder: Path, summary: list[Row]) -> None:
-    """Writes `summary.csv` from its rows (touches files)."""
-    lines = ([row[name] for name in SUMMARY_COLUMNS] for row in summary)
+def write_summary_rows(folder: Path, summary: Iterable[Summary]) -> None:
+    """Writes `summary.csv` (touches files)."""
+    lines = (row.to_row().values() for row in summary)
     write_table(folder / "summary.csv", [SUMMARY_COLUMNS, *lines])
 
 
-def summarize(folder: Path, rows: Mapping[RunName, Record]) -> list[Row]:
+def summarize(folder: Path, rows: Mapping[RunName, Record]) -> list[Summary]:
     """Returns `summarize_runs`, the seeds put together from their scores (touches files)."""
     return summarize_runs(rows, lambda names: _ensemble_auroc(folder, names))
 
 
 def summarize_runs(
     rows: Mapping[RunName, Record], ensemble_of: Callable[[list[RunName]], float | None]
-) -> list[Row]:
+) -> list[Summary]:
     """Returns a row for each class and method, and a row `mean` for each method.
 
     A class's `auroc_std` is over its seeds. The mean row's is over seeds of the mean over classes,
@@ -40,7 +47,7 @@ def summarize_runs(
       rows: of finished runs.
       ensemble_of: gives the AUROC of a class's runs together.
     """
-    summary: list[Row] = []
+    summary: list[Summary] = []
     for method in dict.fromkeys(name.method for name in sorted(rows)):
         of_method = {
             name: row
@@ -57,49 +64,46 @@ def summarize_runs(
 
 def _class_summary(
     rows: Mapping[RunName, Record], label: int, ensemble_of: Callable[[list[RunName]], float | None]
-) -> Row:
+) -> Summary:
     names = [name for name in rows if name.normal_class == label]
     auroc = metrics.mean_and_std([rows[name].known_auroc for name in names])
-    untrained = [rows[name].auroc_untrained for name in names]
-    known = [value for value in untrained if value is not None]
     first = rows[names[0]]
-    return {
-        "dataset": first.dataset,
-        "normal_class": str(label),
-        "method": first.method,
-        "objective": format_value(first.objective),
-        "runs": str(len(names)),
-        "auroc_mean": format_value(auroc.mean),
-        "auroc_std": format_value(auroc.std),
-        "auroc_ensemble": format_value(ensemble_of(names)),
-        "auroc_untrained_mean": format_value(
-            np.mean(known) if len(known) == len(untrained) else None
-        ),
-    }
+    return Summary(
+        dataset=first.dataset,
+        normal_class=label,
+        method=first.method,
+        objective=first.objective,
+        runs=len(names),
+        auroc_mean=auroc.mean,
+        auroc_std=auroc.std,
+        auroc_ensemble=ensemble_of(names),
+        auroc_untrained_mean=_mean([rows[name].auroc_untrained for name in names]),
+    )
 
 
-def _mean_summary(rows: Mapping[RunName, Record], per_class: list[Row]) -> Row:
+def _mean_summary(rows: Mapping[RunName, Record], per_class: list[Summary]) -> Summary:
     by_seed: dict[int, list[float]] = {}
     for name, row in rows.items():
         by_seed.setdefault(name.seed, []).append(row.known_auroc)
     complete = len(by_seed) > 1 and all(
         len(values) == len(per_class) for values in by_seed.values()
     )
-    spread = metrics.mean_and_std([float(np.mean(values)) for values in by_seed.values()]).std
+    std = metrics.mean_and_std([float(np.mean(values)) for values in by_seed.values()]).std
+    return dataclasses.replace(
+        per_class[0],
+        normal_class=None,
+        runs=len(rows),
+        auroc_mean=float(np.mean([row.auroc_mean for row in per_class])),
+        auroc_std=std if complete else None,
+        auroc_ensemble=_mean([row.auroc_ensemble for row in per_class]),
+        auroc_untrained_mean=_mean([row.auroc_untrained_mean for row in per_class]),
+    )
 
-    def mean_of(column: str) -> str:
-        values = [row[column] for row in per_class]
-        return format_value(np.mean([float(value) for value in values]) if all(values) else None)
 
-    return {
-        **per_class[0],
-        "normal_class": "mean",
-        "runs": str(len(rows)),
-        "auroc_mean": mean_of("auroc_mean"),
-        "auroc_std": format_value(spread if complete else None),
-        "auroc_ensemble": mean_of("auroc_ensemble"),
-        "auroc_untrained_mean": mean_of("auroc_untrained_mean"),
-    }
+def _mean(values: list[float | None]) -> float | None:
+    """Returns the mean, None unless all values are known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def _ensemble_auroc(folder: Path, names: list[RunName]) -> float | None:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepsvdd_jax.cli.files import Row
 from deepsvdd_jax.cli.reporting import published, tables
 from deepsvdd_jax.cli.reporting.finished import FinishedSweep
 from deepsvdd_jax.cli.reporting.pictures import Pictures, comma, count
 from deepsvdd_jax.cli.sweeps import records
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import RunName, Summary
 from deepsvdd_jax.viz import pages, plots
 from deepsvdd_jax.viz.pages import Html, Picture
 from deepsvdd_jax.viz.plots import Layout, Scored
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def summary(sweep: FinishedSweep, drawn: Pictures, summary: list[Row]) -> list[Html]:
+def summary(sweep: FinishedSweep, drawn: Pictures, summary: list[Summary]) -> list[Html]:
     if not summary:
         return [*_troubles(sweep), pages.paragraph("No run has a score; see the runs below.")]
     by_method = [
-        _method_table(sweep, [row for row in summary if row["method"] == method])
+        _method_table(sweep, [row for row in summary if row.method == method])
         for method in sweep.methods
-        if any(row["method"] == method for row in summary)
+        if any(row.method == method for row in summary)
     ]
     found = pages.joined(by_method)
     if len(by_method) > 1:
@@ -42,7 +41,7 @@ def summary(sweep: FinishedSweep, drawn: Pictures, summary: list[Row]) -> list[H
     ]
 
 
-def _method_table(sweep: FinishedSweep, summary: list[Row]) -> Html:
+def _method_table(sweep: FinishedSweep, summary: list[Summary]) -> Html:
     """Returns a method's summary beside the published figures."""
     header, *lines = _filled(tables.summary_lines(summary, sweep.preset, sweep.split.protocol))
     name = lines[0][1]
@@ -54,20 +53,19 @@ def _method_table(sweep: FinishedSweep, summary: list[Row]) -> Html:
     return pages.table((header[0], *header[2:]), rows, caption, strong=[len(rows) - 1])
 
 
-def _comparison(sweep: FinishedSweep, summary: Sequence[Row]) -> Html:
+def _comparison(sweep: FinishedSweep, summary: Sequence[Summary]) -> Html:
     """Returns a table with a column a method."""
-    methods = [name for name in sweep.methods if any(row["method"] == name for row in summary)]
-    cells = {(row["normal_class"], row["method"]): _mean_cell(row) for row in summary}
+    methods = [name for name in sweep.methods if any(row.method == name for row in summary)]
+    cells = {(row.label, row.method): _mean_cell(row) for row in summary}
     labels = [*map(str, sweep.classes), "mean"]
     rows = [(label, *(cells.get((label, method), "") for method in methods)) for label in labels]
     caption = "AUROC in percent by normal class: mean ± standard deviation over seeds."
     return pages.table(("class", *methods), rows, caption, strong=[len(rows) - 1])
 
 
-def _mean_cell(row: Row) -> str:
-    mean = f"{100 * float(row['auroc_mean']):.2f}"
-    is_spread = row["auroc_std"] and float(row["auroc_std"]) > 0
-    return f"{mean} ± {100 * float(row['auroc_std']):.2f}" if is_spread else mean
+def _mean_cell(row: Summary) -> str:
+    mean = f"{100 * row.auroc_mean:.2f}"
+    return f"{mean} ± {100 * row.auroc_std:.2f}" if row.auroc_std else mean
 
 
 _SUMMARY_CAPTION = "{name}: AUROC in percent by normal class, mean ± standard deviation over seeds."
@@ -107,7 +105,7 @@ def _troubles(sweep: FinishedSweep) -> list[Html]:
     return [pages.paragraph(text, "missing") for text in blocks]
 
 
-def _bars(sweep: FinishedSweep, drawn: Pictures, summary: Sequence[Row]) -> Picture:
+def _bars(sweep: FinishedSweep, drawn: Pictures, summary: Sequence[Summary]) -> Picture:
     return drawn.panels(
         "classes",
         "Bars of the AUROC of every class and method",
@@ -116,7 +114,7 @@ def _bars(sweep: FinishedSweep, drawn: Pictures, summary: Sequence[Row]) -> Pict
     )
 
 
-def bar_figure(sweep: FinishedSweep, summary: Sequence[Row], layout: Layout) -> "Figure":
+def bar_figure(sweep: FinishedSweep, summary: Sequence[Summary], layout: Layout) -> "Figure":
     """Draws every class's and method's runs, and its seeds together, beside the published figures.
 
     Args:
@@ -132,12 +130,12 @@ def bar_figure(sweep: FinishedSweep, summary: Sequence[Row], layout: Layout) -> 
         for method in sweep.methods
     }
     ensembles = {
-        (row["method"], row["normal_class"]): 100 * float(row["auroc_ensemble"])
+        (row.method, row.normal_class): 100 * row.auroc_ensemble
         for row in summary
-        if int(row["runs"]) > 1 and row["auroc_ensemble"]
+        if row.runs > 1 and row.auroc_ensemble is not None
     }
     together = {
-        method: [ensembles.get((method, str(label))) for label in sweep.classes]
+        method: [ensembles.get((method, label)) for label in sweep.classes]
         for method in sweep.methods
     }
     known = {
