@@ -1,6 +1,12 @@
-"""The rooms of docs/architecture.md: which room may import which, and no circle among files."""
+"""The rooms of docs/architecture.md: which room may import which, and no circle among files.
+
+    python tests/test_architecture.py
+
+prints the figures of its table of sizes.
+"""
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -128,6 +134,87 @@ def test_imports_of_a_file(path: Path) -> None:
         assert found <= set(sys.stdlib_module_names) | {LIBRARY}
 
 
+# --- the size of the house ----------------------------------------------------------------------
+
+
+def eager_imports(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yields the imports that run when a module is loaded: not those for annotations, those within
+    functions, and those of modules that are loaded on first use."""
+    for node in body:
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                yield node
+            case ast.If() if "TYPE_CHECKING" in ast.unparse(node.test):
+                yield from eager_imports(node.orelse)
+            case ast.If() | ast.Try():
+                yield from eager_imports([*node.body, *node.orelse])
+            case ast.With() if "lazily" not in ast.unparse(node.items[0]):
+                yield from eager_imports(node.body)
+
+
+@functools.cache
+def public_names(package: str) -> dict[str, tuple[str, str]]:
+    """Returns the module and the name behind each name that a package takes from its modules."""
+    if package not in MODULES or MODULES[package].name != "__init__.py":
+        return {}
+    nodes = ast.walk(ast.parse(MODULES[package].read_text(encoding="utf-8")))
+    return {
+        alias.asname or alias.name: (node.module or "", alias.name)
+        for node in nodes
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def home_of(module: str, name: str) -> str:
+    """Returns the module that holds a name: a package's public names are those of its modules."""
+    if f"{module}.{name}" in MODULES:
+        return f"{module}.{name}"
+    found = public_names(module).get(name)
+    return home_of(*found) if found else module
+
+
+@functools.cache
+def deepest_chain(module: str) -> tuple[str, ...]:
+    """Returns the longest chain of modules, each of which needs the next one to be loaded."""
+    nodes = list(eager_imports(ast.parse(MODULES[module].read_text(encoding="utf-8")).body))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [
+        home_of(node.module or "", alias.name)
+        for node in nodes
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    below = {name for name in names if name in MODULES} - {module, LIBRARY}
+    return (module, *max(map(deepest_chain, below), key=len, default=()))
+
+
+OURS = [module for module in MODULES if not module.startswith("benchmarks") and module != LIBRARY]
+
+
+def test_no_chain_of_imports_is_deeper_than_documented() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    documented = re.search(r"^\| deepest chain .*\| (\d+) \|$", text, flags=re.MULTILINE)
+    assert documented is not None
+    deepest = max(map(deepest_chain, OURS), key=len)
+    assert len(deepest) <= int(documented[1]), "\n".join(deepest)
+
+
+def test_a_chain_leaves_out_what_is_loaded_later(tmp_path: Path) -> None:
+    text = (
+        "from typing import TYPE_CHECKING\nfrom deepsvdd_jax.networks import build_network\n"
+        "if TYPE_CHECKING:\n    import flax\nwith lazily():\n    import optax\n"
+        "def late():\n    import jax\n"
+    )
+    found = [ast.unparse(node) for node in eager_imports(ast.parse(text).body)]
+    assert found == [
+        "from typing import TYPE_CHECKING",
+        "from deepsvdd_jax.networks import build_network",
+    ]
+    assert home_of("deepsvdd_jax.networks", "build_network") == "deepsvdd_jax.networks.encoders"
+    assert home_of("deepsvdd_jax.runs", "phases") == "deepsvdd_jax.runs.phases"
+
+
 def test_the_import_reader_sees_what_it_is_to_find(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text(
@@ -144,3 +231,18 @@ def test_the_import_reader_sees_what_it_is_to_find(tmp_path: Path) -> None:
     assert modules_imported(path) == {"deepsvdd_jax.configs", "deepsvdd_jax.runs"}
     assert room_of("deepsvdd_jax.runs.phases") == "runs"
     assert room_of("deepsvdd_jax.cli.sweeps.plans") == "cli/sweeps"
+
+
+def _sizes() -> str:
+    lengths = {module: len(MODULES[module].read_text().splitlines()) for module in OURS}
+    longest = max(lengths, key=lambda module: lengths[module])
+    chain = max(map(deepest_chain, OURS), key=len)
+    return (
+        f"files {len(lengths)}\nlines {sum(lengths.values())}\n"
+        f"longest file {lengths[longest]} ({longest})\n"
+        f"deepest chain of imports {len(chain)}:\n" + "\n".join(f"  {name}" for name in chain)
+    )
+
+
+if __name__ == "__main__":
+    print(_sizes())
