@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,13 @@ for size in (1, 3, len(images)):
 assert not any(name.startswith("deepsvdd_jax") or name == "flax" for name in sys.modules)
 """
 
+SOFT_BOUNDARY = {
+    "training.objective.warm_up_epochs": 0,
+    "training.objective.kind": "soft-boundary",
+}
 
-def fit(shape: tuple[int, ...], changes: dict[str, object], seeds: int = 1) -> Model:
+
+def fit(shape: tuple[int, ...], changes: Mapping[str, object], seeds: int) -> Model:
     config = recipes.preset("auto", "array", shape)
     for path, value in {"training.epochs": 2, "training.optimizer.milestones": ()}.items():
         config = replace_at(config, path, value)
@@ -45,15 +51,13 @@ def fit(shape: tuple[int, ...], changes: dict[str, object], seeds: int = 1) -> M
             marks=pytest.mark.slow,
         ),
         pytest.param((8, 8, 3), {"preprocessing.contrast": "std"}, 1, marks=pytest.mark.slow),
-        (
-            (8, 8, 1),
-            {"training.objective.warm_up_epochs": 0, "training.objective.kind": "soft-boundary"},
-            1,
-        ),
+        ((8, 8, 1), SOFT_BOUNDARY, 2),
         ((5,), {}, 3),
     ],
 )
-def test_scores_are_the_models(shape: tuple[int, ...], changes: dict[str, object], seeds: int):
+def test_scores_are_the_models(
+    shape: tuple[int, ...], changes: Mapping[str, object], seeds: int
+) -> None:
     model = fit(shape, changes, seeds)
     images = np.random.RandomState(1).rand(7, *shape).astype(np.float32)
     images[3] = 0.5
@@ -62,7 +66,7 @@ def test_scores_are_the_models(shape: tuple[int, ...], changes: dict[str, object
 
 
 def test_the_file_runs_with_jax_alone(tmp_path: Path) -> None:
-    model = fit((8, 8, 1), {}, 2)
+    model = fit((8, 8, 1), SOFT_BOUNDARY, 2)
     (tmp_path / "scorer").write_bytes(export.export_model(model))
     images = np.random.RandomState(1).rand(5, 8, 8, 1).astype(np.float32)
     np.save(tmp_path / "images.npy", images)

@@ -19,7 +19,7 @@ from deepsvdd_jax.cli.commands import fit
 from deepsvdd_jax.cli.fitting import comparison, known, samples
 from deepsvdd_jax.cli.fitting.known import Share, Wanted
 from deepsvdd_jax.cli.fitting.samples import Defects, Samples
-from deepsvdd_jax.configs import DetectorConfig
+from deepsvdd_jax.configs import DetectorConfig, NetworkConfig
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.io import models
 
@@ -134,13 +134,19 @@ def write_images(folder: Path, level: int, count: int, seed: int) -> None:
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:02d}.png")
 
 
-def spy(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Notes what is trained on."""
+def spy(
+    monkeypatch: pytest.MonkeyPatch, network: NetworkConfig | None = None
+) -> list[dict[str, Any]]:
+    """Notes what is trained on, and trains a network that compiles sooner where one is given."""
     calls: list[dict[str, Any]] = []
     fit_detector = detectors.fit_detector
 
     def note(config: DetectorConfig, images: Any, **given: Any) -> Any:
         calls.append({"config": config, "images": np.asarray(images), **given})
+        if network is not None:
+            config = dataclasses.replace(
+                config, run=dataclasses.replace(config.run, network=network)
+            )
         return fit_detector(config, images, **given)
 
     monkeypatch.setattr(detectors, "fit_detector", note)
@@ -207,7 +213,8 @@ def test_masks_beside_labelled_defects_are_learned_from(
         Image.fromarray(marked).save(path)
         image = Image.open(tmp_path / "d" / "defects" / "dark" / f"{number:02d}.png")
         places[np.array(image).tobytes()] = marked > 0
-    calls = spy(monkeypatch)
+    small = NetworkConfig("small", ((3,),), bias=True, batch_norm=False, fully_convolutional=True)
+    calls = spy(monkeypatch, small)
     settings = ("--objective=fcdd", "--network=fcdd", "--map_masks", "--known_per_kind=3")
     data = (f"--data_dir={tmp_path / 'd'}", f"--model={tmp_path / 'm'}", "--nocompare")
     with calling(fit) as command:

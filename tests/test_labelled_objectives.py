@@ -176,10 +176,13 @@ def test_the_radius_is_of_the_unlabelled_images() -> None:
     np.testing.assert_allclose(outcome.state.squared_radius[0], expected, rtol=1e-6)
 
 
+balanced_order = jax.jit(training.balanced_order)
+
+
 def test_a_balanced_order_alternates_and_repeats_anomalies_evenly() -> None:
     anomalous = np.zeros(20, bool)
     anomalous[[3, 8, 14]] = True
-    order, count = training.balanced_order(jax.random.key(0), jnp.asarray(anomalous), jnp.int32(15))
+    order, count = balanced_order(jax.random.key(0), jnp.asarray(anomalous), jnp.int32(15))
     order = np.asarray(order)[: int(count)]
     # 15 are no padding, 3 of them anomalous.
     assert count == 24
@@ -192,7 +195,7 @@ def test_a_balanced_order_alternates_and_repeats_anomalies_evenly() -> None:
 def test_a_balanced_order_does_not_depend_on_the_padding() -> None:
     def order_of(size: int) -> np.ndarray:
         anomalous = jnp.arange(size) % 5 == 1
-        order, count = training.balanced_order(jax.random.key(1), anomalous, jnp.int32(12))
+        order, count = balanced_order(jax.random.key(1), anomalous, jnp.int32(12))
         return np.asarray(order)[: int(count)]
 
     np.testing.assert_array_equal(order_of(20), order_of(12))
@@ -200,9 +203,7 @@ def test_a_balanced_order_does_not_depend_on_the_padding() -> None:
 
 
 def test_a_balanced_order_without_anomalies_takes_every_image_once() -> None:
-    order, count = training.balanced_order(
-        jax.random.key(0), jnp.zeros(9, bool), jnp.asarray(7, jnp.int32)
-    )
+    order, count = balanced_order(jax.random.key(0), jnp.zeros(9, bool), jnp.int32(7))
     assert count == 7 and sorted(np.asarray(order)[:7]) == list(range(7))
 
 

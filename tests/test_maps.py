@@ -198,30 +198,36 @@ def with_defect(images: npt.NDArray[np.uint8], row: int, column: int) -> npt.NDA
     return marked
 
 
-def fitted(network: NetworkConfig, training: PhaseConfig, seeds: tuple[int, ...]) -> Model:
-    run = RunConfig(
-        network=network, preprocessing=PreprocessingConfig(contrast="none"), training=training
-    )
-    config = DetectorConfig(run=run, seeds=seeds, calibration_fraction=0.2, alarm_rate=0.1)
-    return detectors.fit_detector(config, normals(60, 0))[0]
+def two_seeds(network: NetworkConfig, training: PhaseConfig) -> DetectorConfig:
+    preprocessing = PreprocessingConfig(contrast="none")
+    run = RunConfig(network=network, preprocessing=preprocessing, training=training)
+    return DetectorConfig(run=run, seeds=(0, 1))
 
 
 @pytest.fixture(scope="module")
 def one_class() -> Model:
-    phase = PhaseConfig(ObjectiveConfig(), OptimizerConfig("adam", 1e-3), epochs=5, batch_size=16)
-    return fitted(SMALL, phase, (0, 1))
+    """As it is drawn: what a map is does not depend on the training."""
+    phase = PhaseConfig(ObjectiveConfig(), batch_size=16)
+    return detectors.untrained_model(two_seeds(SMALL, phase), normals(60, 0))
+
+
+CONFETTI = PhaseConfig(
+    FCDDConfig(),
+    OptimizerConfig("adam", 5e-3),
+    epochs=25,
+    batch_size=16,
+    synthetic_anomalies="confetti",
+)
 
 
 @pytest.fixture(scope="module")
 def fcdd() -> Model:
-    phase = PhaseConfig(
-        FCDDConfig(),
-        OptimizerConfig("adam", 5e-3),
-        epochs=25,
-        batch_size=16,
-        synthetic_anomalies="confetti",
-    )
-    return fitted(FCDD, phase, (0, 1))
+    return detectors.untrained_model(two_seeds(FCDD, CONFETTI), normals(60, 0))
+
+
+@pytest.fixture(scope="module")
+def trained_fcdd() -> Model:
+    return detectors.fit_detector(two_seeds(FCDD, CONFETTI), normals(60, 0))[0]
 
 
 PLACES = [(3, 4), (10, 2), (9, 11)]
@@ -235,9 +241,9 @@ def is_near(found: npt.NDArray[np.float32], row: int, column: int, reach: int) -
 @pytest.mark.slow
 @pytest.mark.parametrize(("row", "column"), PLACES)
 def test_a_planted_defect_has_the_maximum_of_a_trained_map(
-    row: int, column: int, fcdd: Model
+    row: int, column: int, trained_fcdd: Model
 ) -> None:
-    found = detector_maps.mapper(fcdd)(with_defect(normals(4, 1), row, column))
+    found = detector_maps.mapper(trained_fcdd)(with_defect(normals(4, 1), row, column))
     assert found.shape == (4, 16, 16) and found.dtype == np.float32
     assert all(is_near(one, row, column, 1) for one in found)
 

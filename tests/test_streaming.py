@@ -161,13 +161,14 @@ def test_marked_pixels_are_those_of_the_same_images_in_every_chunk() -> None:
     labels = np.repeat([0, -1], [20, 7])
     ones = np.ones((1, 1, 1))
     data = run_data(np.arange(27), 27, 0.1 * ones, 1.5 * ones, labels=labels, regions=regions)
+    nothing_marked = data._replace(regions=jnp.zeros_like(data.regions))
     run = Run(jax.random.key(0), data, *runs.phase_settings(config), {})
     expected, streamed, unmarked = (
         train(config, engine, members=[one])[0].state
         for engine, one in (
             (runs.in_memory, run),
             (streaming.engine(BUDGET // 2), run),
-            (runs.in_memory, run._replace(data=data._replace(region_rows=None, regions=None))),
+            (runs.in_memory, run._replace(data=nothing_marked)),
         )
     )
     assert_close(streamed, expected)
