@@ -24,7 +24,7 @@ from deepsvdd_jax.cli.commands import publish
 from deepsvdd_jax.cli.files import ResultsError, write_json
 from deepsvdd_jax.cli.reporting import finished, score_report
 from deepsvdd_jax.cli.sweeps import checkpoints, config_file, records, summaries
-from deepsvdd_jax.cli.sweeps.records import Record, RunName
+from deepsvdd_jax.cli.sweeps.records import QualifiedName, Record, RunName
 from deepsvdd_jax.configs import ConfigError, DataConfig, RunConfig, SplitConfig
 from deepsvdd_jax.datasets import DataError, layout
 from deepsvdd_jax.datasets.arrays import parse_npy
@@ -349,7 +349,7 @@ def _checkpoint_samples() -> Samples:
     progress = Progress("training", 1, _TEMPLATE, jnp.zeros((2, 3)), {"training": history})
     evaluations = {"phase": np.array(["training"]), "epoch": np.array([1])}
     checkpoint = checkpoints.ProgramCheckpoint(
-        (RunName("deep_svdd", 0, 0),), progress, evaluations, 1.5
+        (QualifiedName(RunName("deep_svdd", 0, 0)),), progress, evaluations, 1.5
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "program.bin"

@@ -20,6 +20,7 @@ from deepsvdd_jax.cli import exits, signals
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.sweeps import checkpoints, deep, locks, records
 from deepsvdd_jax.io import archives, atomic
+from tests.helpers import folder_content, stop_at
 
 Command = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Command]]
@@ -37,43 +38,11 @@ def command(calling: Calling) -> Iterator[Command]:
         yield lambda out, *more: call(*ARGUMENTS, f"--out={out}", *more)
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    """Makes the sweep see a signal after so many chunks."""
-
-    seen = 0
-
-    def check(self: signals.StopSignal) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == chunk:
-            raise exits.Interrupted("SIGTERM")
-
-    monkeypatch.setattr(signals.StopSignal, "check", check)
-
-
-def content(out: Path) -> dict[str, object]:
-    """Returns every file of a folder but for the time that runs took."""
-    found: dict[str, object] = {}
-    for path in sorted(out.rglob("*")):
-        name = path.relative_to(out).as_posix()
-        if path.name.startswith(".") or not path.is_file():
-            continue
-        if name == "runs.csv":
-            rows = list(csv.DictReader(io.StringIO(path.read_text())))
-            found[name] = [{**row, "train_seconds": ""} for row in rows]
-        elif path.parent.name == "rows" or path.name == "model.json":
-            text = path.read_text()
-            found[name] = [line for line in text.splitlines() if "train_seconds" not in line]
-        else:
-            found[name] = path.read_bytes()
-    return found
-
-
 @pytest.fixture(scope="module")
 def whole(command: Command, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     out = tmp_path_factory.mktemp("whole") / "out"
     assert command(out) == 0
-    return content(out)
+    return folder_content(out)
 
 
 # Two epochs of pretraining and three of training a program: the first chunk, the last of the
@@ -98,7 +67,7 @@ def test_a_stopped_sweep_ends_as_one_that_was_not(
     assert command(out) == 0
     assert "start anew" not in capsys.readouterr().err
     assert not (out / "under-way").exists()
-    assert content(out) == whole
+    assert folder_content(out) == whole
 
 
 @pytest.mark.slow
@@ -118,7 +87,7 @@ def test_a_damaged_program_under_way_starts_anew(
     assert command(out) == 0
     message = capsys.readouterr().err
     assert f"{path}: damaged" in message and "start anew" in message
-    assert content(out) == whole
+    assert folder_content(out) == whole
 
 
 @pytest.mark.parametrize(
@@ -162,7 +131,7 @@ def test_damaged_results_run_again(
     assert "deep_svdd-class1-seed0 runs again" in message
     assert "history/deep_svdd-class1-seed1.csv is missing" in message
     assert "1 runs are there, 3 to go" in message
-    assert content(out) == whole
+    assert folder_content(out) == whole
 
 
 def test_a_folder_in_use_is_refused_and_left_alone(
@@ -221,7 +190,7 @@ def test_too_little_device_memory_halves_the_program(
     )
     # The autoencoders, then the runs that start from them, whose untrained networks are scored too.
     assert widths == [4, 2, 2, 4, 2, 2, 2, 2]
-    ours = content(out)
+    ours = folder_content(out)
     del ours["config.json"]
     assert ours == {name: value for name, value in whole.items() if name != "config.json"}
 
@@ -316,7 +285,7 @@ def test_a_full_disk_leaves_what_was_there(
         "deep_svdd-class0-seed1",
     ]
     assert command(out) == 0
-    assert content(out) == whole
+    assert folder_content(out) == whole
 
 
 @pytest.mark.slow
@@ -348,7 +317,7 @@ def test_a_full_disk_leaves_the_program_as_it_was_saved_last(
     assert f"cannot write model {model}: No space left on device" in message
     assert command(out) == 0
     assert "start anew" not in message + capsys.readouterr().err
-    assert content(out) == whole
+    assert folder_content(out) == whole
 
 
 def no_space_for(name: str) -> Callable[[Path, bytes], None]:
@@ -387,7 +356,7 @@ def test_a_folder_that_vanishes_is_not_made_anew(
     away.rename(out)
     assert command(out) == 0
     assert "1 runs are there, 3 to go" in capsys.readouterr().err
-    assert content(out) == whole
+    assert folder_content(out) == whole
 
 
 @pytest.mark.slow
@@ -402,7 +371,7 @@ def test_a_kill_between_the_last_row_and_the_table_is_made_good(
     (out / "under-way" / "deep_svdd-class1-seed0.bin").write_bytes(b"of a program that is over")
     assert command(out) == 0
     assert not (out / "under-way").exists()
-    assert content(out) == whole
+    assert folder_content(out) == whole
 
 
 def test_the_first_signal_is_a_wish_and_the_second_interrupt_an_order(

@@ -11,6 +11,7 @@ ask for a part of it. Says at the start what is to go and what that will cost on
 
 The table of Deep SAD is many sweeps in one folder, for every share of labelled anomalies one for
 each class that they come from; `--labelled_ratios` and `--known_anomalous_classes` ask for a part.
+Their runs train together, in the same programs.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from typing import NamedTuple
 from absl import flags
 from absl.testing import flagsaver
 
-from deepsvdd_jax.cli import environment, files, paths, settings
+from deepsvdd_jax.cli import environment, exits, files, paths, settings
 from deepsvdd_jax.cli.commands import gtsrb_adversarial, sweep
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import label_table, tables
@@ -32,11 +33,10 @@ from deepsvdd_jax.cli.sweeps import plans, records, workers
 from deepsvdd_jax.cli.sweeps.plans import Sweep
 from deepsvdd_jax.cli.sweeps.workers import WorkerGroup
 from deepsvdd_jax.configs import ConfigError
-from deepsvdd_jax.datasets.labelled import labelled_count
 
 with lazily():
     from deepsvdd_jax.cli.reporting import costs
-    from deepsvdd_jax.cli.sweeps import pools
+    from deepsvdd_jax.cli.sweeps import together
 
 _ALL_METHODS = "deep_svdd,soft_boundary,dcae,ocsvm,kde,isolation_forest"
 
@@ -181,7 +181,7 @@ def _fixed(table: str) -> tuple[str, ...]:
         # One process makes the adversarials and what comes after them.
         return (*_FIXED, "normal_classes", "distributed")
     if table == "deep_sad":
-        # Its sweeps come one after the other; the shares are those of --labelled_ratios.
+        # One process holds its sweeps; the shares are those of --labelled_ratios.
         return (*_FIXED[1:], "methods", "distributed", "labelled_ratio", "outliers")
     return _FIXED
 
@@ -238,7 +238,7 @@ _PAIRS, _TABLE = "pairs.csv", "table.csv"
 
 
 def reproduce_labelled(values: flags.FlagValues, name: str) -> None:
-    """Says what the table of Deep SAD costs, and makes it, sweep by sweep.
+    """Says what the table of Deep SAD costs, and makes it, the runs of all its sweeps together.
 
     Args:
       values: parsed flags, those of the table among them.
@@ -254,31 +254,29 @@ def reproduce_labelled(values: flags.FlagValues, name: str) -> None:
         "known_anomalous_classes",
     )
     planned = {
-        cell: [label for label in base.settings.normal_classes if label != cell.known]
+        cell: sweep_of_cell(values, cell, base, labels, out)
         for cell in label_table.cells(ratios, known)
+        if (labels := [label for label in base.settings.normal_classes if label != cell.known])
     }
-    planned = {cell: labels for cell, labels in planned.items() if labels}
     if not planned:
         raise ConfigError("known_anomalous_classes holds the one normal class and no other")
-    announced = describe_labelled(base, planned, out)
+    announced = describe_labelled(base, planned)
     print(announced, file=sys.stdout if values.estimate_only else sys.stderr)
     if values.estimate_only:
         return
     if not (out / _PAIRS).exists():
         files.write_table(out / _PAIRS, label_table.pair_lines({}))
-    for number, (cell, labels) in enumerate(planned.items()):
-        print(f"sweep {number + 1} of {len(planned)}: {cell.folder}", file=sys.stderr)
-        with _of_cell(values, cell, labels, out):
-            # The data of all sweeps are the same, and are read once.
-            data, split = settings.data_config(values), settings.split_config(values)
-            wanted = plans.plan_on(values, data, split, base.dataset, tuple(labels))
-            wanted = wanted._replace(shape=shape_of(base, ratios))
-            with contextlib.redirect_stdout(sys.stderr):
-                sweep.carry_out(wanted, {"table": name})
+
+    def write_pairs() -> None:
         files.write_table(out / _PAIRS, label_table.pair_lines(summaries_of(out)))
+
+    sweeps = {cell.folder: wanted for cell, wanted in planned.items()}
+    failed = together.carry_out(sweeps, {"table": name}, write_pairs)
     lines = label_table.lines(summaries_of(out), values.dataset)
     files.write_table(out / _TABLE, lines)
     print(tables.aligned(lines))
+    if failed is not None:
+        raise exits.Failure(failed)
 
 
 def summaries_of(out: Path) -> dict[Cell, list[files.Row]]:
@@ -288,20 +286,6 @@ def summaries_of(out: Path) -> dict[Cell, list[files.Row]]:
     # Without a known class first.
     order = sorted(found, key=lambda cell: (cell.ratio, -1 if cell.known is None else cell.known))
     return {cell: files.read_table(found[cell], records.SUMMARY_COLUMNS) for cell in order}
-
-
-def shape_of(base: Sweep, ratios: list[float]) -> plans.Shape:
-    """Returns the shape of the programs of all sweeps of the table.
-
-    Args:
-      base: the sweep without labels, of all normal classes.
-      ratios: shares of known anomalies in the training set.
-    """
-    images = [
-        pools.image_count(split) + labelled_count(len(split.train_indices), max(ratios))
-        for split in base.splits.values()
-    ]
-    return plans.Shape(len(base.splits), max(images))
 
 
 def labelled_ratios(texts: list[str]) -> list[float]:
@@ -329,6 +313,26 @@ def _without_labels(values: flags.FlagValues, out: Path) -> Iterator[None]:
         yield
 
 
+def sweep_of_cell(
+    values: flags.FlagValues, cell: Cell, base: Sweep, labels: list[int], out: Path
+) -> Sweep:
+    """Returns a sweep of the table, checked.
+
+    Args:
+      values: parsed flags.
+      cell: which one.
+      base: the sweep without labels, whose data all sweeps share.
+      labels: its normal classes.
+      out: the table's folder.
+
+    Raises:
+      ConfigError, DataError: what is wrong and what is allowed.
+    """
+    with _of_cell(values, cell, labels, out):
+        data, split = settings.data_config(values), settings.split_config(values)
+        return plans.plan_on(values, data, split, base.dataset, tuple(labels))
+
+
 @contextlib.contextmanager
 def _of_cell(values: flags.FlagValues, cell: Cell, labels: list[int], out: Path) -> Iterator[None]:
     """Sets the flags of a sweep of the table."""
@@ -345,17 +349,16 @@ def _of_cell(values: flags.FlagValues, cell: Cell, labels: list[int], out: Path)
         yield
 
 
-def describe_labelled(base: Sweep, planned: dict[Cell, list[int]], out: Path) -> str:
+def describe_labelled(base: Sweep, planned: dict[Cell, Sweep]) -> str:
     """Returns a line on what is to go and what it costs, measured on the sweep without labels.
 
     Args:
       base: the sweep without labels.
-      planned: the normal classes of every sweep of the table.
-      out: the table's folder.
+      planned: the sweeps of the table.
     """
     to_go = {
-        cell: len(labels) * len(base.settings.seeds) - len(records.read_rows(out / cell.folder))
-        for cell, labels in planned.items()
+        cell: len(plans.owners(wanted).keys() - records.read_rows(wanted.out).keys())
+        for cell, wanted in planned.items()
     }
     runs = sum(to_go.values())
     if not runs:

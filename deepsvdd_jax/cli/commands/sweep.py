@@ -117,7 +117,7 @@ def run(sweep: Sweep, store: SweepStore) -> None:
     for line in constant_columns(sweep):
         print(line, file=sys.stderr)
     store.wait_for_workers(missing.values())
-    stages.train_deep(sweep, own, store)
+    stages.train_deep([stages.Member(sweep, own, store)])
     shallow.score_missing(sweep, own, store)
     if group.is_first:
         store.collect(owners)

@@ -18,7 +18,7 @@ from deepsvdd_jax.cli.fitting import tasks
 from deepsvdd_jax.cli.fitting.tasks import Plan
 from deepsvdd_jax.cli.sweeps import checkpoints
 from deepsvdd_jax.cli.sweeps.checkpoints import ProgramCheckpoint
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import QualifiedName, RunName
 from deepsvdd_jax.configs import to_dict
 from deepsvdd_jax.runs import Program, Progress
 
@@ -124,7 +124,7 @@ class UnderWay:
 
     def _write(self, number: int, progress: Progress) -> None:
         started = time.monotonic()
-        name = RunName("fit", 0, number)
+        name = QualifiedName(RunName("fit", 0, number))
         checkpoints.write_checkpoint(
             self._path(number), ProgramCheckpoint((name,), progress, {}, 0.0)
         )

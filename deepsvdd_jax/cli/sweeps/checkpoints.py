@@ -17,7 +17,7 @@ import numpy.typing as npt
 from deepsvdd_jax import runs
 from deepsvdd_jax.cli.files import WriteError
 from deepsvdd_jax.cli.sweeps import records
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import QualifiedName, RunName
 from deepsvdd_jax.io import archives
 from deepsvdd_jax.runs import Progress
 from deepsvdd_jax.training import EpochInfo, TrainState
@@ -30,14 +30,14 @@ class ProgramCheckpoint(NamedTuple):
     """A program under way.
 
     Attributes:
-      names: of its runs; those that fill it up have none.
+      names: of its runs, which may be of several sweeps; those that fill it up have none.
       progress: of the program.
       evaluations: figures of the full passes so far, `[passes, runs]`, by history column, beside
         `epoch`, `[passes]`.
       seconds: that it has taken so far, compilation included.
     """
 
-    names: tuple[RunName, ...]
+    names: tuple[QualifiedName, ...]
     progress: Progress
     evaluations: dict[str, npt.NDArray[Any]]
     seconds: float
@@ -46,7 +46,7 @@ class ProgramCheckpoint(NamedTuple):
 class SavedProgram(NamedTuple):
     """A checkpoint as read from its file: its state is still a flat list of arrays."""
 
-    names: tuple[RunName, ...]
+    names: tuple[QualifiedName, ...]
     phase: str
     header: dict[str, Any]
     arrays: dict[str, npt.NDArray[Any]]
@@ -57,17 +57,19 @@ class Checkpointer:
     reads the clock).
 
     Args:
-      folder: of the sweep; a program has the file `under-way/<its first run>.bin` there.
+      folder: of the sweep; a program whose first run is of this sweep has the file
+        `under-way/<its first run>.bin` there.
+      sweep: its name among sweeps that train together, see `QualifiedName`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "under-way"
+    def __init__(self, folder: Path, sweep: str = "") -> None:
+        self._folder, self._sweep = folder / "under-way", sweep
         self._due = time.monotonic() + 1.0
 
     def saved(self, names: Iterable[RunName]) -> list[SavedProgram]:
         """Returns the saved programs whose first run is one of these."""
         paths = (self._path(name) for name in names)
-        read = (read_checkpoint(path) for path in paths if path.exists())
+        read = (read_checkpoint(path, self._sweep) for path in paths if path.exists())
         return [one for one in read if one is not None]
 
     def save(self, checkpoint: ProgramCheckpoint, now: bool = False) -> None:
@@ -81,13 +83,13 @@ class Checkpointer:
         if started < self._due and not now:
             return
         records.check_there(self._folder.parent)
-        write_checkpoint(self._path(checkpoint.names[0]), checkpoint)
+        write_checkpoint(self._path(checkpoint.names[0].name), checkpoint)
         ended = time.monotonic()
         self._due = ended + max(1.0, _WAIT_FACTOR * (ended - started))
 
-    def delete(self, names: tuple[RunName, ...]) -> None:
+    def delete(self, names: tuple[QualifiedName, ...]) -> None:
         """Removes the file of a program whose runs are all finished."""
-        self._path(names[0]).unlink(missing_ok=True)
+        self._path(names[0].name).unlink(missing_ok=True)
 
     def delete_finished(self, finished: Iterable[RunName]) -> None:
         """Removes all files whose first run is finished, and the folder if nothing is left in it.
@@ -118,7 +120,7 @@ def write_checkpoint(path: Path, checkpoint: ProgramCheckpoint) -> None:
         arrays |= {f"history/{phase}/{name}": value for name, value in info._asdict().items()}
     arrays |= {f"evaluations/{name}": values for name, values in checkpoint.evaluations.items()}
     header = {
-        "names": [list(name) for name in checkpoint.names],
+        "names": [[*name, *([sweep] if sweep else [])] for name, sweep in checkpoint.names],
         "phase": progress.phase,
         "epoch": progress.epoch,
         "seconds": checkpoint.seconds,
@@ -130,12 +132,17 @@ def write_checkpoint(path: Path, checkpoint: ProgramCheckpoint) -> None:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def read_checkpoint(path: Path) -> SavedProgram | None:
-    """Reads a checkpoint (touches files); None, with a line on stderr, where it is damaged."""
+def read_checkpoint(path: Path, sweep: str = "") -> SavedProgram | None:
+    """Reads a checkpoint (touches files); None, with a line on stderr, where it is damaged.
+
+    Args:
+      path: of the file.
+      sweep: that runs are of which are saved without one.
+    """
     try:
         arrays = archives.read_archive(path)
         header = json.loads(arrays.pop("header").tobytes())
-        names = tuple(RunName(str(name[0]), int(name[1]), int(name[2])) for name in header["names"])
+        names = tuple(_qualified_name(name, sweep) for name in header["names"])
         if header["phase"] not in runs.PHASES:
             raise ValueError(f"phase {header['phase']!r}")
         if not names:
@@ -148,6 +155,11 @@ def read_checkpoint(path: Path) -> SavedProgram | None:
         reason = " ".join(str(error).split())
         print(f"{path}: damaged ({reason}); the runs in it start anew", file=sys.stderr)
         return None
+
+
+def _qualified_name(saved: list[Any], sweep: str) -> QualifiedName:
+    method, label, seed, *of = saved
+    return QualifiedName(RunName(str(method), int(label), int(seed)), str(of[0]) if of else sweep)
 
 
 def restore(saved: SavedProgram, template: TrainState) -> ProgramCheckpoint | None:
@@ -165,7 +177,7 @@ def restore(saved: SavedProgram, template: TrainState) -> ProgramCheckpoint | No
     )
     if not fits or f"state/{len(leaves)}" in saved.arrays:
         print(
-            f"the program of {saved.names[0].stem} was left with other shapes (another number of "
+            f"the program of {saved.names[0].path} was left with other shapes (another number of "
             "runs per program or of devices?); its runs start anew",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""Trains the pending runs of a sweep, program by program, and hands each on when it has ended."""
+"""Trains the pending runs of sweeps, program by program, and hands each on when it has ended."""
 
 import dataclasses
 import math
@@ -17,7 +17,8 @@ from deepsvdd_jax.cli.sweeps.checkpoints import ProgramCheckpoint, SavedProgram
 from deepsvdd_jax.cli.sweeps.outcomes import Finished
 from deepsvdd_jax.cli.sweeps.passes import Evaluations
 from deepsvdd_jax.cli.sweeps.pools import ImagePool, Job
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.pretraining import Pretrained
+from deepsvdd_jax.cli.sweeps.records import QualifiedName
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.datasets import Dataset
 from deepsvdd_jax.networks import Network, build_network
@@ -38,7 +39,7 @@ class Schedule(NamedTuple):
     Attributes:
       runs_per_program: None chooses.
       evaluate_every: epochs between two full passes over both sets; None makes none.
-      wanted: how many runs the sweep has, finished ones too, and
+      wanted: how many runs the sweeps have, finished ones too, and
       longest: most images of one of them, see `image_count`: both fix the shapes of a program, so
         that a sweep that is taken up again runs the program that it left.
       data_devices: over how many devices the batches of a run are split.
@@ -59,6 +60,8 @@ class Callbacks(NamedTuple):
     """What is called while runs train.
 
     Attributes:
+      start_of: returns the autoencoder that a run starts from, or None; called when its program
+        begins, so that no more of them are in memory than a program has runs.
       finished: called once a run, when its program has ended.
       epochs: called with a number of run-epochs that are done or skipped.
       chunk: called with a program under way between two chunks of epochs.
@@ -67,10 +70,11 @@ class Callbacks(NamedTuple):
         of how many.
     """
 
+    start_of: Callable[[QualifiedName], Pretrained | None]
     finished: Callable[["Finished"], None]
     epochs: Callable[[int], None]
     chunk: Callable[[ProgramCheckpoint], None]
-    over: Callable[[tuple[RunName, ...]], None]
+    over: Callable[[tuple[QualifiedName, ...]], None]
     compiled: Callable[[int, int], None] = lambda done, total: None
 
 
@@ -90,7 +94,7 @@ def train_jobs(
     callbacks: Callbacks,
     saved: Sequence[SavedProgram] = (),
 ) -> None:
-    """Trains all jobs.
+    """Trains all jobs, each program filled with the next of them, whatever sweeps they are of.
 
     Args:
       config: of all runs; without a pretraining, which is a job of its own.
@@ -122,19 +126,20 @@ def _train_pool(
     engine = streamed.choose_engine(schedule.memory_budget, pool.images, pool.test_images)
     images = engine(mesh, pool.images, pool.test_images)
     at_once = runs.places_for_runs(mesh)
-    by_name = {job.name: job for job in pool.jobs}
+    by_name = {job.run: job for job in pool.jobs}
     to_restore = [one for one in saved if by_name.keys() >= set(one.names)]
     taken = {name for one in to_restore for name in one.names}
-    rest = [job for job in pool.jobs if job.name not in taken]
+    rest = [job for job in pool.jobs if job.run not in taken]
     while rest or to_restore:
         resumed = to_restore.pop(0) if to_restore else None
         part = rest[:width] if resumed is None else [by_name[name] for name in resumed.names]
         full = math.ceil(max(width, len(part)) / at_once) * at_once
         try:
-            stacked = pools.stack_jobs(config, pool, part, full, schedule.longest)
+            jobs = [job._replace(start=callbacks.start_of(job.run)) for job in part]
+            stacked = pools.stack_jobs(config, pool, jobs, full, schedule.longest)
             program = Program(config, network, mesh, images, runs.place(mesh, stacked))
             checkpoint = None if resumed is None else _restore(program, resumed)
-            _train_program(_Work(program, part, pool), schedule, callbacks, checkpoint)
+            _train_program(_Work(program, jobs, pool), schedule, callbacks, checkpoint)
         except (jax.errors.JaxRuntimeError, _TooWide) as error:
             width = _narrower(error, full, at_once)
             if resumed is not None and len(part) <= width:
@@ -232,7 +237,7 @@ def _train_program(
     started = time.perf_counter()
     _compile(program, schedule, callbacks)
     if checkpoint is None:
-        names = tuple(job.name for job in jobs)
+        names = tuple(job.run for job in jobs)
         checkpoint = ProgramCheckpoint(names, _init(work), {}, 0.0)
     epochs_reported = checkpoint.progress.epoch
     callbacks.epochs(epochs_reported * len(jobs))

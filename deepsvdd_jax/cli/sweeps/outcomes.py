@@ -9,7 +9,7 @@ import numpy.typing as npt
 from deepsvdd_jax import objectives, preprocessing, scoring, training
 from deepsvdd_jax.cli.sweeps import figures, passes
 from deepsvdd_jax.cli.sweeps.checkpoints import ProgramCheckpoint
-from deepsvdd_jax.cli.sweeps.pools import ImagePool, Job, start_failure
+from deepsvdd_jax.cli.sweeps.pools import ImagePool, Job, start_failure, training_set
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.runs import Outcome, Progress
 from deepsvdd_jax.scoring import metrics
@@ -49,7 +49,7 @@ def finish(
     }
     if job.start is not None:
         history = _after_pretraining(job.start.history, history)
-    fitted = pool.fitted[job.name.normal_class]
+    fitted = pool.fitted[training_set(job.split)]
     shape = pool.images.shape[1:]
     finished = Finished(
         job=job,

@@ -23,18 +23,6 @@ with lazily():
     from deepsvdd_jax.runs import initialization, memory
 
 
-class Shape(NamedTuple):
-    """The size of the programs that several sweeps share, so that they are compiled once.
-
-    Attributes:
-      runs: most runs of a sweep.
-      images: most images of a run, see `pools.image_count`.
-    """
-
-    runs: int = 0
-    images: int = 0
-
-
 class Sweep(NamedTuple):
     """A checked sweep.
 
@@ -45,7 +33,6 @@ class Sweep(NamedTuple):
       splits: the one-class problem of every class and seed.
       out: the folder.
       group: the processes that share it.
-      shape: of programs that are shared with other sweeps; its own runs may need more.
     """
 
     settings: SweepSettings
@@ -54,7 +41,6 @@ class Sweep(NamedTuple):
     splits: dict[tuple[int, int], OneClassSplit]
     out: Path
     group: WorkerGroup = SINGLE
-    shape: Shape = Shape()
 
 
 def plan(values: flags.FlagValues) -> Sweep:

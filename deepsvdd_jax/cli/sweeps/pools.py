@@ -1,5 +1,6 @@
 """Runs to train, the images that they share, and both as input of a program."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from deepsvdd_jax import preprocessing, runs, training
 from deepsvdd_jax.cli.sweeps import pretraining
 from deepsvdd_jax.cli.sweeps.pretraining import Pretrained
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import QualifiedName, RunName
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.datasets import Dataset, OneClassSplit
 from deepsvdd_jax.runs import Run, initialization
@@ -19,9 +20,14 @@ from deepsvdd_jax.runs import Run, initialization
 class Job(NamedTuple):
     """A run that is still to be trained, and the autoencoder that it starts from, if any."""
 
-    name: RunName
+    run: QualifiedName
     split: OneClassSplit
     start: Pretrained | None = None
+
+    @property
+    def name(self) -> RunName:
+        """Of the run in its sweep."""
+        return self.run.name
 
 
 class ImagePool(NamedTuple):
@@ -29,15 +35,15 @@ class ImagePool(NamedTuple):
 
     Attributes:
       jobs: the runs.
-      fitted: preprocessing of each of their classes.
-      scalings: the part of it that each run applies on the device.
+      fitted: preprocessing of each of their training sets, see `training_set`.
+      scalings: the part of it that their runs apply on the device.
       images: training images of the data set, the other parts applied.
       test_images: likewise.
     """
 
     jobs: list[Job]
-    fitted: dict[int, preprocessing.Preprocessing]
-    scalings: dict[int, preprocessing.Scaling]
+    fitted: dict[bytes, preprocessing.Preprocessing]
+    scalings: dict[bytes, preprocessing.Scaling]
     images: npt.NDArray[np.floating]
     test_images: npt.NDArray[np.floating]
 
@@ -53,6 +59,11 @@ def trained_count(split: OneClassSplit) -> int:
     return len(split.train_indices) + len(split.known_anomalies)
 
 
+def training_set(split: OneClassSplit) -> bytes:
+    """Returns what tells the images that preprocessing is fitted to from others."""
+    return hashlib.sha256(split.train_indices.tobytes()).digest()
+
+
 def run_key(seed: int, normal_class: int) -> jax.Array:
     """Returns the key of a run: it depends on nothing but the run itself."""
     return jax.random.fold_in(jax.random.key(seed), normal_class)
@@ -63,42 +74,42 @@ def start_failure(job: Job) -> int:
 
 
 def image_pools(config: RunConfig, dataset: Dataset, jobs: list[Job]) -> Iterator[ImagePool]:
-    """Classes share one pool unless their preprocessing changes the images: whitening, or a scaling
-    that float32 values are too coarse for."""
-    by_class: dict[int, list[Job]] = {}
+    """Runs share one pool unless their preprocessing changes the images: whitening, or a scaling
+    that float32 values are too coarse for. Then those share one that are fitted to the same."""
+    by_set: dict[bytes, list[Job]] = {}
     for job in jobs:
-        by_class.setdefault(job.name.normal_class, []).append(job)
-    shared = None if config.preprocessing.zca else _shared_pool(config, dataset, jobs, by_class)
+        by_set.setdefault(training_set(job.split), []).append(job)
+    shared = None if config.preprocessing.zca else _shared_pool(config, dataset, jobs, by_set)
     if shared is not None:
         yield shared
         return
-    for label, members in by_class.items():
+    for key, members in by_set.items():
         normals = dataset.x_train[members[0].split.train_indices]
         fitted = preprocessing.fit(config.preprocessing, normals)
         images, scaling = preprocessing.apply_on_host(fitted, dataset.x_train)
         test, _ = preprocessing.apply_on_host(fitted, dataset.x_test)
-        yield ImagePool(members, {label: fitted}, {label: scaling}, images, test)
+        yield ImagePool(members, {key: fitted}, {key: scaling}, images, test)
 
 
 def _shared_pool(
-    config: RunConfig, dataset: Dataset, jobs: list[Job], by_class: dict[int, list[Job]]
+    config: RunConfig, dataset: Dataset, jobs: list[Job], by_set: dict[bytes, list[Job]]
 ) -> ImagePool | None:
-    """Returns all jobs with pools that every class scales on the device, in float32; None where
-    that would lose digits."""
+    """Returns all jobs with pools that every run scales on the device, in float32; None where that
+    would lose digits."""
     contrast = config.preprocessing.contrast
     images = preprocessing.normalize_contrast(preprocessing.unit_range(dataset.x_train), contrast)
     test = preprocessing.normalize_contrast(preprocessing.unit_range(dataset.x_test), contrast)
-    scalings: dict[int, preprocessing.Scaling] = {}
-    for label, members in by_class.items():
+    scalings: dict[bytes, preprocessing.Scaling] = {}
+    for key, members in by_set.items():
         normals = images[members[0].split.train_indices]
         scaling = preprocessing.fit_scaling(config.preprocessing, normals)
         if not preprocessing.fits_float32(scaling):
             return None
         shift, scale = (part.astype(np.float32) for part in scaling)
-        scalings[label] = preprocessing.Scaling(shift, scale)
+        scalings[key] = preprocessing.Scaling(shift, scale)
     fitted = {
-        label: preprocessing.Preprocessing(contrast, None, scaling)
-        for label, scaling in scalings.items()
+        key: preprocessing.Preprocessing(contrast, None, scaling)
+        for key, scaling in scalings.items()
     }
     converted = (part.astype(np.float32, copy=False) for part in (images, test))
     return ImagePool(jobs, fitted, scalings, *converted)
@@ -115,7 +126,7 @@ def stack_jobs(
     settings = runs.phase_settings(config)
     stacked = []
     for job in jobs:
-        scaling = pool.scalings[job.name.normal_class]
+        scaling = pool.scalings[training_set(job.split)]
         indices, split = job.split.train_indices, job.split
         # What stands behind the training images is scored by a full pass and otherwise padding.
         held = np.concatenate([indices, split.known_anomalies, split.validation_indices])

@@ -34,6 +34,23 @@ class RunName(NamedTuple):
         return f"{self.method}-class{self.normal_class}-seed{self.seed}"
 
 
+class QualifiedName(NamedTuple):
+    """What tells a run from those of other sweeps that train with it.
+
+    Attributes:
+      name: of the run in its sweep.
+      sweep: the name of its sweep's folder; empty for a sweep that trains alone.
+    """
+
+    name: RunName
+    sweep: str = ""
+
+    @property
+    def path(self) -> str:
+        """Where it belongs, for messages."""
+        return f"{self.sweep}/{self.name.stem}" if self.sweep else self.name.stem
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record(TypedRow):
     """A finished run: a row of `runs.csv`, its fields in the order of the columns.

@@ -1,14 +1,15 @@
-"""The deep runs of a sweep in stages: the autoencoders that methods share, then each method."""
+"""The deep runs of sweeps in stages: the autoencoders that methods share, then each method."""
 
 import dataclasses
 import functools
+import itertools
 import math
 import sys
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from deepsvdd_jax import runs
-from deepsvdd_jax.cli import bars
+from deepsvdd_jax.cli import bars, exits
 from deepsvdd_jax.cli.sweeps import (
     ahead,
     checkpoints,
@@ -21,11 +22,28 @@ from deepsvdd_jax.cli.sweeps import (
 from deepsvdd_jax.cli.sweeps.methods import AUTOENCODER
 from deepsvdd_jax.cli.sweeps.plans import Sweep
 from deepsvdd_jax.cli.sweeps.pretraining import Pretrained
-from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.records import QualifiedName, RunName
 from deepsvdd_jax.cli.sweeps.store import SweepStore
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.datasets import OneClassSplit
 from deepsvdd_jax.networks import build_network
+
+
+class Member(NamedTuple):
+    """A sweep, the runs of it that this process trains, and its folder."""
+
+    sweep: Sweep
+    own: Collection[RunName]
+    store: SweepStore
+
+    @property
+    def problems(self) -> list[tuple[int, int]]:
+        """Classes and seeds of the runs."""
+        return list(dict.fromkeys((name.normal_class, name.seed) for name in self.own))
+
+    def qualified(self, name: RunName) -> QualifiedName:
+        """Returns the name of a run among all that train."""
+        return QualifiedName(name, self.store.sweep)
 
 
 class Stage(NamedTuple):
@@ -34,117 +52,173 @@ class Stage(NamedTuple):
     Attributes:
       label: of the progress bar.
       config: of all runs.
+      members: the sweeps that they are of, by name.
       wanted: all of them, finished ones too.
       missing: those that are not finished.
-      start_of: returns the autoencoder that a run starts from, or None.
-      write: takes what a run left when it ended.
-      following: configuration of the runs that train next, without a pretraining, and whether they
-        start from an autoencoder; None where nothing trains next.
+      start_of: returns, by sweep, the autoencoder that a run starts from.
+      write: by sweep, takes what a run left when it ended.
     """
 
     label: str
     config: RunConfig
-    wanted: dict[RunName, OneClassSplit]
-    missing: set[RunName]
-    start_of: Callable[[RunName], Pretrained | None]
-    write: Callable[[outcomes.Finished], None]
-    following: tuple[RunConfig, bool] | None = None
+    members: dict[str, Member]
+    wanted: dict[QualifiedName, OneClassSplit]
+    missing: set[QualifiedName]
+    start_of: dict[str, Callable[[RunName], Pretrained]]
+    write: dict[str, Callable[[outcomes.Finished], None]]
 
 
-def train_deep(
-    sweep: Sweep,
-    own: Collection[RunName],
-    store: SweepStore,
-) -> None:
-    """Trains those of some deep runs that are missing."""
-    problems = dict.fromkeys((name.normal_class, name.seed) for name in own)
-    methods = dict.fromkeys((AUTOENCODER, *sweep.settings.configs))
-    saved = store.checkpoints.saved(
-        RunName(method, *problem) for method in methods for problem in problems
-    )
+def train_deep(members: Sequence[Member], program_over: Callable[[], None] = lambda: None) -> None:
+    """Trains those of the deep runs of sweeps that are missing: runs of one configuration together,
+    whatever sweeps they are of.
+
+    Args:
+      members: sweeps of one data set, one group of processes, and alike in what is not of the runs
+        themselves, such as `runs_per_program`. Their stores differ in `sweep`.
+      program_over: called when all runs of a program are written.
+
+    Raises:
+      Interrupted: a signal has come; what was under way is saved.
+      Failure: a program of one run a device does not fit its memory, or an autoencoder vanished.
+    """
+    saved = [one for member in members for one in _saved_programs(member)]
     under_way = {name for one in saved for name in one.names}
-    started = None
-    for stage in _stages(sweep, problems, store, under_way):
-        started = _train_stage(sweep, stage, store, saved, started)
+    stages = _stages(members, under_way)
+    compiling = None
+    for stage, following in itertools.zip_longest(stages, stages[1:]):
+        compiling = _train_stage(stage, saved, _ahead(following), compiling, program_over)
+
+
+def _saved_programs(member: Member) -> list[checkpoints.SavedProgram]:
+    methods = dict.fromkeys((AUTOENCODER, *member.sweep.settings.configs))
+    return member.store.checkpoints.saved(
+        RunName(method, *problem) for method in methods for problem in member.problems
+    )
+
+
+def _ahead(following: Stage | None) -> ahead.Ahead | None:
+    if following is None or not ahead.pays():
+        return None
+    return ahead.Ahead(following.config, bool(following.start_of))
 
 
 def _train_stage(
-    sweep: Sweep,
     stage: Stage,
-    store: SweepStore,
     saved: list[checkpoints.SavedProgram],
-    started: ahead.Ahead | None,
+    next_programs: ahead.Ahead | None,
+    own_programs: ahead.Ahead | None,
+    program_over: Callable[[], None],
 ) -> ahead.Ahead | None:
-    """Trains a stage, whose programs `started` compiles; returns what compiles the next stage's."""
+    """Trains a stage, whose programs `own_programs` compiles; returns what compiles the next
+    stage's."""
     saved = [one for one in saved if _continues(one, stage)]
     under_way = {name for one in saved for name in one.names}
     jobs = [
-        pools.Job(name, split, stage.start_of(name))
+        pools.Job(name, split)
         for name, split in stage.wanted.items()
         if name in stage.missing or name in under_way
     ]
+    sweeps = [member.sweep for member in stage.members.values()]
+    asked = sweeps[0].settings
     schedule = deep.Schedule(
-        sweep.settings.runs_per_program,
-        sweep.settings.evaluate_every,
+        runs_per_program=asked.runs_per_program,
+        evaluate_every=asked.evaluate_every,
         # Of all processes alike: they then run the same compiled program.
-        math.ceil(max(len(sweep.splits), sweep.shape.runs) / sweep.group.size),
-        max(sweep.shape.images, *map(pools.image_count, sweep.splits.values())),
-        sweep.settings.data_devices,
-        sweep.settings.memory_budget,
-        ahead.Ahead(*stage.following) if stage.following and ahead.pays() else None,
+        wanted=math.ceil(sum(len(sweep.splits) for sweep in sweeps) / sweeps[0].group.size),
+        longest=max(
+            pools.image_count(split) for sweep in sweeps for split in sweep.splits.values()
+        ),
+        data_devices=asked.data_devices,
+        memory_budget=asked.memory_budget,
+        ahead=next_programs,
     )
-    with bars.progress_bar(stage.label, len(jobs) * stage.config.training.epochs, "epoch") as bar:
+
+    def store_of(name: QualifiedName) -> SweepStore:
+        return stage.members[name.sweep].store
+
+    def start_of(name: QualifiedName) -> Pretrained | None:
+        return stage.start_of[name.sweep](name.name) if stage.start_of else None
+
+    def finished(one: outcomes.Finished) -> None:
+        stage.write[one.job.run.sweep](one)
+
+    def over(names: tuple[QualifiedName, ...]) -> None:
+        store_of(names[0]).checkpoints.delete(names)
+        program_over()
+
+    label = stage.label if len(sweeps) == 1 else f"{stage.label}, {len(sweeps)} sweeps"
+    with bars.progress_bar(label, len(jobs) * stage.config.training.epochs, "epoch") as bar:
         compiled = bars.show_compilation(bar)
-        if started is not None:
-            started.wait(compiled)
+        if own_programs is not None:
+            own_programs.wait(compiled)
         callbacks = deep.Callbacks(
-            stage.write,
-            bar.update,
-            store.save_checkpoint,
-            store.checkpoints.delete,
-            compiled,
+            start_of=start_of,
+            finished=finished,
+            epochs=bar.update,
+            # A program is saved in the folder of the sweep that its first run is of.
+            chunk=lambda checkpoint: store_of(checkpoint.names[0]).save_checkpoint(checkpoint),
+            over=over,
+            compiled=compiled,
         )
-        deep.train_jobs(stage.config, sweep.dataset, jobs, schedule, callbacks, saved)
+        deep.train_jobs(stage.config, sweeps[0].dataset, jobs, schedule, callbacks, saved)
     return schedule.ahead
 
 
-def _stages(
-    sweep: Sweep,
-    problems: Iterable[tuple[int, int]],
-    store: SweepStore,
-    under_way: Container[RunName],
-) -> Iterator[Stage]:
-    """Yields what is to be trained in turn: the autoencoders first, which the methods share, then
-    each method."""
-    autoencoder = _autoencoder_of(sweep.settings.configs)
-    methods = {
-        method: config for method, config in sweep.settings.configs.items() if method != AUTOENCODER
-    }
-    if autoencoder is not None:
-        stage = _autoencoder_stage(sweep, problems, store, under_way, autoencoder)
-        yield stage._replace(following=_following(methods, None))
-    for method, config in methods.items():
-        wanted = _splits_of(sweep, problems, method)
-        missing = {name for name in wanted if name not in store.rows}
-        start_of = functools.partial(
-            _start_of, sweep, store, autoencoder if config.pretraining else None
+def _continues(one: checkpoints.SavedProgram, stage: Stage) -> bool:
+    """Whether a stage goes on with a saved program; says so where it trains its runs anew."""
+    if stage.missing.isdisjoint(one.names):
+        return False
+    others = [name for name in one.names if name not in stage.wanted]
+    if others:
+        print(
+            f"the program of {one.names[0].path} was left with runs that are not asked for now, "
+            f"as {others[0].path}; its other runs start anew",
+            file=sys.stderr,
         )
-        alone = dataclasses.replace(config, pretraining=None)
-        write, following = _writer(sweep, store, config), _following(methods, method)
-        yield Stage(method, alone, wanted, missing, start_of, write, following)
+    return not others
 
 
-def _following(
-    methods: Mapping[str, RunConfig], present: str | None
-) -> tuple[RunConfig, bool] | None:
-    """Returns what a stage says of the method after the present one, the first where that is None;
-    None after the last."""
-    names = list(methods)
-    rest = names if present is None else names[names.index(present) + 1 :]
-    if not rest:
-        return None
-    config = methods[rest[0]]
-    return dataclasses.replace(config, pretraining=None), config.pretraining is not None
+def _stages(members: Sequence[Member], under_way: Container[QualifiedName]) -> list[Stage]:
+    """Returns what is to be trained in turn: the autoencoders first, which the methods share, then
+    each method. Sweeps have a stage in common where its configuration is the same."""
+    autoencoders = [_autoencoder_stage(member, under_way) for member in members]
+    methods = [stage for member in members for stage in _method_stages(member)]
+    joined: dict[tuple[str, RunConfig, bool], Stage] = {}
+    for stage in (*filter(None, autoencoders), *methods):
+        key = (stage.label, stage.config, bool(stage.start_of))
+        joined[key] = _join(joined[key], stage) if key in joined else stage
+    return list(joined.values())
+
+
+def _join(one: Stage, other: Stage) -> Stage:
+    return one._replace(
+        members=one.members | other.members,
+        wanted=one.wanted | other.wanted,
+        missing=one.missing | other.missing,
+        start_of=one.start_of | other.start_of,
+        write=one.write | other.write,
+    )
+
+
+def _method_stages(member: Member) -> Iterator[Stage]:
+    sweep, store = member.sweep, member.store
+    autoencoder = _autoencoder_of(sweep.settings.configs)
+    for method, config in sweep.settings.configs.items():
+        if method == AUTOENCODER:
+            continue
+        wanted = _splits_of(member, method)
+        start_of: dict[str, Callable[[RunName], Pretrained]] = {}
+        if autoencoder is not None and config.pretraining is not None:
+            start_of[store.sweep] = functools.partial(_known_start_of, member, autoencoder)
+        yield Stage(
+            label=method,
+            config=dataclasses.replace(config, pretraining=None),
+            members={store.sweep: member},
+            wanted=wanted,
+            missing={name for name in wanted if name.name not in store.rows},
+            start_of=start_of,
+            write={store.sweep: _writer(member, config)},
+        )
 
 
 def _autoencoder_of(run_configs: Mapping[str, RunConfig]) -> RunConfig | None:
@@ -157,23 +231,24 @@ def _autoencoder_of(run_configs: Mapping[str, RunConfig]) -> RunConfig | None:
     return next(found, None)
 
 
-def _autoencoder_stage(
-    sweep: Sweep,
-    problems: Iterable[tuple[int, int]],
-    store: SweepStore,
-    under_way: Container[RunName],
-    autoencoder: RunConfig,
-) -> Stage:
-    """Returns the stage of the autoencoders that are DCAE rows to come, or starts of other runs."""
-    wanted = _splits_of(sweep, problems, AUTOENCODER)
+def _autoencoder_stage(member: Member, under_way: Container[QualifiedName]) -> Stage | None:
+    """Returns the stage of the autoencoders that are DCAE rows to come, or starts of other runs;
+    None without any."""
+    sweep, store = member.sweep, member.store
+    autoencoder = _autoencoder_of(sweep.settings.configs)
+    if autoencoder is None:
+        return None
+    wanted = _splits_of(member, AUTOENCODER)
     asked = AUTOENCODER in sweep.settings.methods
-    missing = {name for name in wanted if asked and name not in store.rows}
+    missing = {one for one in wanted if asked and one.name not in store.rows}
     starting = [method for method, config in sweep.settings.configs.items() if config.pretraining]
-    for name in wanted.keys() - missing:
-        followers = [name._replace(method=method) for method in starting]
-        needed = any(run not in store.rows or run in under_way for run in followers)
-        if needed and _start_of(sweep, store, autoencoder, name) is None:
-            missing.add(name)
+    for one in wanted.keys() - missing:
+        followers = [one.name._replace(method=method) for method in starting]
+        needed = any(
+            run not in store.rows or member.qualified(run) in under_way for run in followers
+        )
+        if needed and _start_of(member, autoencoder, one.name) is None:
+            missing.add(one)
 
     def write(finished: outcomes.Finished) -> None:
         store.check_there()
@@ -186,38 +261,50 @@ def _autoencoder_stage(
         )
         pretraining.write(pretraining.path_of(store.folder, name), kept)
         if asked and name not in store.rows:
-            _writer(sweep, store, autoencoder)(finished)
+            _writer(member, autoencoder)(finished)
 
     label = AUTOENCODER if asked else "pretraining"
-    return Stage(label, autoencoder, wanted, missing, lambda name: None, write)
-
-
-def _start_of(
-    sweep: Sweep, store: SweepStore, autoencoder: RunConfig | None, name: RunName
-) -> Pretrained | None:
-    """Reads the autoencoder of a run's class and seed, of which there is none without a
-    configuration of one."""
-    if autoencoder is None:
-        return None
-    network = build_network(autoencoder.network, tuple(sweep.dataset.x_train.shape[1:]))
-    return pretraining.read(pretraining.path_of(store.folder, name), network)
-
-
-def _splits_of(
-    sweep: Sweep, problems: Iterable[tuple[int, int]], method: str
-) -> dict[RunName, OneClassSplit]:
-    return {RunName(method, *problem): sweep.splits[problem] for problem in problems}
-
-
-def _continues(one: checkpoints.SavedProgram, stage: Stage) -> bool:
-    return all(name in stage.wanted for name in one.names) and any(
-        name in stage.missing for name in one.names
+    return Stage(
+        label=label,
+        config=autoencoder,
+        members={store.sweep: member},
+        wanted=wanted,
+        missing=missing,
+        start_of={},
+        write={store.sweep: write},
     )
 
 
-def _writer(
-    sweep: Sweep, store: SweepStore, config: RunConfig
-) -> Callable[[outcomes.Finished], None]:
+def _start_of(member: Member, autoencoder: RunConfig, name: RunName) -> Pretrained | None:
+    """Reads the autoencoder of a run's class and seed; None where there is none."""
+    shape = tuple(member.sweep.dataset.x_train.shape[1:])
+    path = pretraining.path_of(member.store.folder, name)
+    return pretraining.read(path, build_network(autoencoder.network, shape))
+
+
+def _known_start_of(member: Member, autoencoder: RunConfig, name: RunName) -> Pretrained:
+    """Reads an autoencoder that was there or was trained before; raises Failure where it is gone or
+    was damaged meanwhile."""
+    found = _start_of(member, autoencoder, name)
+    if found is None:
+        path = pretraining.path_of(member.store.folder, name)
+        raise exits.Failure(
+            f"{path} was there before {name.stem} began and is gone or damaged; the same command "
+            "trains this autoencoder again"
+        )
+    return found
+
+
+def _splits_of(member: Member, method: str) -> dict[QualifiedName, OneClassSplit]:
+    return {
+        member.qualified(RunName(method, *problem)): member.sweep.splits[problem]
+        for problem in member.problems
+    }
+
+
+def _writer(member: Member, config: RunConfig) -> Callable[[outcomes.Finished], None]:
+    sweep, store = member.sweep, member.store
+
     def write(finished: outcomes.Finished) -> None:
         store.check_there()
         name = finished.job.name
@@ -230,8 +317,8 @@ def _writer(
             save_run(model, config, finished, sweep.dataset.pixel_range)
         if record.collapsed:
             print(
-                f"{name.stem}: collapsed, all inputs are mapped to nearly one point; try "
-                "--nobias, a lower --learning_rate or fewer --epochs",
+                f"{finished.job.run.path}: collapsed, all inputs are mapped to nearly one point; "
+                "try --nobias, a lower --learning_rate or fewer --epochs",
                 file=sys.stderr,
             )
         store.write_run(record, finished.scores, finished.history)

@@ -48,6 +48,7 @@ class SweepStore:
       group: the processes that share it.
       rows: of the finished runs; grows.
       stop: to be checked between two steps of work.
+      sweep: its name among sweeps that train together, see `QualifiedName`.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class SweepStore:
         group: WorkerGroup = SINGLE,
         rows: Mapping[RunName, Record] | None = None,
         stop: StopSignal | None = None,
+        sweep: str = "",
     ) -> None:
-        self.folder, self.group = folder, group
+        self.folder, self.group, self.sweep = folder, group, sweep
         self.rows: Records = dict(rows or {})
         self.stop = StopSignal() if stop is None else stop
 
@@ -66,7 +68,7 @@ class SweepStore:
     @functools.cached_property
     def checkpoints(self) -> Checkpointer:
         """Saves programs under way."""
-        return saving.Checkpointer(self.folder)
+        return saving.Checkpointer(self.folder, self.sweep)
 
     def check_there(self) -> None:
         """Refuses to write where the folder has vanished; raises WriteError."""
@@ -186,6 +188,7 @@ def open_store(
     settings: Mapping[str, Any],
     group: WorkerGroup = SINGLE,
     stop: StopSignal | None = None,
+    sweep: str = "",
 ) -> Iterator[SweepStore]:
     """Holds a sweep's folder, made where it is missing (touches files).
 
@@ -196,6 +199,7 @@ def open_store(
       settings: JSON values; all but those free to differ must equal the folder's own.
       group: the processes that share the folder.
       stop: checked while waiting, and by whoever works with the store.
+      sweep: its name among sweeps that train together, empty for one alone.
 
     Raises:
       ResultsError: the folder is in use, cannot be written, or holds other settings.
@@ -207,7 +211,7 @@ def open_store(
             rows = config_file.take_up(folder, settings)
         else:
             rows = _join(folder, settings, group, stop)
-        yield SweepStore(folder, group, rows, stop)
+        yield SweepStore(folder, group, rows, stop, sweep)
 
 
 def _join(

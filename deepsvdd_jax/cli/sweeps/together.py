@@ -1,0 +1,84 @@
+"""Sweeps that train together: their missing runs fill the same programs, each has its folder."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from deepsvdd_jax.cli import environment, signals
+from deepsvdd_jax.cli.sweeps import config_file, plans, stages, summaries
+from deepsvdd_jax.cli.sweeps.plans import Sweep
+from deepsvdd_jax.cli.sweeps.records import RunName
+from deepsvdd_jax.cli.sweeps.stages import Member
+from deepsvdd_jax.cli.sweeps.store import open_store
+
+# Failed runs that a message names, of many.
+_NAMED = 3
+
+
+def carry_out(
+    sweeps: Mapping[str, Sweep],
+    extra_settings: Mapping[str, Any],
+    summarized: Callable[[], None] = lambda: None,
+) -> str | None:
+    """Takes the folders of sweeps, trains what is missing in any of them, writes their tables.
+
+    A sweep's `summary.csv` is written as soon as all its runs are there.
+
+    Args:
+      sweeps: what is wanted, by name of the folder; see `stages.train_deep`. Of their methods the
+        deep ones count.
+      extra_settings: of every `config.json`, beside the sweep's own.
+      summarized: called after sweeps were complete, those of earlier calls among them.
+
+    Returns:
+      A line on the runs that failed, None if none did.
+
+    Raises:
+      ResultsError: a folder is in use, cannot be written, or holds other settings; no run has
+        trained by then.
+      Interrupted: a signal has come; what was under way is saved.
+      Failure: see `stages.train_deep`.
+    """
+    here = environment.describe() | dict(extra_settings)
+    settings = {name: sweep.settings.to_json() | here for name, sweep in sweeps.items()}
+    for name, sweep in sweeps.items():
+        if config_file.path_of(sweep.out).exists():
+            config_file.check_settings(sweep.out, settings[name])
+    with signals.stop_signals() as stop, contextlib.ExitStack() as held:
+        members = []
+        for name, sweep in sweeps.items():
+            opened = open_store(sweep.out, settings[name], sweep.group, stop, name)
+            store = held.enter_context(opened)
+            members.append(Member(sweep, tuple(plans.owners(sweep)), store))
+        unwritten = {member.store.sweep: member for member in members}
+
+        def write_complete() -> None:
+            done = [one for one in unwritten.values() if _is_complete(one)]
+            for member in done:
+                del unwritten[member.store.sweep]
+                member.store.write_table()
+                summaries.write_summary(member.store.folder, member.store.rows)
+            if done:
+                summarized()
+
+        write_complete()
+        stages.train_deep(members, write_complete)
+        for member in members:
+            # Not before: a program whose first run is finished may have others that are not.
+            member.store.checkpoints.delete_finished(member.store.rows)
+    failed = [(member, name) for member in members for name in _failed(member)]
+    if not failed:
+        return None
+    reasons = "; ".join(
+        f"{member.qualified(name).path}: {member.store.rows[name].failure}"
+        for member, name in failed[:_NAMED]
+    )
+    return f"{len(failed)} runs failed, see their runs.csv; {reasons}"
+
+
+def _is_complete(member: Member) -> bool:
+    return all(name in member.store.rows for name in member.own)
+
+
+def _failed(member: Member) -> list[RunName]:
+    return [name for name in member.own if member.store.rows[name].failure]
