@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -22,6 +22,14 @@ class WriteError(OSError):
 
 
 Row = dict[str, str]
+
+
+class TableWriter(Protocol):
+    """A csv writer."""
+
+    def writerow(self, row: Iterable[object], /) -> object: ...
+
+    def writerows(self, rows: Iterable[Iterable[object]], /) -> object: ...
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -41,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """Returns a cell: floats with all digits that tell them apart, None and NaN empty."""
     if isinstance(value, str):
         return value
@@ -54,7 +62,7 @@ def format_value(value: Any) -> str:
     return str(value)
 
 
-def csv_text(lines: Iterable[Iterable[Any]]) -> str:
+def csv_text(lines: Iterable[Iterable[object]]) -> str:
     """Returns the rows of a csv file, every cell by `format_value`."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -67,7 +75,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=2))
 
 
-def write_table(path: Path, lines: Iterable[Iterable[Any]]) -> None:
+def write_table(path: Path, lines: Iterable[Iterable[object]]) -> None:
     """Writes a csv file from its lines, the header first (touches files); raises WriteError."""
     write_text(path, csv_text(lines))
 
@@ -116,7 +124,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def new_table(path: Path) -> Iterator[Any]:
+def new_table(path: Path) -> Iterator[TableWriter]:
     """Gives a csv writer into a draft, which becomes the file in the end (touches files).
 
     The bytes of a name that is not UTF-8 are written as \\xff.

@@ -52,7 +52,7 @@ def from_dict(kind: type[Config], values: Any, where: str = "config") -> Config:
     return kind(**arguments)
 
 
-def _layout_of_old(name: Any) -> str:
+def _layout_of_old(name: object) -> str:
     """Returns the decoder of a network that was saved when the name still decided it."""
     name = name if isinstance(name, str) else ""
     layouts = {

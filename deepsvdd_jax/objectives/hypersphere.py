@@ -1,7 +1,5 @@
 """Distances to a center, and the functions that objectives with a center share."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax import Array
 
@@ -21,7 +19,7 @@ def squared_distances(embeddings: Array, center: Array) -> Array:
 def hypersphere_loss(
     embeddings: Array,
     center: Array,
-    params: Any,
+    params: Params,
     objective: ObjectiveConfig,
     *,
     mask: Array | None = None,

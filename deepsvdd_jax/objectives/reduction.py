@@ -1,10 +1,10 @@
 """The mean over a batch's examples, and the norm of the weights."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from deepsvdd_jax.networks import Params
 
 
 def masked_mean(values: Array, mask: Array | None = None) -> Array:
@@ -15,7 +15,7 @@ def masked_mean(values: Array, mask: Array | None = None) -> Array:
     return total / jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1)
 
 
-def squared_kernel_norm(params: Any) -> Array:
+def squared_kernel_norm(params: Params) -> Array:
     """Returns sum_l ||W_l||_F^2 over convolution and dense kernels, never biases or scales."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     kernels = [

@@ -1,7 +1,6 @@
 """Functions of one run and a chunk of its images: shares of a mean, rows, steps of an epoch."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ from jax import Array
 
 from deepsvdd_jax import scoring, training
 from deepsvdd_jax.networks import BatchStats, Network
-from deepsvdd_jax.runs.sources import Chunk
+from deepsvdd_jax.runs.sources import Chunk, Result
 from deepsvdd_jax.runs.state import Phase, Run
 from deepsvdd_jax.training import EpochInfo, EpochUnderWay, RunData, TrainState
 
@@ -41,8 +40,12 @@ def add_embeddings(
 
 
 def _add_share(
-    of_batch: Callable[[Array, Array], Any], phase: Phase, chunk: Chunk, count: Array, total: Any
-) -> Any:
+    of_batch: Callable[[Array, Array], Result],
+    phase: Phase,
+    chunk: Chunk,
+    count: Array,
+    total: Result,
+) -> Result:
     """Adds a chunk's share of the mean of a function of batches over all images."""
     mean = _mean_over_batches(of_batch, chunk.data, phase.config.batch_size, total)
     share = chunk.data.count / jnp.maximum(count, 1)
@@ -50,12 +53,12 @@ def _add_share(
 
 
 def _mean_over_batches(
-    of_batch: Callable[[Array, Array], Any], data: RunData, batch_size: int, like: Any
-) -> Any:
+    of_batch: Callable[[Array, Array], Result], data: RunData, batch_size: int, like: Result
+) -> Result:
     """Averages a function of batches, which returns what `like` looks like, over a run's images,
     weighted by their number."""
 
-    def body(index: Array, total: Any) -> Any:
+    def body(index: Array, total: Result) -> Result:
         places = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
         mask = places < data.count
         found = of_batch(jnp.minimum(places, data.indices.shape[0] - 1), mask)

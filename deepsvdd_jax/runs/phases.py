@@ -2,7 +2,7 @@
 epochs, health, distances."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
 from jax import Array
 
@@ -10,7 +10,7 @@ from deepsvdd_jax import training
 from deepsvdd_jax.configs import RunConfig
 from deepsvdd_jax.networks import BatchStats, Network, Params
 from deepsvdd_jax.runs import chunks, transitions
-from deepsvdd_jax.runs.sources import ImageSource
+from deepsvdd_jax.runs.sources import ImageSource, Result
 from deepsvdd_jax.runs.state import Outcome, Phase, autoencoder_config, phase_config
 from deepsvdd_jax.training import EpochInfo, TrainState
 
@@ -70,7 +70,7 @@ def run_epochs(
     first_epoch: Array,
     count: Array,
     state: TrainState,
-) -> tuple[TrainState, Any]:
+) -> tuple[TrainState, Array]:
     """Trains for some epochs of a phase; see `ImageSource.epochs`.
 
     Both numbers are traced where a program is compiled, so that one executable serves every chunk.
@@ -172,11 +172,11 @@ def _with_pass(source: ImageSource, phase: Phase, number: int, state: TrainState
 def _mean(
     source: ImageSource,
     phase: Phase,
-    add: Callable[..., Any],
+    add: Callable[..., Result],
     state: TrainState,
-    nothing: Any,
+    nothing: Result,
     batches: int | None = None,
-) -> Any:
+) -> Result:
     """Returns a mean over the training images, or over their first batches."""
     static = (batches, phase.config.batch_size)
     count = source.each(transitions.images_in, source.run.data, static=static)
@@ -202,6 +202,8 @@ def test_distances(source: ImageSource, phase: Phase, state: TrainState) -> Arra
     return _distances_of(source, phase, state, "test")
 
 
-def _distances_of(source: ImageSource, phase: Phase, state: TrainState, which: Any) -> Array:
+def _distances_of(
+    source: ImageSource, phase: Phase, state: TrainState, which: Literal["training", "test"]
+) -> Array:
     batch_size = phase.config.batch_size
     return source.rows(chunks.distances, state, of=which, batch_size=batch_size, static=(phase,))

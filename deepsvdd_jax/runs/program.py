@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from deepsvdd_jax.runs import phases, transitions
 from deepsvdd_jax.runs.compilation import compiled
 from deepsvdd_jax.runs.mesh import place
 from deepsvdd_jax.runs.resident import ResidentPools, ResidentSource, whole_move
+from deepsvdd_jax.runs.sources import Result, Tree
 from deepsvdd_jax.runs.state import (
     MOST_EPOCHS_PER_CALL,
     PHASES,
@@ -188,22 +189,22 @@ class Program:
 
     def _perform(
         self,
-        move: Callable[..., Any],
+        move: Callable[..., Result],
         config: RunConfig,
-        *static: Any,
-        shared: tuple[Any, ...] = (),
-        per_run: tuple[Any, ...] = (),
-    ) -> Any:
+        *static: Hashable,
+        shared: tuple[Tree, ...] = (),
+        per_run: tuple[Tree, ...] = (),
+    ) -> Result:
         bound = (config, self.network, *static)
         return self.images.perform(move, self.mesh, self.runs, bound, shared, per_run)
 
     def _traced(
         self,
-        move: Callable[..., Any],
+        move: Callable[..., Tree],
         config: RunConfig,
-        *static: Any,
-        shared: tuple[Any, ...] = (),
-        per_run: tuple[Any, ...] = (),
+        *static: Hashable,
+        shared: tuple[Tree, ...] = (),
+        per_run: tuple[Tree, ...] = (),
     ) -> jax.stages.Traced:
         whole = whole_move(move, self.mesh, config, self.network, *static)
         return whole.trace((self.images, shared), (self.runs, per_run))
@@ -259,7 +260,7 @@ def _bytes_needed(program: jax.stages.Compiled) -> int:
     return usage.argument_size_in_bytes + usage.output_size_in_bytes + usage.temp_size_in_bytes
 
 
-def _placed_shapes(mesh: Mesh, shapes: Any) -> Any:
+def _placed_shapes(mesh: Mesh, shapes: Result) -> Result:
     """Returns shapes and types as those of arrays on the devices of a mesh."""
     placed = NamedSharding(mesh, Spec("run"))
     return jax.tree.map(

@@ -1,6 +1,6 @@
 """Images in the devices' memory: a move of all runs is one compiled program."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ from deepsvdd_jax import training
 from deepsvdd_jax.networks import Network
 from deepsvdd_jax.runs.compilation import compiled
 from deepsvdd_jax.runs.phases import begin_run, end_pretraining, finish_run
-from deepsvdd_jax.runs.sources import Chunk
+from deepsvdd_jax.runs.sources import Chunk, Result, Tree
 from deepsvdd_jax.runs.state import Run
 from deepsvdd_jax.training import EpochInfo, TrainState
 
@@ -29,13 +29,13 @@ class ResidentPools(NamedTuple):
 
     def perform(
         self,
-        move: Callable[..., Any],
+        move: Callable[..., Result],
         mesh: Mesh,
         runs: Run,
-        static: tuple[Any, ...],
-        shared: tuple[Any, ...],
-        per_run: tuple[Any, ...],
-    ) -> Any:
+        static: tuple[Hashable, ...],
+        shared: tuple[Tree, ...],
+        per_run: tuple[Tree, ...],
+    ) -> Result:
         """Returns `move(source, *static, *shared, *per_run)` of all runs; see `phases`."""
         return whole_move(move, mesh, *static)((self, shared), (runs, per_run))
 
@@ -49,7 +49,7 @@ def in_memory(
     return jax.device_put(ResidentPools(*pools), everywhere)
 
 
-def whole_move(move: Callable[..., Any], mesh: Mesh, *static: Any) -> jax.stages.Wrapped:
+def whole_move(move: Callable[..., Tree], mesh: Mesh, *static: Hashable) -> jax.stages.Wrapped:
     """Returns a compiled `((pools, shared), (runs, per_run)) -> ...` that makes a move of
     `phases` of all runs."""
     hurried = _is_hardly_run(move, static)
@@ -57,17 +57,17 @@ def whole_move(move: Callable[..., Any], mesh: Mesh, *static: Any) -> jax.stages
 
 
 def _move_of_one_run(
-    move: Callable[..., Any],
-    static: tuple[Any, ...],
+    move: Callable[..., Result],
+    static: tuple[Hashable, ...],
     pools: ResidentPools,
-    shared: tuple[Any, ...],
+    shared: tuple[Tree, ...],
     run: Run,
-    per_run: tuple[Any, ...],
-) -> Any:
+    per_run: tuple[Tree, ...],
+) -> Result:
     return move(ResidentSource(pools, run), *static, *shared, *per_run)
 
 
-def _is_hardly_run(move: Callable[..., Any], static: tuple[Any, ...]) -> bool:
+def _is_hardly_run(move: Callable[..., Tree], static: tuple[Hashable, ...]) -> bool:
     """Whether optimising a move takes the compiler longer than it saves: a move that is made once
     in a run, over the rows of a table, which must be hundreds of thousands to notice. Passes over
     images take longer than the compilation of their program."""
@@ -83,25 +83,25 @@ class ResidentSource(NamedTuple):
 
     def each(
         self,
-        function: Callable[..., Any],
-        *arrays: Any,
-        static: tuple[Any, ...] = (),
-        shared: tuple[Any, ...] = (),
-    ) -> Any:
+        function: Callable[..., Result],
+        *arrays: Tree,
+        static: tuple[Hashable, ...] = (),
+        shared: tuple[Tree, ...] = (),
+    ) -> Result:
         """Calls the function."""
         return function(*static, *shared, *arrays)
 
     def fold(
         self,
-        step: Callable[..., Any],
-        carry: Any,
-        *arrays: Any,
+        step: Callable[..., Result],
+        carry: Result,
+        *arrays: Tree,
         count: Array,
         batch_size: int,
         order: Array | None = None,
-        static: tuple[Any, ...] = (),
-        shared: tuple[Any, ...] = (),
-    ) -> Any:
+        static: tuple[Hashable, ...] = (),
+        shared: tuple[Tree, ...] = (),
+    ) -> Result:
         """Makes the one step whose chunk is the pool."""
         data = self.run.data._replace(count=count)
         size = data.indices.shape[0]
@@ -111,11 +111,11 @@ class ResidentSource(NamedTuple):
 
     def rows(
         self,
-        function: Callable[..., Any],
-        *arrays: Any,
+        function: Callable[..., Array],
+        *arrays: Tree,
         of: Literal["training", "test"],
         batch_size: int,
-        static: tuple[Any, ...] = (),
+        static: tuple[Hashable, ...] = (),
     ) -> Array:
         """Calls the function with the pool."""
         images, data = self.pools.images, self.run.data
@@ -126,7 +126,7 @@ class ResidentSource(NamedTuple):
         return found
 
     def when(
-        self, due: Any, change: Callable[[TrainState], TrainState], state: TrainState
+        self, due: Array | bool, change: Callable[[TrainState], TrainState], state: TrainState
     ) -> TrainState:
         """Decides within the program."""
         changed: TrainState = jax.lax.cond(due, change, lambda state: state, state)
@@ -134,10 +134,10 @@ class ResidentSource(NamedTuple):
 
     def epochs(
         self,
-        train: Callable[[Any, TrainState], tuple[TrainState, EpochInfo]],
+        train: Callable[[Array, TrainState], tuple[TrainState, EpochInfo]],
         state: TrainState,
-        first: Any,
-        count: Any,
+        first: Array,
+        count: Array,
         capacity: int,
     ) -> tuple[TrainState, Array]:
         """Loops within the program; the history is `[capacity, INFO_WIDTH]`."""

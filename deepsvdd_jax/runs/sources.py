@@ -1,13 +1,17 @@
 """The protocol of a source of images, on the devices or on the host, that phases are written
 over."""
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Hashable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from jax import Array
 
 from deepsvdd_jax.runs.state import Run
 from deepsvdd_jax.training import EpochInfo, RunData, TrainState
+
+# A tree of arrays, for which jax has no type.
+Tree = Any
+Result = TypeVar("Result")
 
 
 class Chunk(NamedTuple):
@@ -41,25 +45,25 @@ class ImageSource(Protocol):
 
     def each(
         self,
-        function: Callable[..., Any],
-        *arrays: Any,
-        static: tuple[Any, ...] = (),
-        shared: tuple[Any, ...] = (),
-    ) -> Any:
+        function: Callable[..., Result],
+        *arrays: Tree,
+        static: tuple[Hashable, ...] = (),
+        shared: tuple[Tree, ...] = (),
+    ) -> Result:
         """Returns `function(*static, *shared, *arrays)` of every run; `shared` has no axis of
         runs."""
 
     def fold(
         self,
-        step: Callable[..., Any],
-        carry: Any,
-        *arrays: Any,
+        step: Callable[..., Result],
+        carry: Result,
+        *arrays: Tree,
         count: Array,
         batch_size: int,
         order: Array | None = None,
-        static: tuple[Any, ...] = (),
-        shared: tuple[Any, ...] = (),
-    ) -> Any:
+        static: tuple[Hashable, ...] = (),
+        shared: tuple[Tree, ...] = (),
+    ) -> Result:
         """Carries a value through the training images, chunk by chunk.
 
         Args:
@@ -75,28 +79,28 @@ class ImageSource(Protocol):
 
     def rows(
         self,
-        function: Callable[..., Any],
-        *arrays: Any,
+        function: Callable[..., Array],
+        *arrays: Tree,
         of: Literal["training", "test"],
         batch_size: int,
-        static: tuple[Any, ...] = (),
+        static: tuple[Hashable, ...] = (),
     ) -> Array:
         """Returns `function(*static, chunk, *arrays) -> [n, ...]` of all training images, padding
         included, in the order of the run's indices, or of all test images."""
 
     def when(
-        self, due: Any, change: Callable[[TrainState], TrainState], state: TrainState
+        self, due: Array | bool, change: Callable[[TrainState], TrainState], state: TrainState
     ) -> TrainState:
         """Returns `change(state)` if that is due, else the state."""
 
     def epochs(
         self,
-        train: Callable[[Any, TrainState], tuple[TrainState, EpochInfo]],
+        train: Callable[[Array, TrainState], tuple[TrainState, EpochInfo]],
         state: TrainState,
-        first: Any,
-        count: Any,
+        first: Array,
+        count: Array,
         capacity: int,
-    ) -> tuple[TrainState, Any]:
+    ) -> tuple[TrainState, Array]:
         """Trains for some epochs; a run that has stopped keeps its state.
 
         Args:

@@ -6,9 +6,9 @@ the devices work on one, a thread gathers and copies the next; reading is indexi
 which a thread and a queue of one suffice.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from deepsvdd_jax.runs.compilation import compiled
 from deepsvdd_jax.runs.memory import budget_in_bytes
 from deepsvdd_jax.runs.mesh import place, places_for_runs
 from deepsvdd_jax.runs.resident import ResidentPools, in_memory
-from deepsvdd_jax.runs.sources import Chunk
+from deepsvdd_jax.runs.sources import Chunk, Result, Tree
 from deepsvdd_jax.runs.state import Run
 from deepsvdd_jax.training import EpochInfo, RunData, TrainState
 
@@ -44,13 +44,13 @@ class HostPools(NamedTuple):
 
     def perform(
         self,
-        move: Callable[..., Any],
+        move: Callable[..., Result],
         mesh: Mesh,
         runs: Run,
-        static: tuple[Any, ...],
-        shared: tuple[Any, ...],
-        per_run: tuple[Any, ...],
-    ) -> Any:
+        static: tuple[Hashable, ...],
+        shared: tuple[Tree, ...],
+        per_run: tuple[Tree, ...],
+    ) -> Result:
         """Returns `move(source, *static, *shared, *per_run)` of all runs; see `phases`."""
         return move(StreamedSource(mesh, self, runs), *static, *shared, *per_run)
 
@@ -102,25 +102,25 @@ class StreamedSource(NamedTuple):
 
     def each(
         self,
-        function: Callable[..., Any],
-        *arrays: Any,
-        static: tuple[Any, ...] = (),
-        shared: tuple[Any, ...] = (),
-    ) -> Any:
+        function: Callable[..., Result],
+        *arrays: Tree,
+        static: tuple[Hashable, ...] = (),
+        shared: tuple[Tree, ...] = (),
+    ) -> Result:
         """Calls the function, compiled."""
         return compiled(function, self.mesh, *static)(shared, arrays)
 
     def fold(
         self,
-        step: Callable[..., Any],
-        carry: Any,
-        *arrays: Any,
+        step: Callable[..., Result],
+        carry: Result,
+        *arrays: Tree,
         count: Array,
         batch_size: int,
         order: Array | None = None,
-        static: tuple[Any, ...] = (),
-        shared: tuple[Any, ...] = (),
-    ) -> Any:
+        static: tuple[Hashable, ...] = (),
+        shared: tuple[Tree, ...] = (),
+    ) -> Result:
         """Makes a step for every chunk, while the next one is read."""
         data = self.run.data
         if order is not None:
@@ -140,11 +140,11 @@ class StreamedSource(NamedTuple):
 
     def rows(
         self,
-        function: Callable[..., Any],
-        *arrays: Any,
+        function: Callable[..., Array],
+        *arrays: Tree,
         of: Literal["training", "test"],
         batch_size: int,
-        static: tuple[Any, ...] = (),
+        static: tuple[Hashable, ...] = (),
     ) -> Array:
         """Joins the rows of all chunks, on the devices."""
         data, named = self.run.data, (function, static)
@@ -167,24 +167,25 @@ class StreamedSource(NamedTuple):
         return placed
 
     def when(
-        self, due: Any, change: Callable[[TrainState], TrainState], state: TrainState
+        self, due: Array | bool, change: Callable[[TrainState], TrainState], state: TrainState
     ) -> TrainState:
         """Decides on the host."""
         return change(state) if due else state
 
     def epochs(
         self,
-        train: Callable[[Any, TrainState], tuple[TrainState, EpochInfo]],
+        train: Callable[[Array, TrainState], tuple[TrainState, EpochInfo]],
         state: TrainState,
-        first: Any,
-        count: Any,
+        first: Array,
+        count: Array,
         capacity: int,
     ) -> tuple[TrainState, npt.NDArray[np.float32]]:
         """Loops on the host; the history is `[runs, count, INFO_WIDTH]`."""
         width = len(self.run.data.count)
         history = np.zeros((width, int(count), training.INFO_WIDTH), np.float32)
         for place_in_history in range(int(count)):
-            new, info = train(np.int32(first + place_in_history), state)
+            epoch: Tree = np.int32(first + place_in_history)
+            new, info = train(epoch, state)
             state, row = self.each(_unless_stopped, state, new, info)
             history[:, place_in_history] = np.asarray(row)
         return state, history
@@ -238,16 +239,16 @@ def _in_order(data: RunData, order: Array) -> RunData:
 
 
 def _step_with_chunk(
-    step: Callable[..., Any],
-    static: tuple[Any, ...],
+    step: Callable[..., Result],
+    static: tuple[Hashable, ...],
     first: Array,
-    shared: tuple[Any, ...],
+    shared: tuple[Tree, ...],
     images: Array,
     data: RunData,
     count: Array,
-    arrays: tuple[Any, ...],
-    carry: Any,
-) -> Any:
+    arrays: tuple[Tree, ...],
+    carry: Result,
+) -> Result:
     view = _view(images, data, first, count)
     return step(*static, *shared, Chunk(images, view, view.indices, first), *arrays, carry)
 
@@ -266,24 +267,23 @@ def _view(images: Array, data: RunData, first: Array, count: Array) -> RunData:
 
 
 def _rows_of_chunk(
-    function: Callable[..., Any],
-    static: tuple[Any, ...],
+    function: Callable[..., Array],
+    static: tuple[Hashable, ...],
     images: Array,
     data: RunData,
-    arrays: tuple[Any, ...],
+    arrays: tuple[Tree, ...],
 ) -> Array:
     everything = jnp.arange(images.shape[0], dtype=jnp.int32)
     view = data._replace(indices=everything, labels=None, region_rows=None)
-    rows: Array = function(*static, Chunk(images, view, view.indices, 0), *arrays)
-    return rows
+    return function(*static, Chunk(images, view, view.indices, 0), *arrays)
 
 
 def _rows_of_own_chunk(
-    function: Callable[..., Any],
-    static: tuple[Any, ...],
+    function: Callable[..., Array],
+    static: tuple[Hashable, ...],
     data: RunData,
     images: Array,
-    arrays: tuple[Any, ...],
+    arrays: tuple[Tree, ...],
 ) -> Array:
     return _rows_of_chunk(function, static, images, data, arrays)
 

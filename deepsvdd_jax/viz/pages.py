@@ -12,7 +12,7 @@ import hashlib
 import html
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NewType
+from typing import NamedTuple, NewType
 
 Html = NewType("Html", str)
 
@@ -323,7 +323,7 @@ def _data(values: Mapping[str, object]) -> str:
     return "".join(f' data-{name}="{text(value)}"' for name, value in values.items())
 
 
-def _is_numeric(cells: Sequence[Any]) -> bool:
+def _is_numeric(cells: Sequence[object]) -> bool:
     filled = [str(cell) for cell in cells if str(cell)]
     return bool(filled) and all(cell[0].isdigit() or cell[0] in "-−(±" for cell in filled)
 

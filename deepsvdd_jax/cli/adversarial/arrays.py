@@ -3,13 +3,16 @@
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepsvdd_jax.cli.adversarial.attack import Adversarials, scaled
 from deepsvdd_jax.io import atomic, npz
 from deepsvdd_jax.io.npz import NpzError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ARRAYS_NAME = "adversarials.npz"
 PICTURE_NAME = "adversarials.png"
@@ -48,7 +51,7 @@ def load_adversarials(folder: str | os.PathLike[str]) -> Adversarials:
     return adversarials
 
 
-def draw_adversarials(adversarials: Adversarials) -> Any:
+def draw_adversarials(adversarials: Adversarials) -> "Figure":
     """Returns a matplotlib figure: originals, adversarials, differences, distances below."""
     from matplotlib.figure import Figure
 

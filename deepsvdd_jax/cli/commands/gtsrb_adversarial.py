@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from absl import flags
+from tqdm import tqdm
 
 from deepsvdd_jax import datasets
 from deepsvdd_jax.cli import bars, environment, exits, files, signals
@@ -227,7 +228,7 @@ def starting_images(signs: Dataset, start: str, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def _moves(bar: Any) -> Callable[[int, int], None]:
+def _moves(bar: tqdm) -> Callable[[int, int], None]:
     def move(done: int, total: int) -> None:
         bar.total = total
         bar.update(done - bar.n)

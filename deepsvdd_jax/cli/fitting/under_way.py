@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import numpy.typing as npt
 
 from deepsvdd_jax import __version__, detectors
 from deepsvdd_jax.cli import exits, files
@@ -30,7 +31,7 @@ _NAME = re.compile(r"under-way-([0-9a-f]{12})(-\d)?\.(bin|json)")
 Stop = Callable[[], None]
 
 
-def fingerprint(planned: Plan, groups: Any, more: Any) -> str:
+def fingerprint(planned: Plan, groups: npt.NDArray[np.str_] | None, more: object) -> str:
     """Returns a hash that identifies a fit: settings, samples, versions and devices.
 
     Args:

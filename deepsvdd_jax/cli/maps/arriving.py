@@ -14,7 +14,7 @@ from deepsvdd_jax.cli import files, model_images, paths, thresholds
 from deepsvdd_jax.cli.files import ResultsError
 from deepsvdd_jax.cli.maps import flow, run, wishes
 from deepsvdd_jax.cli.maps import folder as map_folder
-from deepsvdd_jax.cli.maps.flow import Map
+from deepsvdd_jax.cli.maps.flow import Map, Pixels
 from deepsvdd_jax.cli.maps.folder import DESCRIPTION
 from deepsvdd_jax.cli.maps.run import MAP_COLUMNS, REGION_COLUMNS, Limit, Prepared
 from deepsvdd_jax.cli.maps.wishes import Wish
@@ -131,7 +131,7 @@ class GrowingMaps:
         self._taken: set[str] = set()
 
     @property
-    def mapped(self) -> Callable[[Any], Map]:
+    def mapped(self) -> Callable[[Pixels], Map]:
         """A function from images as the model takes them to their maps `[n, height, width]`."""
         return self._mapped
 

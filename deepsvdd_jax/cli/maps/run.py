@@ -12,11 +12,12 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from deepsvdd_jax.cli import bars, files, model_images, thresholds
+from deepsvdd_jax.cli.files import TableWriter
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.maps import flow
 from deepsvdd_jax.cli.maps import folder as map_folder
 from deepsvdd_jax.cli.maps import masks as map_masks
-from deepsvdd_jax.cli.maps.flow import Found, Map, Piece
+from deepsvdd_jax.cli.maps.flow import Found, Map, Piece, Pixels
 from deepsvdd_jax.cli.maps.folder import MapFolder, Place
 from deepsvdd_jax.cli.maps.masks import Masks
 from deepsvdd_jax.cli.maps.pictures import Pictures, of_files
@@ -60,7 +61,7 @@ class Prepared(NamedTuple):
     """
 
     normals: Pictures | None
-    mapped: Callable[[Any], Map] | None
+    mapped: Callable[[Pixels], Map] | None
     told: Calibrated
 
 
@@ -207,7 +208,7 @@ def calibrate(
     wish: Wish,
     model: Model,
     normals: Pictures,
-    mapped: Callable[[Any], Map] | None,
+    mapped: Callable[[Pixels], Map] | None,
     scratch: Path,
 ) -> Calibrated:
     """Scores and maps normal images exactly as the others."""
@@ -296,10 +297,10 @@ def _score(
     model: Model,
     pictures: Pictures,
     *,
-    mapped: Callable[[Any], Map] | None,
+    mapped: Callable[[Pixels], Map] | None,
     told: Calibrated,
     limit: Limit | None,
-    writer: Any,
+    writer: TableWriter,
     evidence: list[Evidence],
     masks: Masks | None,
     drawn: MapFolder | None = None,
@@ -321,7 +322,7 @@ def _score(
         for found in flow.follow(counted, scorer(model), mapped, wish.tiling is not None, scratch):
             anomalous = found.score > model.threshold
             p_value = thresholds.p_value_cells(model.calibration_scores, [found.score])
-            cells: list[Any] = [found.name, found.score, *p_value, int(anomalous)]
+            cells: list[object] = [found.name, found.score, *p_value, int(anomalous)]
             if drawn is not None:
                 place, pixels = _mapped(found, drawn, limit, masks, evidence)
                 cells += [place.row, place.column, repr(place.value)]

@@ -2,13 +2,16 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy.typing as npt
 
 from deepsvdd_jax.viz import plots
 from deepsvdd_jax.viz.pages import Picture
 from deepsvdd_jax.viz.plots import Layout
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Page(NamedTuple):
@@ -28,7 +31,7 @@ class Pictures(NamedTuple):
         name: str,
         alt: str,
         panels: int,
-        draw: Callable[[Layout], Any],
+        draw: "Callable[[Layout], Figure]",
         layouts: tuple[Layout, Layout] = (plots.WIDE, plots.NARROW),
     ) -> Picture:
         """Draws small multiples, and a second version for narrow screens where they would not
@@ -50,7 +53,7 @@ class Pictures(NamedTuple):
         draw = functools.partial(plots.picture_figure, panels)
         return self.panels(name, alt, len(panels), draw, layouts)._replace(kind="photo")
 
-    def photo(self, name: str, alt: str, figure: Any) -> Picture:
+    def photo(self, name: str, alt: str, figure: "Figure") -> Picture:
         """Draws a figure of images, whose colours dark screens keep."""
         png = plots.png_bytes(figure)
         self.files[f"{name}.png"] = png

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding
@@ -86,5 +85,5 @@ def _shapes_of_runs(weights: Params, width: int, mesh: Mesh, present: Run) -> Ru
     )
 
 
-def _shape(shape: tuple[int, ...], like: Any) -> jax.ShapeDtypeStruct:
+def _shape(shape: tuple[int, ...], like: jax.ShapeDtypeStruct | jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, like.dtype)

@@ -43,9 +43,9 @@ _RUNS_CAPTION = (
 )
 
 
-def _cell(column: str, title: str, value: Any) -> str:
-    if value is None:
-        return ""
+def _cell(column: str, title: str, value: str | float | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
     if title.endswith("%"):
         return f"{100 * value:.2f}"
     return f"{value:.4g}" if column in ("threshold", "train_seconds") else str(value)
