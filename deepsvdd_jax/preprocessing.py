@@ -166,17 +166,17 @@ def fit_scaling(config: PreprocessingConfig, values: Floats) -> Scaling:
     """
     exact = config.standardize or values.dtype == np.float64
     if config.standardize:
-        shift, spread = _mean_and_deviation(values)
+        shift, width = _mean_and_deviation(values)
         constant = is_constant(values, 0, values.dtype)[0]
     else:
         ones = (1,) * (values.ndim - 1)
         low, high = (values.min(), values.max()) if config.min_max else (0.0, 1.0)
         with np.errstate(over="ignore"):
-            shift, spread = np.full(ones, low, np.float64), np.full(ones, high - low, np.float64)
+            shift, width = np.full(ones, low, np.float64), np.full(ones, high - low, np.float64)
         constant = config.min_max & is_constant(values, tuple(range(values.ndim)), values.dtype)
         constant = constant.reshape(ones)
     with np.errstate(divide="ignore", over="ignore"):
-        scale = 1.0 / spread
+        scale = 1.0 / width
     # A division by the range of a constant would blow up its rounding.
     scale = np.where(constant | ~np.isfinite(scale), 1.0, scale)
     dtype = np.float64 if exact else np.float32

@@ -8,6 +8,8 @@ import stat
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from absl import flags
+
 from deepsvdd_jax.configs import ConfigError
 
 # A longer path is shortened in a message.
@@ -151,19 +153,25 @@ def new_folder(flag: str, text: str, read: Collection[Path] = ()) -> Path:
     return path
 
 
-def folder_of_study(text: str | None, sweep: Path, name: str, marks: Sequence[str]) -> Path:
-    """Returns the folder that `--to` names for a study of a sweep, by default one in the sweep's.
+def folders_of_study(
+    values: flags.FlagValues, name: str, marks: Sequence[str]
+) -> tuple[Path, Path]:
+    """Returns the folder of a sweep, `--out`, and the folder `--to` that a study of it writes into,
+    by default one in the sweep's.
 
     Args:
-      text: the flag's value; None takes the default.
-      sweep: the sweep's folder, which is read.
+      values: parsed flags.
       name: of the default folder.
       marks: see `folder_to_write`.
 
     Raises:
-      ConfigError: as `folder_to_write`.
+      ConfigError: no sweep is given, or as `folder_to_write`.
     """
-    return folder_to_write("to", str(sweep / name) if text is None else text, marks, [sweep])
+    if values.out is None:
+        raise ConfigError("out is not given; it is a sweep's folder")
+    sweep = to_read("out", values.out)
+    to = str(sweep / name) if values.to is None else values.to
+    return sweep, folder_to_write("to", to, marks, [sweep])
 
 
 def _shown(path: Path | str) -> str:

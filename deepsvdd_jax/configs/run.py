@@ -231,4 +231,4 @@ class DetectorConfig:
         if not 0.0 < self.contamination <= 0.5:
             raise ConfigError(f"contamination is {self.contamination}; it must lie in (0, 0.5]")
         if not 0.0 < self.alarm_rate < 1.0:
-            raise ConfigError(f"alarm_rate is {self.alarm_rate}; it must lie in (0, 1)")
+            raise ConfigError(f"false_alarm_rate is {self.alarm_rate}; it must lie in (0, 1)")

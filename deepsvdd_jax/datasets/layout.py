@@ -224,8 +224,8 @@ def _shared_depth(images: Sequence[str]) -> int:
     """Returns how many leading folders all images share whose names have no meaning here."""
     telling = (*NORMAL_NAMES, *DEFECT_NAMES, "train")
     shared = commonprefix([_parts_of(path)[:-1] for path in images])
-    told = (depth for depth, name in enumerate(shared) if name.lower() in telling)
-    return next(told, len(shared))
+    found = (depth for depth, name in enumerate(shared) if name.lower() in telling)
+    return next(found, len(shared))
 
 
 def _check_one_data_set(images: Sequence[str], depth: int, source: str) -> None:

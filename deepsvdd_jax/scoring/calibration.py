@@ -77,25 +77,25 @@ def conformal_p_values(
     return np.asarray((1.0 + at_least) / (len(ordered) + 1.0), np.float64)
 
 
-def conformal_threshold(calibration_scores: npt.ArrayLike, alarm_rate: float) -> float:
-    """Returns the threshold above which a normal comes with probability `alarm_rate` at most: the
-    ceil((n + 1)(1 - alarm_rate))-th smallest calibration score.
+def conformal_threshold(calibration_scores: npt.ArrayLike, false_alarm_rate: float) -> float:
+    """Returns the threshold above which a normal comes with probability a = `false_alarm_rate` at
+    most: the ceil((n + 1)(1 - a))-th smallest calibration score.
 
-    A score is above it exactly where its conformal p-value is at most `alarm_rate`.
+    A score is above it exactly where its conformal p-value is at most `false_alarm_rate`.
 
     Args:
       calibration_scores: `[n]`, in any order.
-      alarm_rate: in (0, 1).
+      false_alarm_rate: in (0, 1).
 
     Raises:
       ConfigError: the rate is out of range, or there are too few calibration scores for it.
     """
     ordered = np.sort(np.asarray(calibration_scores))
-    return float(ordered[_rank(len(ordered), alarm_rate) - 1])
+    return float(ordered[_rank(len(ordered), false_alarm_rate) - 1])
 
 
 def alarm_interval(
-    n_calibration: int, n_test: int, alarm_rate: float, level: float = 0.999
+    n_calibration: int, n_test: int, false_alarm_rate: float, level: float = 0.999
 ) -> AlarmInterval:
     """Returns how many of `n_test` normals may raise an alarm above a `conformal_threshold`.
 
@@ -106,7 +106,7 @@ def alarm_interval(
     Args:
       n_calibration: how many calibration scores the threshold was taken from.
       n_test: how many normals are scored.
-      alarm_rate: as given to `conformal_threshold`.
+      false_alarm_rate: as given to `conformal_threshold`.
       level: probability of the interval, its tails being equal.
 
     Raises:
@@ -115,20 +115,20 @@ def alarm_interval(
     # Half a second, for the callers of this function only.
     from scipy.stats import betabinom
 
-    rank = _rank(n_calibration, alarm_rate)
+    rank = _rank(n_calibration, false_alarm_rate)
     low, high = betabinom.interval(level, n_test, n_calibration + 1 - rank, rank)
     return AlarmInterval(int(low), int(high))
 
 
-def _rank(count: int, alarm_rate: float) -> int:
-    """Returns ceil((count + 1)(1 - alarm_rate)), which must not be beyond the last score."""
-    if not 0.0 < alarm_rate < 1.0:
-        raise ConfigError(f"alarm_rate is {alarm_rate}; it must lie in (0, 1)")
-    above = math.floor((count + 1) * alarm_rate + _ROUNDING)
+def _rank(count: int, false_alarm_rate: float) -> int:
+    """Returns ceil((count + 1)(1 - false_alarm_rate)), which must not be beyond the last score."""
+    if not 0.0 < false_alarm_rate < 1.0:
+        raise ConfigError(f"false_alarm_rate is {false_alarm_rate}; it must lie in (0, 1)")
+    above = math.floor((count + 1) * false_alarm_rate + _ROUNDING)
     if above < 1:
-        needed = math.ceil(1.0 / alarm_rate - 1.0 - _ROUNDING)
+        needed = math.ceil(1.0 / false_alarm_rate - 1.0 - _ROUNDING)
         raise ConfigError(
-            f"false-alarm rate {alarm_rate:g} needs at least {needed} calibration scores; there "
-            f"are {count}: hold out more (calibration_fraction), or ask for a higher rate"
+            f"false-alarm rate {false_alarm_rate:g} needs at least {needed} calibration scores; "
+            f"there are {count}: hold out more (calibration_fraction), or ask for a higher rate"
         )
     return count + 1 - above

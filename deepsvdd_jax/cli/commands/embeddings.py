@@ -68,10 +68,7 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, scores every saved model's embedding, writes and prints the table."""
     values = flags.FLAGS
-    if values.out is None:
-        raise ConfigError("out is not given; it is a sweep's folder")
-    folder = paths.to_read("out", values.out)
-    to = paths.folder_of_study(values.to, folder, "embeddings", ("embeddings.csv",))
+    folder, to = paths.folders_of_study(values, "embeddings", ("embeddings.csv",))
     environment.use_platform(values.platform, values.compilation_cache)
     sweep = finished.read_sweep(folder, values.data_dir, None)
     if sweep.data is None:

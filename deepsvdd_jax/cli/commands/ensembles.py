@@ -118,8 +118,8 @@ def mean_logarithm(members: Members) -> Array:
 def mean_standardized_logarithm(members: Members) -> Array:
     """Mean of log d, standardised by mean and deviation of log d on the training images."""
     train = _logarithms(_training(members))
-    center, spread = train.mean(axis=1, keepdims=True), train.std(axis=1, keepdims=True)
-    return ((_logarithms(members.distances) - center) / np.maximum(spread, _LEAST)).mean(axis=0)
+    center, std = train.mean(axis=1, keepdims=True), train.std(axis=1, keepdims=True)
+    return ((_logarithms(members.distances) - center) / np.maximum(std, _LEAST)).mean(axis=0)
 
 
 def mean_test_rank(members: Members) -> Array:
@@ -321,11 +321,8 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, compares ensembles, writes and prints the tables."""
     values = flags.FLAGS
-    if values.out is None:
-        raise ConfigError("out is not given; it is a sweep's folder")
+    folder, to = paths.folders_of_study(values, "ensembles", ("seeds.csv",))
     report.check_matplotlib()
-    folder = paths.to_read("out", values.out)
-    to = paths.folder_of_study(values.to, folder, "ensembles", ("seeds.csv",))
     _, rows = config_file.read_folder(folder)
     members = read_members(folder, rows, tuple(values.methods) if values.methods else None)
     if not members:

@@ -246,10 +246,10 @@ def _open_images(root: Path, paths: list[Path], model: Model, reading: Reading) 
 
 def _as_trained(batches: Batches, root: Path, model: Model) -> Batches:
     """Yields names below `root`, and images as the model takes them."""
-    told = False
+    is_reported = False
     for names, images in batches:
-        if not told and model_images.has_other_depth(model, images):
-            told = True
+        if not is_reported and model_images.has_other_depth(model, images):
+            is_reported = True
             print(model_images.depth_warning(model, names[0]), file=sys.stderr)
         shown = [Path(name).relative_to(root).as_posix() for name in names]
         yield shown, model_images.as_trained(model, names[0], images)
@@ -284,7 +284,7 @@ def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
       WriteError: the file cannot be written.
     """
     scored = alarms = 0
-    spread = _Spread()
+    differences = _Differences()
     with (
         files.new_table(path) as writer,
         bars.progress_bar("score", source.total, "sample") as bar,
@@ -296,13 +296,13 @@ def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
                 warnings.simplefilter("ignore", detectors.CollapseWarning)
                 judged = detectors.judge(model, samples)
             scores, anomalous = judged.scores, judged.anomalous
-            spread.add(samples, scores)
+            differences.add(samples, scores)
             p_values = thresholds.cells_of(judged.p_values, len(scores))
             cells = (names, scores.tolist(), p_values, anomalous.astype(int))
             writer.writerows(zip(*cells, strict=True))
             scored, alarms = scored + len(scores), alarms + int(anomalous.sum())
             bar.update(len(scores))
-    if spread.tells_nothing_apart():
+    if differences.are_in_samples_alone():
         print(
             f"all {scored} scores are equal though the samples differ: the model tells nothing"
             " apart; train it again with a lower learning rate, and look at its data",
@@ -311,7 +311,7 @@ def write_scores(path: Path, model: Model, source: Source) -> tuple[int, int]:
     return scored, alarms
 
 
-class _Spread:
+class _Differences:
     """Notes whether samples and scores differ over batches; holds a sample and two scores."""
 
     def __init__(self) -> None:
@@ -328,5 +328,5 @@ class _Spread:
         every = [*self._extremes, float(scores.min()), float(scores.max())]
         self._extremes = [min(every), max(every)]
 
-    def tells_nothing_apart(self) -> bool:
+    def are_in_samples_alone(self) -> bool:
         return self._samples_differ and metrics.have_no_spread(self._extremes)

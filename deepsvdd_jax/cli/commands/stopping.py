@@ -25,7 +25,6 @@ from deepsvdd_jax.cli.files import ResultsError
 from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import config_file, records
 from deepsvdd_jax.cli.sweeps.records import Record, RunName
-from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.viz import plots
 from deepsvdd_jax.viz.plots import Curve
 
@@ -306,11 +305,8 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the flags, measures the rules, writes and prints the table."""
     values = flags.FLAGS
-    if values.out is None:
-        raise ConfigError("out is not given; it is a sweep's folder")
+    folder, to = paths.folders_of_study(values, "stopping", ("rules.csv",))
     report.check_matplotlib()
-    folder = paths.to_read("out", values.out)
-    to = paths.folder_of_study(values.to, folder, "stopping", ("rules.csv",))
     chosen_on = values.choose_on
     others = None if chosen_on is None else paths.to_read("choose_on", chosen_on)
     traces = read_traces(folder, values.method)

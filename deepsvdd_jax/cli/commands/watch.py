@@ -192,7 +192,7 @@ def open_watch(
         chosen = thresholds.chosen_threshold(model, values.false_alarm_rate, values.threshold)
         return Watch(model, chosen, root, rate)
     prepared = run.prepare(wish, model, out.parent)
-    model = run.with_threshold(wish, model, prepared.told)
+    model = run.with_threshold(wish, model, prepared.calibrated)
     maps = None if wish.maps is None else arriving.open_maps(wish, prepared, out)
     return Watch(
         model=model,

@@ -18,7 +18,6 @@ from deepsvdd_jax.cli.maps.flow import Map, Pixels
 from deepsvdd_jax.cli.maps.folder import DESCRIPTION
 from deepsvdd_jax.cli.maps.run import MAP_COLUMNS, REGION_COLUMNS, Limit, Prepared
 from deepsvdd_jax.cli.maps.wishes import Wish
-from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.datasets.dataset import printable
 from deepsvdd_jax.datasets.formats.pieces import open_image
 from deepsvdd_jax.io.models import Model
@@ -55,42 +54,19 @@ def define_flags() -> None:
 
 
 def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]) -> Wish | None:
-    """Returns what the flags ask for; None without `--maps` and `--tile`.
+    """Returns the maps and tiles that the flags of `define_flags` ask for; see `wishes.resolved`.
 
     Args:
       values: parsed.
       model: that scores.
       out: the table of scores.
       read: files and folders that the command reads.
-
-    Raises:
-      ConfigError: flags without effect, flags that the model cannot follow, or a folder that holds
-        something else.
     """
-    tiling = flow.check_tiling(values.tile, values.overlap, model)
-    if values.maps is None:
-        wishes.refuse_without_maps(values)
-        if values.normals is not None and tiling is None:
-            raise ConfigError("--normals has no effect here: it is of --maps and --tile")
-        if tiling is None:
-            return None
-    normals = None if values.normals is None else paths.to_read("normals", values.normals)
-    wishes.tell_of_own_normals(normals, read)
-    everything = [*read, *([] if normals is None else [normals])]
-    maps, kind = None, "none"
-    if values.maps is not None:
-        maps = paths.separate_folder("maps", values.maps, (DESCRIPTION,), everything)
-        kind = wishes.checked_kind(values, model, maps, normals, out)
-    return Wish(
-        maps=maps,
-        kind=kind,
-        ending=values.map_format,
-        normals=normals,
-        map_rate=values.map_false_alarm_rate,
-        tiling=tiling,
-        rate=values.false_alarm_rate,
-        threshold=values.threshold,
-    )
+
+    def folder_of_maps(read: Sequence[Path]) -> Path:
+        return paths.separate_folder("maps", values.maps, (DESCRIPTION,), read)
+
+    return wishes.resolved(values, model, out, read, folder_of_maps)
 
 
 def read_image(path: Path, model: Model) -> Arrived:
@@ -124,7 +100,7 @@ class GrowingMaps:
         self._folder = folder
         self._ending = ending
         self._mapped = prepared.mapped
-        self._maxima = prepared.told.maxima
+        self._maxima = prepared.calibrated.maxima
         self._limit = limit
         self._description = description
         self._stems: dict[str, str] = {}
@@ -254,11 +230,11 @@ def open_maps(wish: Wish, prepared: Prepared, out: Path) -> GrowingMaps:
       ResultsError: a folder of other maps.
     """
     assert wish.maps is not None
-    limit = run.pixel_limit(wish, prepared.told)
-    told = prepared.told
+    limit = run.pixel_limit(wish, prepared.calibrated)
+    calibrated = prepared.calibrated
     scale = None
     if limit is not None:
-        scale = list(map_folder.scale_of(told.medians.tolist(), told.maxima.tolist()))
+        scale = list(map_folder.scale_of(calibrated.medians.tolist(), calibrated.maxima.tolist()))
     description: dict[str, Any] = {
         "scores": str(out.resolve()),
         "kind": wish.kind,
@@ -266,7 +242,7 @@ def open_maps(wish: Wish, prepared: Prepared, out: Path) -> GrowingMaps:
         "scale": scale,
         "threshold": None if limit is None else limit.threshold,
         "false_alarm_rate": None if limit is None else limit.rate,
-        "normal_images": len(told.maxima),
+        "normal_images": len(calibrated.maxima),
         "tile": None if wish.tiling is None else wish.tiling.size,
         "overlap": None if wish.tiling is None else wish.tiling.overlap,
     }

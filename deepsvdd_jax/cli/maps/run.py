@@ -57,12 +57,12 @@ class Prepared(NamedTuple):
     Attributes:
       normals: that set thresholds; None without any.
       mapped: returns the maps `[n, height, width]` of pieces; None makes none.
-      told: by the normals.
+      calibrated: by the normals; empty without any.
     """
 
     normals: Pictures | None
     mapped: Callable[[Pixels], Map] | None
-    told: Calibrated
+    calibrated: Calibrated
 
 
 class Limit(NamedTuple):
@@ -100,9 +100,9 @@ def run(wish: Wish, model: Model, pictures: Pictures, masks: Masks | None, out: 
       ConfigError: too few normal images for a rate.
       WriteError: a file cannot be written.
     """
-    normals, mapped, told = prepare(wish, model, out.parent)
-    model = with_threshold(wish, model, told)
-    limit = pixel_limit(wish, told)
+    normals, mapped, calibrated = prepare(wish, model, out.parent)
+    model = with_threshold(wish, model, calibrated)
+    limit = pixel_limit(wish, calibrated)
     start = time.monotonic()
     with files.new_table(out) as writer:
         if wish.maps is None or mapped is None:
@@ -111,7 +111,7 @@ def run(wish: Wish, model: Model, pictures: Pictures, masks: Masks | None, out: 
                 model,
                 pictures,
                 mapped=None,
-                told=told,
+                calibrated=calibrated,
                 limit=None,
                 writer=writer,
                 evidence=[],
@@ -126,7 +126,7 @@ def run(wish: Wish, model: Model, pictures: Pictures, masks: Masks | None, out: 
                     model,
                     pictures,
                     mapped=mapped,
-                    told=told,
+                    calibrated=calibrated,
                     limit=limit,
                     writer=writer,
                     evidence=found,
@@ -134,13 +134,13 @@ def run(wish: Wish, model: Model, pictures: Pictures, masks: Masks | None, out: 
                     drawn=drawn,
                 )
                 lines = [_scores_line(out, model, pictures, scored), *_speed(wish, scored, start)]
-                lines += _map_lines(wish, drawn, scored, limit, len(told.maxima))
+                lines += _map_lines(wish, drawn, scored, limit, len(calibrated.maxima))
                 if masks is not None:
                     lines += _localization_lines(
                         wish, model, pictures, masks=masks, normals=normals, found=found
                     )
                 drawn.draw(pictures, None if limit is None else limit.threshold)
-                drawn.keep(_description(wish, drawn, limit, len(told.maxima)))
+                drawn.keep(_description(wish, drawn, limit, len(calibrated.maxima)))
     return "\n".join(lines)
 
 
@@ -163,10 +163,10 @@ def prepare(wish: Wish, model: Model, scratch: Path) -> Prepared:
         mean_of, normals = _halves(normals)
         mean = flow.mean_piece(flow.pieces_of(mean_of, model, wish.tiling))
     mapped = None if wish.maps is None else detector_maps.mapper(model, wish.kind, mean)
-    told = Calibrated(np.zeros(0), np.zeros(0), np.zeros(0))
+    calibrated = Calibrated(np.zeros(0), np.zeros(0), np.zeros(0))
     if normals is not None:
-        told = calibrate(wish, model, normals, mapped, scratch)
-    return Prepared(normals, mapped, told)
+        calibrated = calibrate(wish, model, normals, mapped, scratch)
+    return Prepared(normals, mapped, calibrated)
 
 
 def normal_pictures(wish: Wish, model: Model) -> Pictures:
@@ -243,7 +243,7 @@ def scorer(model: Model) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.floating
     return score
 
 
-def with_threshold(wish: Wish, model: Model, told: Calibrated) -> Model:
+def with_threshold(wish: Wish, model: Model, calibrated: Calibrated) -> Model:
     """Returns the model with the threshold and calibration of images as they are scored here.
 
     Raises:
@@ -253,7 +253,7 @@ def with_threshold(wish: Wish, model: Model, told: Calibrated) -> Model:
         return model._replace(
             threshold=thresholds.chosen_threshold(model, wish.rate, wish.threshold)
         )
-    if not len(told.scores):
+    if not len(calibrated.scores):
         if wish.rate is not None:
             raise ConfigError(
                 "false_alarm_rate needs normal images in tiles: --normals=DIR; the model's own "
@@ -267,10 +267,10 @@ def with_threshold(wish: Wish, model: Model, told: Calibrated) -> Model:
                 file=sys.stderr,
             )
         return model._replace(threshold=threshold, calibration_scores=np.zeros(0))
-    model = model._replace(calibration_scores=np.sort(told.scores))
+    model = model._replace(calibration_scores=np.sort(calibrated.scores))
     rate = wish.rate
     if rate is None and wish.threshold is None:
-        rate = _usual_rate(len(told.scores), model.summary.get("alarm_rate"))
+        rate = _usual_rate(len(calibrated.scores), model.summary.get("alarm_rate"))
     return model._replace(threshold=thresholds.chosen_threshold(model, rate, wish.threshold))
 
 
@@ -280,16 +280,16 @@ def _usual_rate(count: int, asked: float | None = None) -> float:
     return max(asked or detectors.held_out.DEFAULT_ALARM_RATE, 1.0 / (count + 1))
 
 
-def pixel_limit(wish: Wish, told: Calibrated) -> Limit | None:
+def pixel_limit(wish: Wish, calibrated: Calibrated) -> Limit | None:
     """Returns the threshold of pixels; None without maps of normal images.
 
     Raises:
       ConfigError: too few normal images for the rate.
     """
-    if not len(told.maxima):
+    if not len(calibrated.maxima):
         return None
-    rate = _usual_rate(len(told.maxima)) if wish.map_rate is None else wish.map_rate
-    return Limit(calibration.conformal_threshold(told.maxima, rate), rate)
+    rate = _usual_rate(len(calibrated.maxima)) if wish.map_rate is None else wish.map_rate
+    return Limit(calibration.conformal_threshold(calibrated.maxima, rate), rate)
 
 
 def _score(
@@ -298,7 +298,7 @@ def _score(
     pictures: Pictures,
     *,
     mapped: Callable[[Pixels], Map] | None,
-    told: Calibrated,
+    calibrated: Calibrated,
     limit: Limit | None,
     writer: TableWriter,
     evidence: list[Evidence],
@@ -327,7 +327,7 @@ def _score(
                 place, pixels = _mapped(found, drawn, limit, masks, evidence)
                 cells += [place.row, place.column, repr(place.value)]
                 if limit is not None:
-                    cells += thresholds.p_value_cells(told.maxima, [place.value]) + [pixels]
+                    cells += thresholds.p_value_cells(calibrated.maxima, [place.value]) + [pixels]
                 marked += pixels > 0
             writer.writerow(cells)
             alarms, count = alarms + int(anomalous), count + found.pieces

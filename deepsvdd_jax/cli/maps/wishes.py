@@ -1,7 +1,7 @@
 """The flags of maps and tiles, checked and resolved."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,32 +154,61 @@ def tell_of_own_normals(normals: Path | None, read: Sequence[Path]) -> None:
 
 
 def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]) -> Wish | None:
-    """Returns the maps and tiles that the flags ask for; None where images are scored whole,
-    without maps.
+    """Returns the maps and tiles that the flags of `define_flags` ask for; see `resolved`.
 
     Args:
       values: parsed.
       model: that scores.
       out: the table of scores.
       read: files and folders that the command reads.
+    """
+    masks = None if values.masks is None else paths.to_read("masks", values.masks)
+    also_read = () if masks is None else (masks,)
+
+    def folder_of_maps(read: Sequence[Path]) -> Path:
+        return paths.new_folder("maps", values.maps, [*read, *also_read])
+
+    found = resolved(values, model, out, read, folder_of_maps, ("masks",))
+    return found and found._replace(
+        masks=masks, megapixels=values.max_megapixels, skip_unreadable=values.skip_unreadable
+    )
+
+
+def resolved(
+    values: flags.FlagValues,
+    model: Model,
+    out: Path,
+    read: Sequence[Path],
+    folder_of_maps: Callable[[Sequence[Path]], Path],
+    more: Sequence[str] = (),
+) -> Wish | None:
+    """Returns the maps and tiles that flags ask for; None where images are scored whole, without
+    maps.
+
+    Args:
+      values: parsed.
+      model: that scores.
+      out: the table of scores.
+      read: files and folders that the command reads.
+      folder_of_maps: checks `--maps`, given all paths that are read.
+      more: see `refuse_without_maps`.
 
     Raises:
-      ConfigError: flags without effect, or flags that the model cannot follow.
+      ConfigError: flags without effect, flags that the model cannot follow, or a folder that holds
+        something else.
     """
     tiling = flow.check_tiling(values.tile, values.overlap, model)
     if values.maps is None:
-        refuse_without_maps(values, ("masks",))
+        refuse_without_maps(values, more)
         if values.normals is not None and tiling is None:
             raise ConfigError("--normals has no effect here: it is of --maps and --tile")
-    if values.maps is None and tiling is None:
-        return None
+        if tiling is None:
+            return None
     normals = None if values.normals is None else paths.to_read("normals", values.normals)
-    masks = None if values.masks is None else paths.to_read("masks", values.masks)
     tell_of_own_normals(normals, read)
-    everything = [*read, *(path for path in (normals, masks) if path is not None)]
-    maps = None if values.maps is None else paths.new_folder("maps", values.maps, everything)
-    kind = "none"
-    if maps is not None:
+    maps, kind = None, "none"
+    if values.maps is not None:
+        maps = folder_of_maps([*read, *([] if normals is None else [normals])])
         kind = checked_kind(values, model, maps, normals, out)
     return Wish(
         maps=maps,
@@ -188,11 +217,8 @@ def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]
         normals=normals,
         map_rate=values.map_false_alarm_rate,
         tiling=tiling,
-        masks=masks,
         rate=values.false_alarm_rate,
         threshold=values.threshold,
-        megapixels=values.max_megapixels,
-        skip_unreadable=values.skip_unreadable,
     )
 
 

@@ -54,13 +54,13 @@ def section(
     order = "in the order in which they came" if is_logged else "in the order of the file"
     if len(places):
         name = f"{places[0] + 1} of {len(capital)}"
-        told = (
+        text = (
             f"The scores are no longer those of the calibration set: the evidence reaches "
             f"{alarm:g} after {name} samples, {order}, and {max(capital):.3g} at the most. Look at "
             "the newest images; if they are normal, calibrate or fit again."
         )
     else:
-        told = (
+        text = (
             f"No drift alarm: the evidence is {capital[-1]:.3g} after {len(capital)} samples, "
             f"{order}, {max(capital):.3g} at the most; the alarm is at {alarm:g}."
         )
@@ -74,4 +74,4 @@ def section(
         f"{100 / alarm:.3g} % ever reach {alarm:g}, however long they are."
     )
     picture = Picture(wide, "Evidence of a change by the number of samples", narrow)
-    return Section("Drift", "drift", [pages.paragraph(told), pages.figure([picture], caption)])
+    return Section("Drift", "drift", [pages.paragraph(text), pages.figure([picture], caption)])
