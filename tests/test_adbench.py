@@ -1,6 +1,5 @@
 """The benchmark over tables: splits, detectors, taking up again, what it prints and refuses."""
 
-import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -13,6 +12,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import adbench, peers
+from tests.helpers import rows_of
 
 Call = Callable[..., int]
 
@@ -38,11 +38,6 @@ def folder(tmp_path: Path) -> Path:
     for seed, name in enumerate(("a", "b", "c")):
         write_table(folder, name, seed)
     return folder
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 FAST = "--detectors=knn,lof,ocsvm,iforest"
@@ -101,7 +96,7 @@ def test_deep_sad_is_trained_on_its_share_of_the_known_rows(
     table = adbench.read_table(folder / "a.npz")
     anomalous = {tuple(row) for row in table.values[table.labels == 1]}
     assert all(tuple(row) in anomalous for _, _, known in seen[:3] for row in known)
-    named = {row["detector"] for row in read_rows(out / "runs.csv")}
+    named = {row["detector"] for row in rows_of(out / "runs.csv")}
     assert named == {"knn", "deep_sad_0.04", "deep_sad_0.1", "deep_sad_0.5"}
 
 
@@ -152,12 +147,12 @@ def test_it_prints_and_writes_what_was_measured(
     asked = (f"--data_dir={folder}", f"--out={out}", FAST, "--splits=2")
     assert command(*asked) == 0
     printed = capsys.readouterr().out
-    rows = read_rows(out / "runs.csv")
+    rows = rows_of(out / "runs.csv")
     assert len(rows) == 3 * 2 * 4 and {row["set"] for row in rows} == {"a", "b", "c"}
     knn = [float(row["auroc"]) for row in rows if row["detector"] == "knn"]
     (line,) = (line for line in printed.splitlines() if line.startswith("knn "))
     assert f"{100 * np.mean(knn):.2f}" in line and line.split()[1] == "2"
-    ranks = [float(line["rank"]) for line in read_rows(out / "summary.csv")]
+    ranks = [float(line["rank"]) for line in rows_of(out / "summary.csv")]
     assert sum(ranks) == pytest.approx(1 + 2 + 3 + 4, abs=0.02) and ranks == sorted(ranks)
     assert "3 data sets" in printed and "Friedman" in printed and (out / "ranks.png").exists()
     assert set(json.loads((out / "sets.json").read_text())) == {"a", "b", "c"}
@@ -169,7 +164,7 @@ def test_it_goes_on_with_the_sets_that_are_missing(
     out = tmp_path / "out"
     asked = (f"--data_dir={folder}", f"--out={out}", "--detectors=knn", "--splits=1")
     assert command(*asked) == 0
-    first = read_rows(out / "runs.csv")
+    first = rows_of(out / "runs.csv")
     write_table(folder, "d", 9)
     measured: list[str] = []
     measure = adbench.measure
@@ -181,7 +176,7 @@ def test_it_goes_on_with_the_sets_that_are_missing(
     monkeypatch.setattr(adbench, "measure", noted)
     assert command(*asked) == 0
     assert measured == ["d"]
-    second = read_rows(out / "runs.csv")
+    second = rows_of(out / "runs.csv")
     assert [row["set"] for row in second] == ["a", "b", "c", "d"]
     assert [row["auroc"] for row in second[:3]] == [row["auroc"] for row in first]
 
@@ -194,7 +189,7 @@ def test_our_estimator_is_compared_with_the_others(
     assert command(f"--data_dir={folder}", f"--out={out}", *asked) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("knn "))
     aurocs = {
-        (row["set"], row["detector"]): float(row["auroc"]) for row in read_rows(out / "runs.csv")
+        (row["set"], row["detector"]): float(row["auroc"]) for row in rows_of(out / "runs.csv")
     }
     change = [aurocs[name, "ours"] - aurocs[name, "knn"] for name in "abc"]
     wins, losses, difference = line.split()[4:7]
@@ -259,7 +254,7 @@ def test_other_scores_of_the_embedding_are_measured_where_they_are_asked_for(
         (folder / f"{extra}.npz").unlink()
     arguments = (f"--data_dir={folder}", f"--out={tmp_path / 'out'}", "--splits=1")
     assert command(*arguments, f"--detectors={names}", "--members=2") == 0
-    rows = read_rows(tmp_path / "out" / "runs.csv")
+    rows = rows_of(tmp_path / "out" / "runs.csv")
     assert [row["detector"] for row in rows] == names.split(",")
     problem = adbench.make_problem(adbench.read_table(folder / "a.npz"), 0, 10_000)
     detector = adbench.DeepSVDD(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepsvdd_jax import detectors
+from deepsvdd_jax import detectors, recipes
 from deepsvdd_jax.cli.commands import fit
 from deepsvdd_jax.cli.fitting import comparison, known, samples
 from deepsvdd_jax.cli.fitting.known import Share, Wanted
@@ -134,19 +134,13 @@ def write_images(folder: Path, level: int, count: int, seed: int) -> None:
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:02d}.png")
 
 
-def spy(
-    monkeypatch: pytest.MonkeyPatch, network: NetworkConfig | None = None
-) -> list[dict[str, Any]]:
-    """Notes what is trained on, and trains a network that compiles sooner where one is given."""
+def spy(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Notes what is trained on."""
     calls: list[dict[str, Any]] = []
     fit_detector = detectors.fit_detector
 
     def note(config: DetectorConfig, images: Any, **given: Any) -> Any:
         calls.append({"config": config, "images": np.asarray(images), **given})
-        if network is not None:
-            config = dataclasses.replace(
-                config, run=dataclasses.replace(config.run, network=network)
-            )
         return fit_detector(config, images, **given)
 
     monkeypatch.setattr(detectors, "fit_detector", note)
@@ -214,7 +208,8 @@ def test_masks_beside_labelled_defects_are_learned_from(
         image = Image.open(tmp_path / "d" / "defects" / "dark" / f"{number:02d}.png")
         places[np.array(image).tobytes()] = marked > 0
     small = NetworkConfig("small", ((3,),), bias=True, batch_norm=False, fully_convolutional=True)
-    calls = spy(monkeypatch, small)
+    monkeypatch.setitem(recipes.NETWORKS, "fcdd", small)
+    calls = spy(monkeypatch)
     settings = ("--objective=fcdd", "--network=fcdd", "--map_masks", "--known_per_kind=3")
     data = (f"--data_dir={tmp_path / 'd'}", f"--model={tmp_path / 'm'}", "--nocompare")
     with calling(fit) as command:

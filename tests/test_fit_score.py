@@ -22,6 +22,7 @@ from deepsvdd_jax.cli.reporting import score_report
 from deepsvdd_jax.configs import DataConfig
 from deepsvdd_jax.io import models
 from deepsvdd_jax.scoring import calibration
+from tests.helpers import rows_of
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -53,11 +54,6 @@ def write_images(folder: Path, count: int, seed: int, size: int = 12, odd: bool 
         Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("parts")
@@ -82,7 +78,7 @@ def test_a_folder_is_fitted_and_scored(
     capsys.readouterr()
     out = parts / "scores.csv"
     assert commands.score(f"--model={model}", f"--data_dir={parts / 'new'}", f"--out={out}") == 0
-    rows = read(out)
+    rows = rows_of(out)
     assert list(rows[0]) == ["name", "score", "p_value", "anomalous"]
     assert [row["name"] for row in rows] == [
         *(f"belt/odd{number:03d}.png" for number in range(4)),
@@ -196,7 +192,7 @@ def test_images_are_resized_as_in_training(
     out = tmp_path / "s.csv"
     large = f"--data_dir={tmp_path / 'large'}"
     assert commands.score(f"--model={path}", large, f"--out={out}") == 0
-    assert [row["p_value"] for row in read(out)] == [""] * 3
+    assert [row["p_value"] for row in rows_of(out)] == [""] * 3
     assert models.load_model(path).image_shape == (8, 8, 1)
 
 
@@ -212,7 +208,7 @@ def test_tables_are_fitted_and_scored(commands: SimpleNamespace, tmp_path: Path)
     assert commands.fit(*table, f"--model={path}", "--false_alarm_rate=0.1", *QUICK) == 0
     data = f"--data_dir={tmp_path / 'new.csv'}"
     assert commands.score(f"--model={path}", data, f"--out={out}") == 0
-    rows = read(out)
+    rows = rows_of(out)
     assert [row["name"] for row in rows] == [str(number) for number in range(7)]
     assert [row["anomalous"] for row in rows[5:]] == ["1", "1"]
     assert models.load_model(path).feature_names == ("flow", "heat", "noise")
@@ -253,18 +249,18 @@ def test_columns_of_a_table_keep_their_roles(
     capsys.readouterr()
     assert commands.score(*given) == 0
     assert "not trained on: extra" in capsys.readouterr().err
-    rows = read(out)
+    rows = rows_of(out)
     assert [row["name"] for row in rows] == parts[9:18]
     expected = detectors.score_images(loaded, np.column_stack([a[:9], b[:9]]).astype(np.float32))
     np.testing.assert_allclose([float(row["score"]) for row in rows], expected, rtol=1e-6)
 
     assert commands.score(*given, "--id_column=extra") == 0
-    assert {row["name"] for row in read(out)} == {"?"}
+    assert {row["name"] for row in rows_of(out)} == {"?"}
     write_table(tmp_path / "new.csv", {"a": a[:9], "b": b[:9]})
     capsys.readouterr()
     assert commands.score(*given) == 0
     assert "no column 'part'; rows are numbered" in capsys.readouterr().err
-    assert [row["name"] for row in read(out)] == [str(number) for number in range(9)]
+    assert [row["name"] for row in rows_of(out)] == [str(number) for number in range(9)]
     write_table(tmp_path / "new.csv", {"a": a[:9]})
     for flags_, words in (
         ((), "'b' is missing; there are a"),
@@ -348,7 +344,7 @@ def test_unreadable_files(
     assert "broken.png" in message and not out.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
     assert commands.score(*arguments, "--skip_unreadable") == 0
-    assert len(read(out)) == 2 and "broken.png" in caplog.text
+    assert len(rows_of(out)) == 2 and "broken.png" in caplog.text
     assert "1 unreadable files left out" in capsys.readouterr().out
 
 
@@ -372,7 +368,7 @@ def test_names_of_files_harm_neither_the_table_nor_the_report(
         Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(image)
     out = tmp_path / "scores.csv"
     assert commands.score(f"--model={model}", f"--data_dir={folder}", f"--out={out}") == 0
-    found = [row["name"] for row in read(out)]
+    found = [row["name"] for row in rows_of(out)]
     assert set(found) - {"part000.png", r"\udcff.png"} == set(names)
     assert b"\r\n" not in out.read_bytes()
     page = score_report.build_page(
@@ -480,7 +476,7 @@ def test_arrays_of_new_samples(commands: SimpleNamespace, tmp_path: Path) -> Non
         np.savez(tmp_path / "new.npz", **arrays)
         new = f"--data_dir={tmp_path / 'new.npz'}"
         assert commands.score(f"--model={model}", new, f"--out={out}") == 0
-        scores = [float(row["score"]) for row in read(out)]
+        scores = [float(row["score"]) for row in rows_of(out)]
         np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 

@@ -466,12 +466,11 @@ def test_a_table_has_no_maps(
 ) -> None:
     run = RunConfig(
         network=NetworkConfig("mlp", stages=(), hidden=(4,), rep_dim=2, batch_norm=False),
-        training=PhaseConfig(epochs=1, batch_size=16),
         preprocessing=PreprocessingConfig(contrast="none", standardize=True, min_max=False),
     )
     table = np.random.default_rng(0).normal(size=(40, 3))
-    config = DetectorConfig(run=run, seeds=(0,), threshold_rule="quantile")
-    models.save_model(tmp_path / "model", detectors.fit_detector(config, table)[0])
+    untrained = detectors.untrained_model(DetectorConfig(run=run, seeds=(0,)), table)
+    models.save_model(tmp_path / "model", untrained)
     np.savetxt(tmp_path / "t.csv", table, delimiter=",", header="a,b,c", comments="")
     arguments = (f"--model={tmp_path / 'model'}", f"--data_dir={tmp_path / 't.csv'}")
     with calling(score) as command:

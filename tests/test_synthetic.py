@@ -10,12 +10,13 @@ from deepsvdd_jax.configs import ConfigError, HSCConfig, PhaseConfig
 from deepsvdd_jax.training import Batch, augmentation, synthetic
 
 IMAGES = np.random.default_rng(0).uniform(-1, 2, size=(6, 32, 40, 3)).astype(np.float32)
+defects = jax.jit(synthetic.defects, static_argnums=0)
 KINDS = ("confetti", "cutpaste", "lines", "mix", "blobs", "cracks", "surface")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_image_is_changed_inside_its_region_only(kind: str) -> None:
-    made = synthetic.defects(kind, jax.random.key(3), jnp.asarray(IMAGES))
+    made = defects(kind, jax.random.key(3), jnp.asarray(IMAGES))
     regions = np.asarray(made.regions)
     difference = np.abs(np.asarray(made.images) - IMAGES).max(axis=-1)
     assert regions.any(axis=(1, 2)).all()
@@ -31,7 +32,7 @@ def test_every_image_is_changed_inside_its_region_only(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_stay_in_the_range_of_the_images(kind: str) -> None:
-    images = np.asarray(synthetic.defects(kind, jax.random.key(4), jnp.asarray(IMAGES)).images)
+    images = np.asarray(defects(kind, jax.random.key(4), jnp.asarray(IMAGES)).images)
     assert images.min() >= IMAGES.min() - 1e-6 and images.max() <= IMAGES.max() + 1e-6
 
 
@@ -40,7 +41,7 @@ def test_a_blob_is_a_spot_with_a_soft_edge_and_a_crack_is_thin() -> None:
     flat[:, 0, 0], flat[:, -1, -1] = 0.0, 1.0
     thickest = {}
     for kind in ("blobs", "cracks"):
-        made = synthetic.defects(kind, jax.random.key(0), jnp.asarray(flat))
+        made = defects(kind, jax.random.key(0), jnp.asarray(flat))
         changed = np.abs(np.asarray(made.images) - flat)[..., 0]
         # Of the pixels that change, how many neither not at all nor most.
         partly = (changed > 0.05 * changed.max((1, 2), keepdims=True)) & (
@@ -86,9 +87,7 @@ def test_a_known_region_stays_beside_synthetic_ones() -> None:
 
 def test_a_turned_image_is_one_of_three_and_each_of_them_comes() -> None:
     square = IMAGES[:, :, :32]
-    made = synthetic.defects(
-        "rotate", jax.random.key(0), jnp.asarray(np.tile(square, (4, 1, 1, 1)))
-    )
+    made = defects("rotate", jax.random.key(0), jnp.asarray(np.tile(square, (4, 1, 1, 1))))
     turns = []
     for image, before in zip(np.asarray(made.images), np.tile(square, (4, 1, 1, 1)), strict=True):
         # Quarter turns from transposed and reversed axes.
@@ -100,7 +99,7 @@ def test_a_turned_image_is_one_of_three_and_each_of_them_comes() -> None:
 
 
 def test_shuffled_quarters_are_all_there_and_none_where_it_was() -> None:
-    made = synthetic.defects("shuffle", jax.random.key(0), jnp.asarray(IMAGES))
+    made = defects("shuffle", jax.random.key(0), jnp.asarray(IMAGES))
     top, left = IMAGES[:, :16], IMAGES[:, :, :20]
     np.testing.assert_array_equal(made.images[:, 16:, 20:], top[:, :, :20])
     np.testing.assert_array_equal(made.images[:, 16:, :20], top[:, :, 20:])
@@ -111,7 +110,7 @@ def test_shuffled_quarters_are_all_there_and_none_where_it_was() -> None:
 
 def test_recolored_images_have_their_channels_moved_or_their_range_reversed() -> None:
     images = np.tile(IMAGES, (4, 1, 1, 1))
-    made = np.asarray(synthetic.defects("recolor", jax.random.key(0), jnp.asarray(images)).images)
+    made = np.asarray(defects("recolor", jax.random.key(0), jnp.asarray(images)).images)
     ways = []
     for image, before in zip(made, images, strict=True):
         expected = (
@@ -125,14 +124,14 @@ def test_recolored_images_have_their_channels_moved_or_their_range_reversed() ->
 
 def test_of_a_gray_image_light_and_dark_change_places() -> None:
     gray = IMAGES[..., :1]
-    made = np.asarray(synthetic.defects("recolor", jax.random.key(0), jnp.asarray(gray)).images)
+    made = np.asarray(defects("recolor", jax.random.key(0), jnp.asarray(gray)).images)
     ends = gray.min((1, 2, 3), keepdims=True) + gray.max((1, 2, 3), keepdims=True)
     np.testing.assert_allclose(made, ends - gray, atol=1e-6)
 
 
 def test_whole_changes_turn_some_images_shuffle_some_and_recolor_others() -> None:
     square = np.tile(IMAGES[:, :, :32], (4, 1, 1, 1))
-    made = np.asarray(synthetic.defects("whole", jax.random.key(0), jnp.asarray(square)).images)
+    made = np.asarray(defects("whole", jax.random.key(0), jnp.asarray(square)).images)
     shuffled = np.roll(square, (16, 16), (1, 2))
     # Turns and shuffles keep every channel's values, colours do not keep the red ones.
     sums = np.sort(made[..., 0].reshape(24, -1)) == np.sort(square[..., 0].reshape(24, -1))
