@@ -180,7 +180,7 @@ def test_pytorch_on_cifar10_draws_as_torch_does(pretrained: bool) -> None:
     if not pretrained:
         config = recipes.without_pretraining(config)
     network = networks.build_network(config.network, (32, 32, 3))
-    params, _ = network.init(jax.random.key(0), False)
+    params, _ = jax.jit(network.init, static_argnums=1)(jax.random.key(0), False)
     dense = params["encoder"]["representation"]["dense"]["kernel"]
     # torch.nn.Linear(2048, 128): uniform in +-1/sqrt(2048).
     assert 0.0220 < float(abs(dense).max()) <= 0.0221
@@ -197,7 +197,7 @@ def test_itu_is_the_reports_recipe() -> None:
     assert (training.weight_decay, training.weight_decay_factor) == (1e-6, 2.0)
     assert (training.stop_below, training.epochs) == (0.0020, 50)
     network = networks.build_network(config.network, (28, 28, 1))
-    params, _ = network.init(jax.random.key(0), False)
+    params, _ = jax.jit(network.init, static_argnums=1)(jax.random.key(0), False)
     # "At Glorot initialisation the term is 0.00056."
     decay = float(2 * 1e-6 * objectives.squared_kernel_norm(params))
     assert decay == pytest.approx(0.00056, abs=5e-6)
