@@ -65,6 +65,38 @@ def test_an_objective_of_ones_own_tells_anomalies(tmp_path: Path) -> None:
     assert outside > 3 * inside
 
 
+CENTERS_OF_TWO_GROUPS = """
+import runpy, sys
+import numpy as np
+example = runpy.run_path(sys.argv[1])
+random = np.random.RandomState(0)
+groups = random.randn(30, 2), 50.0 + random.randn(10, 2)
+rows = np.concatenate([*groups, np.full((7, 2), 1e6)]).astype(np.float32)
+found = example["means_of_groups"](rows, np.arange(47) < 40, 2)
+print(np.abs(np.sort(found, axis=0) - [group.mean(axis=0) for group in groups]).max() < 1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_several_centers_are_the_means_of_groups_and_make_a_sweep(tmp_path: Path) -> None:
+    flags = ["--objective=several-centers", "--centers=2", "--epochs=1", "--seeds=1"]
+    calls = (
+        ["-c", CENTERS_OF_TWO_GROUPS, EXAMPLES[5]],
+        [EXAMPLES[5], *flags, "--normal_classes=0", f"--out={tmp_path / 'out'}"],
+    )
+    groups, sweep = (
+        subprocess.run(
+            [sys.executable, *call],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ).stdout
+        for call in calls
+    )
+    assert groups == "True\n" and "deep_svdd several-centers" in sweep
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_says_how_it_is_called(path: Path) -> None:
     assert f"python examples/{path.name}" in path.read_text(encoding="utf-8")
