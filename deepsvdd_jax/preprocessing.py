@@ -6,7 +6,7 @@ function of that and images. numpy only: all of it runs once, on the host, befor
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,11 @@ class Scaling(NamedTuple):
 
     shift: Floats
     scale: Floats
+
+
+def scaled(values: Any, shift: Any, scale: Any) -> Any:
+    """Returns network input of values `[n, ...]`: numpy or jax arrays, as all three are."""
+    return (values - shift[None]) * scale[None]
 
 
 class Whitening(NamedTuple):
@@ -249,8 +254,13 @@ def apply_unscaled(fitted: Preprocessing, images: npt.NDArray[np.generic]) -> Fl
 def apply(fitted: Preprocessing, images: npt.NDArray[np.generic]) -> Floats:
     """Applies all steps to images `[n, ...]`: float32, network input. Test data is not clipped."""
     values, scaling = apply_on_host(fitted, images)
-    scaled: Floats = (values - scaling.shift) * scaling.scale
-    return scaled
+    inputs: Floats = scaled(values, *scaling)
+    return inputs
+
+
+def no_scaling(shape: tuple[int, ...]) -> Scaling:
+    """Returns the scaling of values that are network input already."""
+    return Scaling(np.zeros(shape, np.float32), np.ones(shape, np.float32))
 
 
 def apply_on_host(fitted: Preprocessing, images: npt.NDArray[np.generic]) -> tuple[Floats, Scaling]:
@@ -260,9 +270,9 @@ def apply_on_host(fitted: Preprocessing, images: npt.NDArray[np.generic]) -> tup
       float32 `[n, ...]`, and the scaling that is left to apply in float32: none if it is in
       float64.
     """
-    values, (shift, scale) = apply_unscaled(fitted, images), fitted.scaling
-    if shift.dtype == np.float32:
-        return values.astype(np.float32, copy=False), fitted.scaling
+    values, scaling = apply_unscaled(fitted, images), fitted.scaling
+    if scaling.shift.dtype == np.float32:
+        return values.astype(np.float32, copy=False), scaling
     with np.errstate(over="ignore", invalid="ignore"):
-        values = ((values - shift) * scale).astype(np.float32)
-    return values, Scaling(np.zeros_like(shift, np.float32), np.ones_like(scale, np.float32))
+        values = scaled(values, *scaling).astype(np.float32)
+    return values, no_scaling(scaling.shift.shape)

@@ -23,7 +23,7 @@ PACKAGES = (LIBRARY, "experiments", "benchmarks")
 WITHOUT_JAX = (
     *("configs", "recipes", "io", "datasets", "preprocessing", "viz"),
     *("scoring.metrics", "scoring.calibration", "scoring.cross_calibration", "scoring.drift"),
-    "scoring.tradeoff",
+    *("scoring.ensemble", "scoring.tradeoff"),
 )
 
 

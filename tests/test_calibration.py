@@ -2,10 +2,12 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.objectives import exact_squared_radius
 from deepsvdd_jax.scoring import calibration
 
 SCORES = np.random.RandomState(0).gamma(2.0, size=200)
@@ -96,3 +98,15 @@ def test_interval_holds_in_simulation() -> None:
     assert all(0.02 < tail < 0.05 + 4 * 0.0034 for tail in tails)
     # Mean of the beta-binomial: n_test (n + 1 - k) / (n + 1), with k = ceil(61 * 0.9) = 55.
     assert np.mean(alarms) == pytest.approx(150 * 6 / 61, abs=4 * np.std(alarms) / 4000**0.5)
+
+
+@pytest.mark.parametrize("count", [10, 70, 99, 1000, 6742])
+def test_the_radius_on_the_host_is_that_of_a_program(count: int) -> None:
+    """One is traced in float32, the other in float64: products as 0.07 * 100 round otherwise."""
+    distances = np.random.default_rng(count).permutation(count).astype(np.float32)
+    for nu in (0.001, 0.01, 0.05, 0.07, 0.1, 0.3, 0.5, 0.7, 1.0):
+        traced = exact_squared_radius(jnp.asarray(distances), jnp.float32(nu))
+        assert calibration.radius_threshold(distances, nu) == float(traced)
+        # By hand: the (n - floor(nu n))-th smallest, in whole thousandths.
+        above = round(1000 * nu) * count // 1000
+        assert float(traced) == max(count - above - 1, 0)

@@ -154,8 +154,7 @@ def _measured(
     def of_device(images: Array, counts: Array, states: TrainState, scaling: Scaling) -> Array:
         def step(index: Array, found: Array) -> Array:
             batch = jax.lax.dynamic_slice_in_dim(images, index * size, size)
-            scaled = (batch - scaling.shift[None]) * scaling.scale[None]
-            made = of_members(scaled, states)
+            made = of_members(preprocessing.scaled(batch, *scaling), states)
             return jax.lax.dynamic_update_slice_in_dim(found, made, index * size, 1)
 
         nothing = jnp.zeros((states.center.shape[0], len(images), *width), jnp.float32)

@@ -22,9 +22,9 @@ from deepsvdd_jax import scoring
 from deepsvdd_jax.configs import EXPORT_PLATFORMS
 from deepsvdd_jax.detectors import embeddings
 from deepsvdd_jax.detectors.batches import states_of
-from deepsvdd_jax.detectors.scores import member_units
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import build_network
+from deepsvdd_jax.scoring.ensemble import member_units
 from deepsvdd_jax.training import TrainState
 
 PLATFORMS = EXPORT_PLATFORMS
@@ -103,7 +103,7 @@ def scores(model: Model, images: Array) -> Array:
     if len(distances) == 1:
         found = distances[0] - scoring.score_offset(objective, states.squared_radius[0])
     else:
-        units = member_units(model).astype(np.float32)
+        units = member_units(model.train_means).astype(np.float32)
         found = jnp.mean(distances / units[:, None], axis=0)
     return jnp.where(jnp.isfinite(found), found, np.finfo(np.float32).max)
 

@@ -14,11 +14,11 @@ from deepsvdd_jax.configs import ConfigError, NetworkConfig
 from deepsvdd_jax.detectors import embeddings, export
 from deepsvdd_jax.detectors.batches import states_of
 from deepsvdd_jax.detectors.inputs import network_values
-from deepsvdd_jax.detectors.scores import member_units
 from deepsvdd_jax.io.models import Model
 from deepsvdd_jax.networks import build_network
 from deepsvdd_jax.scoring import maps
 from deepsvdd_jax.scoring.distances import evaluate_network
+from deepsvdd_jax.scoring.ensemble import member_units
 
 KINDS = ("objective", "gradient", "occlusion")
 
@@ -131,7 +131,7 @@ def _objective_maps(model: Model, images: Array) -> Array:
             ]
         )
     if len(low) > 1:
-        units = member_units(model).astype(np.float32)
+        units = member_units(model.train_means).astype(np.float32)
         low = low / units[:, None, None]
     sides = config.map_sides(model.image_shape[:2])
     first, stride = config.map_grid

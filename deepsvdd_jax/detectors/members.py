@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax import runs, training
+from deepsvdd_jax import preprocessing, runs, training
 from deepsvdd_jax.configs import DetectorConfig
 from deepsvdd_jax.detectors import columns
 from deepsvdd_jax.detectors.inputs import Images
@@ -52,7 +52,7 @@ def train_members(
     padding = padded_count(len(images), is_table=images.ndim == 2) - len(images)
     pool = np.pad(images, ((0, padding), *((0, 0),) * (images.ndim - 1)))
     ones = (1,) * (images.ndim - 1)
-    scaling = np.zeros(ones), np.ones(ones)
+    scaling = preprocessing.no_scaling(ones)
     seeds = _filled(config.seeds, is_table=images.ndim == 2)
     keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in seeds], np.uint32))
     members = [_trained_on(len(images), folds, config.seeds.index(seed)) for seed in seeds]

@@ -15,7 +15,7 @@ from deepsvdd_jax.detectors import batches, embeddings
 from deepsvdd_jax.detectors.errors import CollapseWarning
 from deepsvdd_jax.detectors.inputs import network_values
 from deepsvdd_jax.io.models import Model
-from deepsvdd_jax.scoring import metrics
+from deepsvdd_jax.scoring import ensemble, metrics
 
 Scores = npt.NDArray[np.float32]
 
@@ -60,24 +60,17 @@ def training_scores(model: Model, images: npt.ArrayLike) -> Scores:
 def combine_distances(model: Model, distances: Scores) -> Scores:
     """Returns scores, float32 `[n]`, from the members' distances `[members, n]`."""
     if len(distances) > 1:
-        units = member_units(model)
         with np.errstate(over="ignore"):
-            return np.asarray((distances / units[:, None]).mean(axis=0), np.float32)
+            return ensemble.mean_in_units(distances, model.train_means).astype(np.float32)
     offset = scoring.score_offset(model.config.training.objective, model.squared_radius[0])
     return np.asarray(distances[0] - np.asarray(offset))
-
-
-def member_units(model: Model) -> npt.NDArray[np.float64]:
-    """Returns the unit of each member's distances in an ensemble, `[members]`."""
-    # A member whose distances are all 0 has no unit; it adds nothing.
-    return np.where(model.train_means > 0, model.train_means, 1.0)
 
 
 def member_scores(model: Model, distances: Scores) -> Scores:
     """Returns the distances `[members, n]` in units of each member's mean over its training
     images, float32."""
     with np.errstate(over="ignore"):
-        return np.asarray(distances / member_units(model)[:, None], np.float32)
+        return ensemble.in_units(distances, model.train_means).astype(np.float32)
 
 
 def member_distances(model: Model, images: npt.ArrayLike) -> Scores:

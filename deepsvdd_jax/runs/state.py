@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from deepsvdd_jax import objectives, training
+from deepsvdd_jax import objectives, preprocessing, training
 from deepsvdd_jax.configs import ConfigError, PhaseConfig, RunConfig
 from deepsvdd_jax.networks import Network, Params
 from deepsvdd_jax.objectives import Objective
@@ -151,7 +151,7 @@ def whole_run(key: Array, config: RunConfig, images: Array | np.ndarray) -> Run:
     """Returns a run on all of `images`, which are network input already."""
     ones = (1,) * (images.ndim - 1)
     count = images.shape[0]
-    data = training.run_data(np.arange(count), count, np.zeros(ones), np.ones(ones))
+    data = training.run_data(np.arange(count), count, *preprocessing.no_scaling(ones))
     return Run(key, data, *phase_settings(config), {})
 
 

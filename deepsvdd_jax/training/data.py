@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as Spec
 from jax.sharding import get_abstract_mesh
 
 from deepsvdd_jax.objectives.state import Batch
+from deepsvdd_jax.preprocessing import scaled
 
 # Axis of a mesh over whose devices the batches of a run are split.
 DATA_AXIS = "data"
@@ -84,7 +85,7 @@ def take_batch(images: Array, data: RunData, places: Array, mask: Array) -> Batc
 
 def scaled_images(images: Array, data: RunData, indices: Array) -> Array:
     """Gathers images of a pool as a run's network input, split over the devices of the run."""
-    return split_over_devices((images[indices] - data.shift[None]) * data.scale[None])
+    return split_over_devices(scaled(images[indices], data.shift, data.scale))
 
 
 def split_over_devices(batch: Array) -> Array:

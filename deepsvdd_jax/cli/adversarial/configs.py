@@ -1,7 +1,14 @@
 """Settings of the classifier and of the attack of `gtsrb_adversarial`."""
 
 import dataclasses
-import math
+
+from deepsvdd_jax.configs import ConfigError
+from deepsvdd_jax.configs.checks import (
+    check_count,
+    check_not_negative,
+    check_positive,
+    check_range,
+)
 
 STOP_CLASS = 14
 
@@ -27,13 +34,12 @@ class ClassifierConfig:
     stop_class: int = STOP_CLASS
 
     def __post_init__(self) -> None:
-        _check_at_least("epochs", self.epochs, 1)
-        _check_at_least("batch_size", self.batch_size, 1)
-        _check_positive("learning_rate", self.learning_rate)
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
-        _check_at_least("shift", self.shift, 0)
-        _check_at_least("stop_class", self.stop_class, 0)
+        check_count("epochs", self.epochs)
+        check_count("batch_size", self.batch_size)
+        check_positive("learning_rate", self.learning_rate)
+        check_range("dropout", self.dropout, 0.0, 1.0, right_open=True)
+        check_not_negative("shift", self.shift)
+        check_not_negative("stop_class", self.stop_class)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,20 +66,10 @@ class AttackConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_at_least("count", self.count, 1)
-        _check_at_least("steps", self.steps, 1)
-        _check_positive("spherical_step", self.spherical_step)
-        _check_positive("source_step", self.source_step)
-        _check_at_least("candidates", self.candidates, 1)
+        check_count("count", self.count)
+        check_count("steps", self.steps)
+        check_positive("spherical_step", self.spherical_step)
+        check_positive("source_step", self.source_step)
+        check_count("candidates", self.candidates)
         if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; it must lie in [0, {2**32 - 1}]")
-
-
-def _check_at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} is {value}; it must be at least {least}")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} is {value}; it must be positive")
+            raise ConfigError(f"seed is {self.seed}; it must lie in [0, {2**32 - 1}]")

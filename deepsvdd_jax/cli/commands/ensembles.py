@@ -24,7 +24,7 @@ from deepsvdd_jax.cli.reporting import tables
 from deepsvdd_jax.cli.sweeps import config_file, records
 from deepsvdd_jax.cli.sweeps.records import Record, RunName
 from deepsvdd_jax.configs import ConfigError
-from deepsvdd_jax.scoring import metrics
+from deepsvdd_jax.scoring import ensemble, metrics
 from deepsvdd_jax.viz import plots
 from deepsvdd_jax.viz.plots import Curve, Layout
 
@@ -91,7 +91,7 @@ def raw_mean(members: Members) -> Array:
 
 def mean_over_training_mean(members: Members) -> Array:
     """Mean of d over its mean on the training images, as in `auroc_ensemble`."""
-    return (members.distances / members.train_means[:, None]).mean(axis=0)
+    return ensemble.mean_in_units(members.distances, members.train_means)
 
 
 def mean_over_training_median(members: Members) -> Array:
@@ -102,12 +102,12 @@ def mean_over_training_median(members: Members) -> Array:
 
 def largest_over_training_mean(members: Members) -> Array:
     """Largest of d over its mean on the training images: one seed's alarm is enough."""
-    return (members.distances / members.train_means[:, None]).max(axis=0)
+    return ensemble.in_units(members.distances, members.train_means).max(axis=0)
 
 
 def median_over_training_mean(members: Members) -> Array:
     """Median over seeds of d over its mean on the training images."""
-    return np.median(members.distances / members.train_means[:, None], axis=0)
+    return np.median(ensemble.in_units(members.distances, members.train_means), axis=0)
 
 
 def mean_logarithm(members: Members) -> Array:

@@ -144,13 +144,10 @@ def read_configs(values: flags.FlagValues) -> tuple[ClassifierConfig, AttackConf
     Raises:
       ConfigError: a value that is not allowed.
     """
-    try:
-        return (
-            ClassifierConfig(epochs=values.classifier_epochs),
-            AttackConfig(count=values.adversarials, steps=values.steps, seed=values.attack_seed),
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    return (
+        ClassifierConfig(epochs=values.classifier_epochs),
+        AttackConfig(count=values.adversarials, steps=values.steps, seed=values.attack_seed),
+    )
 
 
 def adversarials_in(

@@ -14,7 +14,7 @@ from deepsvdd_jax.cli.sweeps.records import (
     Summary,
     read_scores,
 )
-from deepsvdd_jax.scoring import metrics
+from deepsvdd_jax.scoring import ensemble, metrics
 
 
 def write_summary(folder: Path, rows: Mapping[RunName, Record]) -> list[Summary]:
@@ -113,6 +113,7 @@ def _ensemble_auroc(folder: Path, names: list[RunName]) -> float | None:
     if any(not np.array_equal(tested[0], other) for other in tested):
         # Runs that were evaluated on different test images have no common score.
         return None
-    total = sum(item["distances"] / item["train_mean"] for item in loaded) / len(loaded)
+    distances = np.stack([item["distances"] for item in loaded])
+    total = ensemble.mean_in_units(distances, [item["train_mean"] for item in loaded])
     chosen = tested[0]
     return metrics.auroc(total[chosen], loaded[0]["labels"][chosen])
