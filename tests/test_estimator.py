@@ -70,7 +70,7 @@ def test_a_table_has_five_members_unless_told_otherwise(
     samples: np.ndarray, given: dict[str, Any], members: int
 ) -> None:
     network = TINY if samples.ndim == 2 else SMALL_LENET
-    settings = {"epochs": 1, "network": network, "random_state": 3, **given}
+    settings = {"epochs": 3, "network": network, "random_state": 3, **given}
     detector = DeepSVDD(**settings).fit(samples)
     assert len(detector.center_) == len(detector.radius_) == members
     assert detector.model_.summary["seeds"] == list(range(3, 3 + members))
@@ -178,7 +178,7 @@ def test_column_names_reach_the_model() -> None:
 
 
 def test_images_with_and_without_channels() -> None:
-    detector = DeepSVDD(epochs=1, network=SMALL_LENET).fit(ZEROS)
+    detector = DeepSVDD(epochs=3, network=SMALL_LENET).fit(ZEROS)
     scores = detector.score_samples(ZEROS)
     assert detector.n_features_in_ == 64 and detector.model_.image_shape == (8, 8, 1)
     for same in (ZEROS[..., None], jnp.asarray(ZEROS), ZEROS.astype(np.float32)):

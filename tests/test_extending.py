@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from unittest import mock
 
 import jax
@@ -177,8 +177,12 @@ def contract(kind: str, epochs: int = 3, **settings: int) -> tuple[RunConfig, tu
     return RunConfig(network=NETWORK, training=phase), (4,)
 
 
+def all_kinds(*slow: str) -> list[Any]:
+    return [pytest.param(kind, marks=pytest.mark.slow if kind in slow else ()) for kind in KINDS]
+
+
 # A map compiles for long.
-MARKED = [pytest.param(kind, marks=pytest.mark.slow if kind == "fcdd" else ()) for kind in KINDS]
+MARKED = all_kinds("fcdd")
 
 
 @pytest.mark.parametrize("kind", MARKED)
@@ -199,7 +203,8 @@ def test_padding_changes_nothing(kind: str) -> None:
         np.testing.assert_allclose(left, right, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", MARKED)
+# These are trained, and tell anomalies, in tests of their own too.
+@pytest.mark.parametrize("kind", all_kinds("fcdd", "hsc", "bce", "transformations"))
 def test_scores_are_never_negative_and_far_is_anomalous(kind: str) -> None:
     config, shape = contract(kind, 20)
     config = configs.replace_at(config, "training.optimizer.learning_rate", 0.01)

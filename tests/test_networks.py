@@ -212,7 +212,17 @@ def network_name(value: Any) -> str | None:
     return value.name if isinstance(value, NetworkConfig) else None
 
 
-@pytest.mark.parametrize("config, shape", ENCODERS, ids=network_name)
+@pytest.mark.parametrize(
+    "config, shape",
+    # Their layers are those of the ELU network, or fewer.
+    [
+        pytest.param(*one, marks=pytest.mark.slow)
+        if one[0].name in ("cifar10_lenet", "cifar10_lenet_small")
+        else one
+        for one in ENCODERS
+    ],
+    ids=network_name,
+)
 def test_encoder_is_the_plain_one(config, shape):
     network, params, statistics = drawn_network(config, shape)
     images = drawn_images(3, shape)
@@ -689,7 +699,11 @@ def plain_upscaling(
     "name, start, paddings, doubles, normalize_last",
     [
         ("mnist_lenet", (4, 4, 2), [2, 1, 2], [True] * 3, False),
-        ("cifar10_lenet", (4, 4, 8), [2] * 4, [False, True, True, True], True),
+        # The small network has these layers, with fewer features.
+        pytest.param(
+            *("cifar10_lenet", (4, 4, 8), [2] * 4, [False, True, True, True], True),
+            marks=pytest.mark.slow,
+        ),
         ("cifar10_lenet_deep", (2, 2, 32), [2] * 7, [True, False] * 3 + [True], True),
         ("cifar10_lenet_small", (4, 4, 8), [2] * 4, [False, True, True, True], True),
     ],
