@@ -1,4 +1,4 @@
-"""Our estimator beside PyOD's and scikit-learn's detectors, on a folder of ADBench tables.
+"""Compares our estimator with PyOD's and scikit-learn's detectors on a folder of ADBench tables.
 
     python -m benchmarks.adbench --data_dir=FOLDER_OF_NPZ
     python -m benchmarks.adbench --data_dir=FOLDER_OF_NPZ --splits=3 --detectors=ours,knn
@@ -6,16 +6,16 @@
         --labelled_ratios=0.01,0.05,0.1
 
 Every `*.npz` of the folder is a data set: `X` `[n, features]`, `y` `[n]`, 1 = anomalous. A split
-trains on a random half of the normal rows and scores everything else; its number draws the half
-and is every detector's seed. Sets of more than `--most_rows` are thinned out first, as ADBench
-does, both kinds of rows alike. Rows are standardized by the training half for all detectors; ours
-gets them as they are and does so itself. Detectors have their defaults, ours holds no row back,
-since only the ranking is measured. None sees a label, but for Deep SAD, `deep_sad_R`, which
-`--labelled_ratios` adds: half of the anomalous rows of a split are then set aside for it and tested
-on by nobody. It is trained on as many of them as make up a share R of its training rows, all where
+trains on a random half of the normal rows and scores everything else; its number draws the half and
+is every detector's seed. Sets of more than `--most_rows` are thinned out first, as ADBench does,
+both kinds of rows alike. Rows are standardized by the training half for all detectors; ours gets
+them as they are and does so itself. Detectors have their defaults; ours holds no row out, since
+only the ranking is measured. None sees a label, but for Deep SAD, `deep_sad_R`, which
+`--labelled_ratios` adds: half of the anomalous rows of a split are then set aside for it and never
+tested on. It is trained on as many of them as make up a share R of its training rows, or on all if
 there are fewer.
 
-A data set's figures are written to `--out` when it is done; the same command goes on with the
+A data set's figures are written to `--out` when it is done; the same command continues with the
 others. Printed at the end: mean AUROC and mean rank over the sets, wins, losses and Wilcoxon's test
 of ours against each detector, seconds. A detector with fewer splits (`--pyod_deep_svdd_splits`) has
 the mean of those.
@@ -47,7 +47,7 @@ from deepsvdd_jax.io import npz
 Floats = npt.NDArray[np.float64]
 
 OURS, OUR_SOURCE = "ours", "deepsvdd_jax"
-# Ours with another score of the embedding, measured where it is asked for.
+# Our estimator with another score of the embedding, measured on request.
 EMBEDDING_SCORES = {"ours_neighbors": "neighbors", "ours_mahalanobis": "mahalanobis"}
 COLUMNS = ("set", "rows", "features", "detector", "source", "split", "auroc", "fit_seconds")
 RUNS, SETTINGS = "runs.csv", "config.json"
@@ -72,7 +72,7 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """The settings of a measurement.
 
     Attributes:
       detectors: their names, ours among them or not.
@@ -239,7 +239,7 @@ def standardized(problem: Problem) -> Problem:
 
 
 def detectors_of(settings: Settings) -> dict[str, peers.Peer]:
-    """Returns the detectors that are asked for; ours standardizes its rows itself."""
+    """Returns the requested detectors; ours standardizes its rows itself."""
     every = {OURS: peers.Peer("ours", OUR_SOURCE, ours(settings.members)), **peers.available()}
     for name, score in EMBEDDING_SCORES.items():
         fit = ours(settings.members, embedding_score=score)
@@ -248,7 +248,7 @@ def detectors_of(settings: Settings) -> dict[str, peers.Peer]:
 
 
 def with_labels(settings: Settings, known: Floats) -> dict[str, peers.Peer]:
-    """Returns Deep SAD as a detector for each share of labelled rows, of those that are known."""
+    """Returns Deep SAD as a detector for each share of labelled rows among the known ones."""
     return {
         f"deep_sad_{ratio:g}": peers.Peer(
             f"Deep SAD, {ratio:g} labelled", OUR_SOURCE, ours(settings.members, known, ratio)
@@ -329,7 +329,7 @@ def _measured(problem: Problem, seed: int, fit: peers.Fit, where: str) -> tuple[
 
 
 def open_folder(out: Path, settings: Settings) -> list[dict[str, Any]]:
-    """Returns the rows that are there; writes the settings of a new folder (touches files).
+    """Returns the rows of a folder; writes the settings of a new one (touches files).
 
     Raises:
       ResultsError: the folder has figures by other settings, or is damaged.
@@ -449,7 +449,7 @@ def summary_lines(summary: Summary) -> list[tuple[str, ...]]:
 
 
 def verdict(summary: Summary) -> str:
-    """Returns what the columns mean, and whether the detectors can be told apart at all."""
+    """Returns a legend of the columns, and the test whether the detectors differ at all."""
     sets, count = summary.aurocs.shape
     text = (
         f"{sets} data sets; AUROC in percent, rank 1 = best; difference: ours less the other, p: "
@@ -466,7 +466,7 @@ def verdict(summary: Summary) -> str:
 
 
 def _draw(out: Path, summary: Summary) -> None:
-    """Draws the critical-difference figure where that has a meaning; says what is missing."""
+    """Draws the critical-difference figure if that has a meaning; prints a missing package."""
     if len(summary.names) < 2 or len(summary.sets) < 2:
         return
     try:

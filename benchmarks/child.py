@@ -1,4 +1,4 @@
-"""A sweep, or the training of one case, in a process of its own that says what it took.
+"""Runs a sweep, or the training of one case, in a process of its own and reports its cost.
 
     python -m benchmarks.child sweep STARTED --dataset=digits --out=DIR
     python -m benchmarks.child training STARTED '["mlp", "one-class", 1000, 2]' CACHE
@@ -49,7 +49,7 @@ class Watch:
         return call
 
     def report(self) -> dict[str, Any]:
-        """Returns what was noted: seconds, and bytes of the device where it tells them."""
+        """Returns the seconds noted, and the bytes of the device where it reports them."""
         device = jax.local_devices()[0].memory_stats() or {}
         return {
             "first_epoch": self.first_epoch,
@@ -61,7 +61,7 @@ class Watch:
 def run_sweep(watch: Watch, arguments: list[str]) -> int:
     """Runs a sweep as its command would; returns the exit code."""
     sweep.define_flags()
-    # The calls between which a sweep looks at its programs.
+    # The calls after which a sweep handles its programs.
     told = watch.telling(runs.Program.advance)
     setattr(runs.Program, "advance", told)  # noqa: B010  # a type checker allows no other way
     return exits.exit_code(sweep.main, process.parse_flags(["sweep", *arguments]))
@@ -80,7 +80,7 @@ def run_case(watch: Watch, described: str, cache: str) -> int:
 
 
 def main() -> None:
-    """Does what the command line says and reports."""
+    """Runs the work of the command line and reports."""
     kind, started, *arguments = sys.argv[1:]
     watch = Watch(float(started))
     code = run_sweep(watch, arguments) if kind == "sweep" else run_case(watch, *arguments)

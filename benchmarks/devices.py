@@ -36,7 +36,7 @@ def define_flags() -> None:
 
 
 class Subject(NamedTuple):
-    """What is timed: so many runs, over so many devices a run, streamed or not."""
+    """The training to time: so many runs, over so many devices a run, streamed or not."""
 
     name: str
     runs: int
@@ -45,7 +45,7 @@ class Subject(NamedTuple):
 
 
 def subjects(devices: int) -> tuple[Subject, ...]:
-    """Returns what a process with so many devices times."""
+    """Returns the trainings that a process with so many devices times."""
     side_by_side = Subject(f"{RUNS} runs", RUNS, 1, False)
     if devices > 1:
         return side_by_side, Subject("one run, batches split", 1, devices, False)
@@ -94,7 +94,7 @@ def work(devices: int, case: benchmark.Case) -> None:
 
 
 def start_worker(devices: int, images: int) -> "subprocess.Popen[str]":
-    """Starts a process with so many devices; it has compiled when its first line comes."""
+    """Starts a process with so many devices; its first line says that it has compiled."""
     command = [sys.executable, "-m", "benchmarks.devices"]
     return subprocess.Popen(
         [*command, f"--worker={devices}", f"--images={images}"],
@@ -134,7 +134,7 @@ def measure(devices: Sequence[int], images: int, repeats: int) -> dict[tuple[str
 
 
 def report(seconds: dict[tuple[str, int], float], images: int) -> str:
-    """Returns the table, with what each costs compared with its like on one device."""
+    """Returns the table, with the cost of each compared with the same on one device."""
     lines = [
         f"seconds a run and epoch of {images} images, mnist_lenet, one-class",
         "| what | devices | seconds | of one device's |",

@@ -1,5 +1,5 @@
-"""An epoch of every objective beside one-class Deep SVDD's, and tiles a second of a large image
-beside what the model scores by itself.
+"""Times an epoch of every objective beside one-class Deep SVDD's, and tiles a second of a large
+image beside the same tiles in an array.
 
     python -m benchmarks.family
     python -m benchmarks.family --parts=tiles --side=1024 --json=family.json
@@ -34,7 +34,7 @@ PARTS = ("epochs", "tiles")
 BATCH_SIZE = 128
 BASE = "one-class"
 LABELLED = ("deep-sad", "hsc", "bce")
-# What FCDD is measured with: the settings of its phase, by what they are called.
+# The settings of FCDD's phase that are measured, by name.
 OF_MAPS: dict[str, dict[str, Any]] = {
     "fcdd": {},
     "fcdd, synthetic anomalies": {"synthetic_anomalies": "mix"},
@@ -54,7 +54,7 @@ def define_flags() -> None:
 
 
 def phase_of(kind: str, synthetic_anomalies: Any = None, **settings: Any) -> PhaseConfig:
-    """Returns a phase that trains for longer than is ever timed."""
+    """Returns a phase that trains for longer than any timing."""
     return PhaseConfig(
         objective=objective_class(kind)(kind=kind, **settings),
         epochs=1_000_000,
@@ -111,7 +111,7 @@ def rounds(timers: Mapping[str, Callable[[], float]], repeats: int) -> dict[str,
 
 
 def median_ratio(seconds: np.ndarray, base: np.ndarray) -> float:
-    """Returns the median over rounds of how many times as long it took as the base."""
+    """Returns the median over rounds of its time over that of the base."""
     return float(np.median(seconds / base))
 
 
@@ -186,7 +186,7 @@ def measure_tiles(names: Sequence[str], side: int, repeats: int) -> list[Row]:
 
 
 def measure(values: flags.FlagValues) -> list[Row]:
-    """Measures what the flags say.
+    """Measures the parts of the flags.
 
     Raises:
       BenchmarkError: an unknown name, or an image smaller than a tile.
@@ -205,7 +205,7 @@ def measure(values: flags.FlagValues) -> list[Row]:
 
 
 def main(arguments: list[str]) -> None:
-    """Measures what the flags say and prints it."""
+    """Measures the parts of the flags and prints the rows."""
     values = flags.FLAGS
     try:
         if arguments[1:]:

@@ -1,4 +1,4 @@
-"""Kills a sweep at random moments, takes it up again and compares every output byte by byte.
+"""Kills a sweep at random moments, resumes it and compares every output byte by byte.
 
     python -m benchmarks.faults                                  # the embedded digits
     python -m benchmarks.faults --kills=20 --dataset=mnist --data_dir=DIR
@@ -6,10 +6,9 @@
 
 One sweep runs to its end. Then, `--kills` times, the same sweep is started in a new folder, killed
 with SIGKILL after a time drawn uniformly from the length of the whole, and called again until it
-ends; what it leaves must equal the whole one's in every file but for `train_seconds`. Exit code 1
-if one does not. A sweep that was over before its moment does not count. Of a sweep that several
-processes share, some are killed, drawn as well; the others end by themselves before the sweep is
-called again.
+ends; its files must equal those of the whole one but for `train_seconds`. Exit code 1 if one does
+not. A sweep that finished before its moment does not count. If several processes share the sweep,
+some of them, also drawn, are killed; the others end by themselves before the sweep is called again.
 """
 
 import contextlib
@@ -75,10 +74,10 @@ def _free_port() -> int:
 
 
 def run_whole(out: Path) -> tuple[float, list[str]]:
-    """Runs a sweep to its end; returns its seconds and what each process says of saving."""
+    """Runs a sweep to its end; returns its seconds and each process's line on saving."""
     started = time.monotonic()
     pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    # Else the last line of a crash is jax's remark on what it left out.
+    # Otherwise the last line of a crash is jax's remark on hidden frames.
     plain = os.environ | {"JAX_TRACEBACK_FILTERING": "off"}
     running = [subprocess.Popen(line, env=plain, **pipes) for line in commands(out)]
     said = [process.communicate()[1].strip().splitlines() for process in running]
@@ -163,7 +162,7 @@ def kill_and_compare(folder: Path, whole: dict[str, object], seconds: float) -> 
             print(describe(number, moment, victims if killed else [], found), flush=True)
             shutil.rmtree(out)
             bar.update(killed)
-            # The machine has become faster: what comes later would be over as well.
+            # The machine has become faster: later sweeps would finish too early as well.
             seconds = seconds if killed else moment
     return unequal
 

@@ -1,13 +1,13 @@
-"""Feeds damaged files to every parser of bytes from outside and counts what becomes of them.
+"""Feeds damaged files to every parser of bytes from outside and counts the outcomes.
 
     python -m benchmarks.fuzz --seconds=60
     python -m benchmarks.fuzz --seconds=600 --parsers=npz,tar --seed=7
     python -m benchmarks.fuzz --replay=fuzz-crashes/npz-0a1b2c3d.bin
 
-A parser must take a file or refuse it with the error that it declares, within a few seconds and
-without memory that the file is not worth. The first that does anything else ends the command with
-exit code 1, the bytes kept in `--out`. The parsers and their valid files are in
-`benchmarks.parsers`; POSIX only, and the bound of memory holds on Linux.
+A parser must accept a file or refuse it with the error that it declares, within a few seconds and
+without memory out of proportion to the file. The first violation ends the command with exit code 1;
+its bytes are kept in `--out`. The parsers and their valid files are in `benchmarks.parsers`; POSIX
+only, and the bound of memory holds on Linux.
 """
 
 import contextlib
@@ -43,11 +43,11 @@ _HEADER_BYTES = 64
 
 
 class Crash(Exception):
-    """A parser did with an input what it must not; says what."""
+    """A violation by a parser on an input, in words."""
 
 
 class Count(NamedTuple):
-    """What became of a parser's inputs."""
+    """The outcomes of a parser's inputs."""
 
     accepted: int = 0
     refused: int = 0
@@ -203,7 +203,7 @@ _EDITS: tuple[Callable[[random.Random, bytes, bytes], bytes], ...] = (
 
 
 def is_accepted(parser: Parser, data: bytes, folder: Path) -> bool:
-    """Returns whether a parser takes an input, False where it refuses it as it declares.
+    """Returns whether a parser accepts an input, False if it refuses it with a declared error.
 
     Args:
       parser: the parser.
@@ -211,7 +211,7 @@ def is_accepted(parser: Parser, data: bytes, folder: Path) -> bool:
       folder: where the parser may write it.
 
     Raises:
-      Crash: another error, too long a time, or memory that the input is not worth.
+      Crash: another error, too long a time, or memory out of proportion to the input.
     """
     before = memory.process_peak_bytes()
     try:
@@ -265,7 +265,7 @@ def memory_limit(more_bytes: int) -> Iterator[None]:
 
 
 def _ran_out_of_memory(error: BaseException | None) -> bool:
-    """Whether a refusal hides that memory was asked for and not there."""
+    """Whether a refusal hides that more memory was requested than there is."""
     while error is not None:
         if isinstance(error, MemoryError):
             return True

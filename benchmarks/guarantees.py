@@ -1,4 +1,4 @@
-"""What is guaranteed, counted: false alarms of small sets and of the drift alarm, and its delay.
+"""Counts the false alarms of small sets and of the drift alarm against their bounds, and its delay.
 
     python -m benchmarks.guarantees
 
@@ -32,9 +32,9 @@ class Rate(NamedTuple):
     """A share of false alarms.
 
     Attributes:
-      name: of what raises them.
+      name: of the alarm.
       asked: the share that was asked for.
-      bound: what is proved.
+      bound: the proved bound.
       seen: mean over the splits.
       error: its standard error.
     """

@@ -1,5 +1,5 @@
-"""The most memory that this process has held; nothing but the standard library, since importing
-more would be part of what is measured."""
+"""The most memory that this process has held; the standard library alone, since imports would be
+part of the measurement."""
 
 import resource
 import sys

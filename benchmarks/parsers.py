@@ -45,19 +45,19 @@ Samples = tuple[bytes, ...]
 
 
 class Refused(Exception):
-    """A parser gave nothing back, which is how it refuses."""
+    """A parser returned None, which is a refusal."""
 
 
 class Parser(NamedTuple):
-    """A parser and what to feed it.
+    """A parser and valid files for it.
 
     Attributes:
       name: of what it parses.
       samples: returns valid files, without their packing.
       parse: takes a file's bytes, and a folder to write them to where it reads a path.
       refusals: what it may raise.
-      pack: what a valid file is wrapped in: compression, or a checksum that would hide all behind
-        it.
+      pack: wraps a valid file in compression, or in a checksum that would hide damage to the
+        content.
     """
 
     name: str
@@ -448,7 +448,7 @@ def _read_settings(folder: Path) -> object:
 
 
 def _take_up(folder: Path) -> object:
-    """Opens a sweep's folder as the same sweep does that goes on."""
+    """Opens a sweep's folder as a resumed sweep does."""
     return config_file.take_up(folder, _sweep_settings())
 
 

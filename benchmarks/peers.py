@@ -1,5 +1,5 @@
-"""Detectors for tables that ours is compared with: PyOD's where it is installed, else
-scikit-learn's with PyOD's settings, which compute the same scores.
+"""Other detectors for tables: PyOD's if it is installed, else scikit-learn's with PyOD's settings,
+which compute the same scores.
 
 A detector is a function of training rows and a seed that returns a function from rows to scores,
 higher = more anomalous. Rows are standardized by the training rows before they come here.

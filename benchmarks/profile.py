@@ -1,12 +1,12 @@
-"""Where the time of a program goes: seconds of every operation, on one device.
+"""Profiles a program: seconds of every operation, on one device.
 
     python -m benchmarks.profile --program=scoring
     python -m benchmarks.profile --program=autoencoder --network=mnist_lenet --images=2000 --top=20
 
 Runs the program under JAX's profiler on random images, a few rounds, and prints each of XLA's
-operations in its fastest round, with what it makes and what in this project it was written as. On
-a CPU a fusion whose name begins with `ynn` is a product or a convolution by XLA's library of
-kernels. On a GPU it prints the kernels: how many a training step starts, how much of a round the
+operations in its fastest round, with its result and the function of this project that it comes
+from. On a CPU a fusion whose name begins with `ynn` is a product or a convolution by XLA's library
+of kernels. On a GPU it prints the kernels: how many a training step starts, how much of a round the
 GPU is busy, and the costliest; `--runs` trains many runs in the program.
 """
 
@@ -36,14 +36,14 @@ _ENCLOSING = ("while", "call", "conditional", "jit_")
 
 
 class Operation(NamedTuple):
-    """What an instruction of a compiled program makes, and what it was written as."""
+    """The result of an instruction of a compiled program, and the function that it comes from."""
 
     shape: str
     source: str
 
 
 class Event(NamedTuple):
-    """Something that the profiler saw, and how long it took."""
+    """An event of the profile, and its duration."""
 
     name: str
     nanoseconds: float
@@ -57,7 +57,7 @@ class Cost(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """Something that ran on a GPU, and the instruction that it belongs to, empty if unknown."""
+    """A kernel that ran on a GPU, and its instruction, empty if unknown."""
 
     name: str
     start: float
@@ -92,7 +92,7 @@ def costs(rounds: Sequence[Sequence[Event]], known: Iterable[str]) -> list[Cost]
     """Adds up the events of every round by instruction and takes the smallest round of each, the
     costliest instruction first.
 
-    What encloses others or is no instruction of the program is left out.
+    Events that enclose others or are not instructions of the program are left out.
     """
     names = {name for name in known if not name.startswith(_ENCLOSING)}
     sums: list[dict[str, float]] = [collections.defaultdict(float) for _ in rounds]
@@ -105,7 +105,7 @@ def costs(rounds: Sequence[Sequence[Event]], known: Iterable[str]) -> list[Cost]
 
 
 def make_work(program: str, network: str, images: int, count: int = 1) -> Callable[[], object]:
-    """Returns what does a round of the program on one device, compiled."""
+    """Returns a compiled round of the program on one device."""
     data = subjects.random_images(network, images)
     work: Callable[[], object]
     if program == "scoring":
@@ -120,7 +120,7 @@ def make_work(program: str, network: str, images: int, count: int = 1) -> Callab
 
 
 def traced(work: Callable[[], object], read: Callable[[Any], list[Any]]) -> list[Any]:
-    """Does the work once and returns what `read` finds in the planes that the profiler kept."""
+    """Does the work once and returns the result of `read` on the planes of the profile."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             work()
@@ -129,7 +129,7 @@ def traced(work: Callable[[], object], read: Callable[[Any], list[Any]]) -> list
 
 
 def traced_events(work: Callable[[], object]) -> list[Event]:
-    """Returns what happens while the work is done once."""
+    """Returns the events while the work is done once."""
     return traced(work, events_of)
 
 
@@ -224,7 +224,7 @@ def main(arguments: list[str]) -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump}"
         work = make_work(values.program, values.network, values.images, values.runs)
         texts = [path.read_text() for path in Path(dump).rglob("*after_optimizations.txt")]
-    # The largest program is the one that does the work.
+    # The largest program does the work.
     known = operations(max(texts, key=len))
     seconds = min(subjects.timed(work) for _ in range(ROUNDS))
     print(f"{values.network}, {values.program}, {values.images} images, {values.runs} run(s)")

@@ -1,4 +1,4 @@
-"""Detectors compared over many data sets: ranks, paired tests, and the critical-difference figure.
+"""Compares detectors over many data sets: ranks, paired tests, and the critical-difference figure.
 
 All of it takes AUROCs `[sets, detectors]` in [0, 1], higher = better (Demšar, JMLR 2006).
 """

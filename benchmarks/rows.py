@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 from benchmarks.subjects import BenchmarkError, format_table
 
-# Of these more is better, of all others less.
+# More is better in these units, less in all others.
 MORE_IS_BETTER = ("images / s", "runs / h", "GFLOP / s", "AUROC %")
 
 
 class Row(NamedTuple):
-    """One figure; a ratio above 1 is in our favour, None says that nothing was measured beside it.
+    """One figure; a ratio above 1 is in our favour, None means that nothing was measured beside it.
 
     Attributes:
       part: of the suite.
-      what: was measured.
+      what: the measurement.
       value: the figure.
       unit: of it.
       ratio: to the peer in one process, measured in the same call.
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 def advantage(unit: str, ours: float, theirs: float | None) -> float | None:
-    """Returns how many times better ours is in a unit, None where there is no other."""
+    """Returns how many times better ours is in a unit, None without a peer."""
     if theirs is None:
         return None
     return ours / theirs if unit in MORE_IS_BETTER else theirs / ours
@@ -98,7 +98,7 @@ def read_json(path: str) -> tuple[dict[str, Any], list[Row]]:
 
 
 def compare(old: Sequence[Row], new: Sequence[Row]) -> str:
-    """Returns the table of figures that both have: a factor above 1 says that the new is better.
+    """Returns the table of common figures: a factor above 1 means that the new one is better.
 
     The factor of the ratios leaves out how fast the machine was, since each ratio was measured
     within one call.

@@ -1,9 +1,9 @@
-"""Runs a sweep and prints, on stderr, which part of its time went into saving.
+"""Runs a sweep and prints, on stderr, the share of its time that saving took.
 
     python -m benchmarks.saving --dataset=mnist --data_dir=DIR      # the flags of experiments.sweep
 
-Counted are the programs under way, from the device to the disk, and the rows, scores, histories,
-models and `runs.csv` of finished runs. The whole is the sweep without the imports before it.
+It counts checkpoints, from the device to the disk, and the rows, scores, histories, models and
+`runs.csv` of finished runs. The total is the sweep without the imports before it.
 """
 
 import functools
@@ -32,7 +32,7 @@ class Stopwatch:
         self.calls = 0
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns a function that does the same and is counted, however it ends."""
+        """Returns a function that does the same and whose time is counted, however it ends."""
 
         @functools.wraps(function)
         def counted(*arguments: Any, **named: Any) -> Any:

@@ -6,8 +6,8 @@
 One network, float32, evaluation mode; ours with its preprocessing left out on both sides: from
 network input in memory to distances in memory. PyTorch runs `torch.inference_mode` at its best
 batch size and number of threads. Rounds take turns; the fastest counts. The last row is our network
-over a single batch that stays in the caches, again and again: what scoring would come to if images
-cost nothing to read and distances nothing to keep.
+over a single batch that stays in the caches, again and again: the rate of scoring if reading images
+and keeping distances cost nothing.
 """
 
 import json
@@ -47,7 +47,7 @@ def define_flags() -> None:
 
 
 class Row(NamedTuple):
-    """A way to score, and how many images it scores in a second."""
+    """A scorer, and how many images it scores in a second."""
 
     name: str
     images_per_second: float
@@ -114,8 +114,8 @@ def torch_scorer(network_name: str, members: int, threads: int, batch_size: int)
 
 
 def cached_scorer(network_name: str, members: int) -> Scorer:
-    """Returns what works through as many batches as the images have, on every device its share, but
-    through the same one each time."""
+    """Returns a scorer that processes as many batches as the images have, shared by the devices,
+    but the same batch each time."""
     model = make_model(network_name, members)
     network = build_network(model.config.network, model.image_shape)
     first = subjects.random_images(network_name, CACHED_BATCH)
@@ -127,7 +127,7 @@ def cached_scorer(network_name: str, members: int) -> Scorer:
     @jax.jit
     def encode_again(params: Any, statistics: Any, batch: Array, rounds: Array) -> Array:
         def encode(nothing: Array, member: Any) -> tuple[Array, None]:
-            # Added to the next batch, so that no round can be left out.
+            # Added to the next batch, so that the compiler cannot drop a round.
             weights, moments = member
             return 0.0 * network.encode(weights, moments, batch + nothing)[0, 0], None
 
@@ -144,7 +144,7 @@ def cached_scorer(network_name: str, members: int) -> Scorer:
 
 
 def scorers(network_name: str, members: int, torch: bool = True) -> dict[str, Scorer]:
-    """Returns what is measured, by name; PyTorch where it is wanted and installed."""
+    """Returns the scorers by name; PyTorch if it is wanted and installed."""
     model = make_model(network_name, members)
     found: dict[str, Scorer] = {
         f"ours, {members} member(s)": lambda images: detectors.member_distances(model, images)
@@ -185,7 +185,7 @@ def report(rows: list[Row]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Measures what the flags say and prints it."""
+    """Measures the scorers of the flags and prints the rows."""
     if arguments[1:]:
         sys.exit(f"benchmarks.scoring: {arguments[1]!r} is no flag")
     values = flags.FLAGS

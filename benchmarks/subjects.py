@@ -1,4 +1,4 @@
-"""What the benchmarks share: networks by name, their layers as PyTorch needs them, tables."""
+"""Parts that benchmarks share: networks by name, their layers as PyTorch needs them, tables."""
 
 import functools
 import importlib.metadata
@@ -19,14 +19,14 @@ from deepsvdd_jax.networks import ImageShape
 
 
 class BenchmarkError(ValueError):
-    """A wrong flag, or an extra that is missing; the message says what is allowed."""
+    """A wrong flag or a missing extra; the message says what is allowed."""
 
 
 class Layer(NamedTuple):
-    """One layer, as much of it as PyTorch and the count of operations need.
+    """The settings of a layer that PyTorch and the count of operations need.
 
     Attributes:
-      kind: `convolution`, `dense`, `reshape` (codes to small images) or `activation`.
+      kind: `convolution`, `dense`, `reshape` (embeddings to small images) or `activation`.
       inputs: channels or features that come in.
       outputs: channels or features that go out.
       side: of the square output map, before pooling; 1 for a dense layer.
@@ -53,7 +53,8 @@ class Layer(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """A network to measure, its input, the images that time it well and its usual objectives."""
+    """A network to measure, its input, a number of images for its timing, and its usual
+    objectives."""
 
     config: NetworkConfig
     shape: ImageShape

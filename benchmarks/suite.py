@@ -7,10 +7,10 @@
     python -m benchmarks.suite --parts=peers,forms --minutes=8 --json=gpu.json           # on a GPU
     python -m benchmarks.suite --parts=peak,training,scoring,start,gpu --data_dir=DIR    # likewise
 
-Beside each figure stands what the peer took for the same in the same call: PyTorch with its tensors
-in memory at its best number of threads, with `torch.compile` too where `--torch_compile` is given
-and it works; as many one-thread PyTorch processes as cores; for tables PyOD. A ratio above 1 is in
-our favour. `of peak` is the share of the measured matrix product.
+Beside each figure stands that of the peer in the same call: PyTorch with its tensors in memory at
+its best number of threads, with `torch.compile` too where `--torch_compile` is given and it works;
+as many one-thread PyTorch processes as cores; for tables PyOD. A ratio above 1 is in our favour.
+`of peak` is the share of the measured matrix product.
 
 The parts: `peak` (matrix products), `training` (seconds a run and epoch), `scoring` (images a
 second), `start` (from the command of a small sweep to its first epoch and its table, with an empty
@@ -19,8 +19,8 @@ one case), `tables` (ten fits of a detector). Three more run everywhere but are 
 `peers` (training with 1 to 100 runs beside PyTorch's loop with a fused Adam, its step as one CUDA
 graph, a `torch.func` ensemble of as many models and, with `--torch_compile`, `torch.compile`; and
 whether a training repeated has the same bits), `forms` (training with each form of the convolution)
-and `gpu` (`--big_sweep` from the command to its table, TF32 against float32). With `--minutes` what
-would start later is left out, and said.
+and `gpu` (`--big_sweep` from the command to its table, TF32 against float32). With `--minutes`
+measurements that would start later are left out, and reported.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ PARTS = (
     "forms",
     "gpu",
 )
-# Measured only where they are asked for.
+# Measured only on request.
 ON_REQUEST = ("peers", "forms", "gpu")
 NETWORKS = ("mnist_lenet", "cifar10_lenet", "itu_cnn", "mlp")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
@@ -73,7 +73,7 @@ MEBIBYTE = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a call measures, flags resolved.
+    """The measurements of a call, flags resolved.
 
     Attributes:
       parts: some of `PARTS`.
@@ -148,7 +148,7 @@ def define_flags() -> None:
 
 
 class PeerStart(NamedTuple):
-    """What a PyTorch process takes for a lone run: seconds to the end of its first epoch, import
+    """The cost of a lone run in a PyTorch process: seconds to the end of its first epoch, import
     included, seconds of a whole run, bytes at the peak."""
 
     first_epoch: float
@@ -183,8 +183,8 @@ def _worker() -> Iterator[subprocess.Popen[str]]:
 
 
 def compile_seconds_of_peer(task: Mapping[str, Any]) -> float | None:
-    """Returns what `torch.compile` adds to the building of a network, None where it does not work,
-    with a line on stderr that says why."""
+    """Returns the seconds that `torch.compile` adds to the building of a network; None, with the
+    reason on stderr, if it does not work."""
     with _worker() as worker:
         training.ask([worker], {"task": dict(task)})
         plain = subjects.timed(lambda: training.ask([worker], {"task": dict(task)}))
@@ -201,7 +201,7 @@ def compile_seconds_of_peer(task: Mapping[str, Any]) -> float | None:
 
 
 class Child(NamedTuple):
-    """What a process of `benchmarks.child` took.
+    """The cost of a process of `benchmarks.child`.
 
     Attributes:
       seconds: from its start to its end.
@@ -416,7 +416,7 @@ def measure_memory(plan: Plan) -> list[Row]:
 
 
 def measure_compile(plan: Plan) -> list[Row]:
-    """Returns seconds of the compiler, without and with what an earlier process left."""
+    """Returns seconds of the compiler, without and with the cache of an earlier process."""
     rows = []
     for case in _one_class_cases(plan):
         trained = train_in_children(case, plan.runs[0])
@@ -531,7 +531,7 @@ def measure_forms(plan: Plan, budget: ways.Budget) -> Iterator[list[Row]]:
         for name in names:
             if not budget.allows(f"{name}, form {form}"):
                 continue
-            # What was compiled in another form would be used again.
+            # Programs compiled in another form would be reused.
             _forget_programs()
             case = training.Case(name, "one-class", plan.images or SUBJECTS[name].images)
             with convolution.use_form(form):
@@ -585,7 +585,7 @@ MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
     "gpu": measure_gpu,
 }
 
-# These are in the file piece by piece, and stop when there is no time left.
+# These parts write the file piece by piece, and stop when the time is over.
 STEPWISE: dict[str, Callable[[Plan, ways.Budget], Iterator[list[Row]]]] = {
     "peers": measure_peers,
     "forms": measure_forms,
@@ -643,7 +643,7 @@ def measure(plan: Plan) -> Iterator[list[Row]]:
 
 
 def report(machine: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """Returns all that a call prints."""
+    """Returns the text that a call prints."""
     head = (
         f"{machine['processor']}, {machine['cores']} cores, {machine['devices']}, "
         f"jax {machine['jax']}, torch {machine['torch'] or '-'}; matrix product "
@@ -666,7 +666,7 @@ def compare_files(old: str, rest: Sequence[str]) -> str:
 
 
 def run(plan: Plan, json_path: str | None) -> None:
-    """Measures what is planned; what is done so far is in the file at any time."""
+    """Measures the plan; the file holds the finished figures at any time."""
     machine = training.describe_machine(plan.devices, machine_peak(plan))
     rows: list[Row] = []
     # An interrupted call still reports the parts that it has finished.
@@ -679,7 +679,7 @@ def run(plan: Plan, json_path: str | None) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Measures or compares what the flags say and prints it."""
+    """Measures or compares by the flags and prints the result."""
     values = flags.FLAGS
     try:
         if values.compare is not None:

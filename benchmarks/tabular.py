@@ -249,7 +249,8 @@ def measure(names: Sequence[str], seeds: int, peer: types.ModuleType) -> list[Ro
 
 
 def main(arguments: list[str]) -> None:
-    """Measures what the flags say and prints it; leaves with 2 and one line where it cannot."""
+    """Measures the data sets of the flags and prints the rows; ends with exit code 2 and one line
+    if it cannot."""
     try:
         if arguments[1:]:
             raise BenchmarkError(f"{arguments[1]!r} is no flag")

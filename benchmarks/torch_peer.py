@@ -24,14 +24,14 @@ MODES = ("loop", "compiled", "graph", "ensemble")
 
 
 class CodeToImage(nn.Module):
-    """Reshapes codes `[n, d]` to small images `[n, channels, side, side]`."""
+    """Reshapes embeddings `[n, d]` to small images `[n, channels, side, side]`."""
 
     def __init__(self, side: int, channels: int):
         super().__init__()
         self.shape = (channels, side, side)
 
-    def forward(self, codes: Tensor) -> Tensor:
-        return codes.reshape(codes.shape[0], *self.shape)
+    def forward(self, embeddings: Tensor) -> Tensor:
+        return embeddings.reshape(embeddings.shape[0], *self.shape)
 
 
 def activation(name: str) -> list[nn.Module]:
@@ -46,7 +46,7 @@ def activation(name: str) -> list[nn.Module]:
 
 
 def convolution_modules(layer: dict[str, Any]) -> Iterator[nn.Module]:
-    """Yields the modules of a convolution and what comes before and after it."""
+    """Yields the modules of a convolution and of the operations before and after it."""
     if layer["upsample"]:
         yield nn.Upsample(scale_factor=2)
     yield nn.Conv2d(
@@ -84,7 +84,7 @@ def build_module(layers: list[dict[str, Any]]) -> nn.Sequential:
 
 
 def initial_center(network: nn.Module, images: Tensor) -> Tensor:
-    """Returns the mean code of the first images, no component closer to 0 than 0.1."""
+    """Returns the mean embedding of the first images, no component closer to 0 than 0.1."""
     with torch.no_grad():
         center = network(images).mean(0)
     return torch.where(center < 0, center.clamp(max=-0.1), center.clamp(min=0.1))
@@ -170,7 +170,7 @@ class GraphTrainer(Trainer):
         self.graph: torch.cuda.CUDAGraph | None = None
         super().__init__(task)
         self.places = torch.zeros(self.batch_size, dtype=torch.int64, device=self.images.device)
-        # As PyTorch's documentation has it: a few steps on another stream come first.
+        # PyTorch's documentation asks for a few steps on another stream first.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -188,7 +188,7 @@ class GraphTrainer(Trainer):
         return [batch for batch in super().batches() if len(batch) == self.batch_size]
 
     def step(self, batch: Tensor) -> None:
-        """One optimiser step: as captured, once that is done."""
+        """One optimiser step: the captured one, once there is one."""
         if self.graph is None:
             super().step(batch)
             return
@@ -256,7 +256,7 @@ class EnsembleTrainer:
 
 
 def make_trainer(task: dict[str, Any]) -> Trainer | EnsembleTrainer:
-    """Returns what trains in a task's mode, a loop where none is named."""
+    """Returns the trainer of a task's mode, a loop by default."""
     mode = task.get("mode", "loop")
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; allowed: {', '.join(MODES)}")
@@ -268,7 +268,7 @@ def make_trainer(task: dict[str, Any]) -> Trainer | EnsembleTrainer:
 def answer(
     trainer: Trainer | EnsembleTrainer | None, request: dict[str, Any]
 ) -> Trainer | EnsembleTrainer:
-    """Does what a request asks and returns the trainer that the next one works with."""
+    """Answers a request and returns the trainer for the next one."""
     if "task" in request:
         return make_trainer(request["task"])
     assert trainer is not None
@@ -280,7 +280,7 @@ def answer(
 
 
 def best_device() -> str:
-    """Returns where PyTorch is fastest; asks the system."""
+    """Returns the device on which PyTorch is fastest; asks the system."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

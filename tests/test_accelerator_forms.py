@@ -338,10 +338,10 @@ def test_a_network_is_the_same_on_every_platform(name: str) -> None:
         network = build_network(config, shape)
 
         def loss(params: Any) -> tuple[Array, Any]:
-            codes, statistics = network.encode_batch(params, images, None, None)
-            found, total = [codes, statistics], jnp.sum(jnp.tanh(codes))
+            embeddings, statistics = network.encode_batch(params, images, None, None)
+            found, total = [embeddings, statistics], jnp.sum(jnp.tanh(embeddings))
             if decodes:
-                decoded, statistics = network.decode_batch(params, codes, None)
+                decoded, statistics = network.decode_batch(params, embeddings, None)
                 found += [decoded, statistics]
                 total += jnp.sum((decoded - images) ** 2)
             return total, found

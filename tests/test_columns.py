@@ -88,9 +88,9 @@ def test_a_detector_is_the_same_run_without_the_columns() -> None:
         first = layers["encoder"]["hidden0"]["linear"]["dense"]
         second = layers["encoder"]["representation"]["dense"]
         activity = values @ first["kernel"] + first["bias"]
-        codes = np.where(activity > 0, activity, 0.01 * activity) @ second["kernel"]
-        codes += second["bias"]
-        expected = np.square(codes - model.center[member]).sum(axis=1)
+        embeddings = np.where(activity > 0, activity, 0.01 * activity) @ second["kernel"]
+        embeddings += second["bias"]
+        expected = np.square(embeddings - model.center[member]).sum(axis=1)
         np.testing.assert_allclose(distances, expected, rtol=1e-4)
 
 

@@ -231,22 +231,26 @@ def test_encoder_is_the_plain_one(config, shape):
 
     @compiled
     def ours(params: Any) -> Any:
-        codes, seen = network.encode_batch(params, images, None, None)
-        return codes, seen, network.encode(params, {"encoder": seen}, images)
+        embeddings, seen = network.encode_batch(params, images, None, None)
+        return embeddings, seen, network.encode(params, {"encoder": seen}, images)
 
     @compiled
     def theirs(weights: Any) -> Any:
-        codes, new = plain.apply(weights, images, True, mutable=["batch_stats"])
-        return codes, new.get("batch_stats", {}), plain.apply({**weights, **new}, images, False)
+        embeddings, new = plain.apply(weights, images, True, mutable=["batch_stats"])
+        return (
+            embeddings,
+            new.get("batch_stats", {}),
+            plain.apply({**weights, **new}, images, False),
+        )
 
-    codes, seen, evaluated = ours(params)
+    embeddings, seen, evaluated = ours(params)
     plain_codes, plain_seen, plain_evaluated = theirs(weights)
-    assert codes.shape == (3, config.rep_dim) and network.rep_dim == config.rep_dim
-    assert_close(codes, plain_codes)
+    assert embeddings.shape == (3, config.rep_dim) and network.rep_dim == config.rep_dim
+    assert_close(embeddings, plain_codes)
     assert_close(plain_names(seen), plain_seen)
     assert_close(evaluated, plain_evaluated)
     assert jax.tree.structure(seen) == jax.tree.structure(statistics["encoder"])
-    assert np.abs(codes).max() > 1e-2
+    assert np.abs(embeddings).max() > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -268,8 +272,8 @@ def test_gradients_are_the_plain_encoders(config, shape):
         return jnp.sum(jnp.square(network.encode_batch(params, images, None, None)[0] - 0.3))
 
     def theirs(weights: Any) -> jax.Array:
-        codes, _ = plain.apply({"params": weights}, images, True, mutable=["batch_stats"])
-        return jnp.sum(jnp.square(codes - 0.3))
+        embeddings, _ = plain.apply({"params": weights}, images, True, mutable=["batch_stats"])
+        return jnp.sum(jnp.square(embeddings - 0.3))
 
     # Gradients through a normalisation are differences of large numbers.
     with jax.enable_x64(True):
@@ -320,12 +324,15 @@ def test_padded_rows_change_nothing(config, shape):
     mask = np.asarray([True] + [False] * 4 + [True] * 3)
 
     def loss(params: Any, images: jax.Array, mask: jax.Array | None) -> Any:
-        codes, encoder = network.encode_batch(params, images, mask, None)
-        outputs, decoder = network.decode_batch(params, codes, mask)
+        embeddings, encoder = network.encode_batch(params, images, mask, None)
+        outputs, decoder = network.decode_batch(params, embeddings, mask)
         if mask is not None:
-            codes, outputs = codes[np.asarray([0, 5, 6, 7])], outputs[np.asarray([0, 5, 6, 7])]
-        seen = codes, outputs, encoder, decoder
-        return jnp.sum(jnp.square(codes - 0.2)) + jnp.sum(jnp.square(outputs - 0.7)), seen
+            embeddings, outputs = (
+                embeddings[np.asarray([0, 5, 6, 7])],
+                outputs[np.asarray([0, 5, 6, 7])],
+            )
+        seen = embeddings, outputs, encoder, decoder
+        return jnp.sum(jnp.square(embeddings - 0.2)) + jnp.sum(jnp.square(outputs - 0.7)), seen
 
     graded = jax.grad(loss, has_aux=True)
     with jax.enable_x64(True):
@@ -503,9 +510,9 @@ def test_decoders_return_the_images_shape(config, shape):
 
     def both(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         params, statistics = network.init(key, True)
-        codes = jnp.zeros((2, config.rep_dim))
-        images, _ = network.decode_batch(params, codes, None)
-        return network.decode(params, statistics, codes), images
+        embeddings = jnp.zeros((2, config.rep_dim))
+        images, _ = network.decode_batch(params, embeddings, None)
+        return network.decode(params, statistics, embeddings), images
 
     for images in jax.eval_shape(both, jax.random.key(0)):
         assert images.shape == (2, *shape)
@@ -587,9 +594,9 @@ def in_numpy(params: dict[str, Any], images: np.ndarray, in_autoencoder: bool) -
 def test_the_wide_encoder_normalises_its_dense_layer_in_an_autoencoder(in_autoencoder):
     network, params, _ = drawn_network(WIDE, (4, 4, 2), decoder=in_autoencoder)
     images = drawn_images(6, (4, 4, 2))
-    codes, seen = compiled(network.encode_batch)(params, images, None, None)
+    embeddings, seen = compiled(network.encode_batch)(params, images, None, None)
     expected = in_numpy(params, np.asarray(images), in_autoencoder)
-    np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(embeddings, expected, rtol=1e-4, atol=1e-5)
     # With the statistics of the batch, evaluation repeats the training mode.
     again = compiled(network.encode)(params, {"encoder": seen}, images)
     np.testing.assert_allclose(again, expected, rtol=1e-4, atol=1e-5)
@@ -670,8 +677,8 @@ def plain_upscaling(
 ) -> Callable[[jax.Array], jax.Array]:
     """The decoder from nearest-neighbour upscaling and flax's convolution and normalisation."""
 
-    def decode(codes: jax.Array) -> jax.Array:
-        values = nn.leaky_relu(codes.reshape(-1, *start), config.leaky_slope)
+    def decode(embeddings: jax.Array) -> jax.Array:
+        values = nn.leaky_relu(embeddings.reshape(-1, *start), config.leaky_slope)
         for number, (padding, double, crop) in enumerate(
             zip(paddings, doubles, crops, strict=True)
         ):
@@ -711,8 +718,8 @@ def plain_upscaling(
 def test_published_decoder_is_the_plain_upscaling(name, start, paddings, doubles, normalize_last):
     config, shape = PUBLISHED[name]
     network, params, _ = drawn_network(config, shape, decoder=True)
-    codes = drawn_images(3, (config.rep_dim,)) - 0.5
-    images, seen = compiled(network.decode_batch)(params, codes, None)
+    embeddings = drawn_images(3, (config.rep_dim,)) - 0.5
+    images, seen = compiled(network.decode_batch)(params, embeddings, None)
     plain = plain_upscaling(
         config,
         params["decoder"],
@@ -722,11 +729,11 @@ def test_published_decoder_is_the_plain_upscaling(name, start, paddings, doubles
         crops=[None] * len(paddings),
         normalize_last=normalize_last,
     )
-    assert_close(images, compiled(plain)(codes))
+    assert_close(images, compiled(plain)(embeddings))
     assert images.shape == (3, *shape)
     assert 0.0 < float(images.min()) < float(images.max()) < 1.0
     # With the statistics of the batch, evaluation repeats the training mode.
-    again = compiled(network.decode)(params, {"decoder": seen}, codes)
+    again = compiled(network.decode)(params, {"decoder": seen}, embeddings)
     assert_close(again, images)
 
 
@@ -734,7 +741,7 @@ def test_mirrored_decoder_crops_what_the_pool_left_out():
     """9x7 images are halved to 5x4, then 3x2 by the mirror; doubling gives 6x4 and 10x8."""
     config = NetworkConfig("odd", ((4,), (3,)), rep_dim=12)
     network, params, _ = drawn_network(config, (9, 7, 2), decoder=True)
-    codes = drawn_images(3, (12,)) - 0.5
+    embeddings = drawn_images(3, (12,)) - 0.5
     crops = [None, (5, 4), (9, 7)]
     plain = plain_upscaling(
         config,
@@ -745,15 +752,15 @@ def test_mirrored_decoder_crops_what_the_pool_left_out():
         crops=crops,
         normalize_last=False,
     )
-    images, _ = compiled(network.decode_batch)(params, codes, None)
-    assert_close(images, compiled(plain)(codes))
+    images, _ = compiled(network.decode_batch)(params, embeddings, None)
+    assert_close(images, compiled(plain)(embeddings))
 
 
 def test_a_tables_decoder_is_not_squashed():
     network, params, _ = drawn_network(TABLE, (6,), decoder=True)
-    codes = drawn_images(4, (3,)) * 40 - 20
+    embeddings = drawn_images(4, (3,)) * 40 - 20
     weights = params["decoder"]
-    values = np.asarray(codes, np.float64)
+    values = np.asarray(embeddings, np.float64)
     leaky = lambda values: np.where(values > 0, values, 0.01 * values)  # noqa: E731
     for layer in ("hidden0", "hidden1"):
         kernel = weights[layer]["linear"]["dense"]["kernel"]
@@ -763,7 +770,7 @@ def test_a_tables_decoder_is_not_squashed():
     expected = values @ np.asarray(weights["output"]["dense"]["kernel"])
     assert weights["hidden0"]["linear"]["dense"]["kernel"].shape == (3, 5)
     np.testing.assert_allclose(
-        network.decode_batch(params, codes, None)[0], expected, rtol=1e-4, atol=1e-4
+        network.decode_batch(params, embeddings, None)[0], expected, rtol=1e-4, atol=1e-4
     )
     assert float(np.abs(expected).max()) > 1.0
 
@@ -829,8 +836,8 @@ def test_dropout_on_all_drops_the_images_and_the_input_of_every_layer_once():
         network = build_network(replace(config, dropout_on=on), (4, 4, 1))
         params, _ = jax.eval_shape(lambda: network.init(jax.random.key(0), False))
         ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params)
-        codes = compiled(lambda key: network.encode_batch(ones, images, None, key)[0])
-        return np.asarray(codes(jax.random.key(1)))[:, 0]
+        embeddings = compiled(lambda key: network.encode_batch(ones, images, None, key)[0])
+        return np.asarray(embeddings(jax.random.key(1)))[:, 0]
 
     of_dense, of_all = kept("dense"), kept("all")
     np.testing.assert_allclose(of_dense.mean(), 1.0, atol=0.02)
@@ -876,18 +883,18 @@ def test_dropout_of_a_module_is_left_out_where_there_is_no_key():
 
 class DroppingDecoder(nn.Module):
     @nn.compact
-    def __call__(self, codes: jax.Array, train: bool) -> jax.Array:
-        values = nn.Dense(12, use_bias=False)(codes)
+    def __call__(self, embeddings: jax.Array, train: bool) -> jax.Array:
+        values = nn.Dense(12, use_bias=False)(embeddings)
         return nn.Dropout(0.5, deterministic=not train)(values).reshape(-1, 3, 2, 2)
 
 
 def test_a_decoder_has_no_key_to_drop_with():
     network = network_from_module(Dropping(), (3, 2, 2), DroppingDecoder())
     params, statistics = network.init(jax.random.key(0), True)
-    codes = drawn_images(4, (4,))
-    found = network.decode_batch(params, codes)[0]
-    np.testing.assert_array_equal(found, network.decode(params, statistics, codes))
-    dense = codes @ params["decoder"]["Dense_0"]["kernel"]
+    embeddings = drawn_images(4, (4,))
+    found = network.decode_batch(params, embeddings)[0]
+    np.testing.assert_array_equal(found, network.decode(params, statistics, embeddings))
+    dense = embeddings @ params["decoder"]["Dense_0"]["kernel"]
     np.testing.assert_allclose(found.reshape(4, 12), dense, rtol=1e-5)
 
 
@@ -910,8 +917,8 @@ class Masked(nn.Module):
 
 class Upwards(nn.Module):
     @nn.compact
-    def __call__(self, codes: jax.Array) -> jax.Array:
-        return nn.Dense(12, use_bias=False)(codes).reshape(-1, 3, 2, 2)
+    def __call__(self, embeddings: jax.Array) -> jax.Array:
+        return nn.Dense(12, use_bias=False)(embeddings).reshape(-1, 3, 2, 2)
 
 
 @pytest.mark.parametrize("module", [Bare(), Trained(), Masked()], ids=lambda m: type(m).__name__)
@@ -922,16 +929,16 @@ def test_a_users_module(module):
     images = drawn_images(5, (3, 2, 2))
     mask = jnp.asarray([True, True, False, True, True])
     dense = images.reshape(5, 12) @ params["encoder"]["Dense_0"]["kernel"]
-    codes, seen = network.encode_batch(params, images, mask, None)
+    embeddings, seen = network.encode_batch(params, images, mask, None)
     if isinstance(module, Bare):
         assert seen == statistics["encoder"] == {}
-        np.testing.assert_allclose(codes, dense, rtol=1e-6)
+        np.testing.assert_allclose(embeddings, dense, rtol=1e-6)
         return
     kept = np.asarray(dense, np.float64)[np.asarray(mask) | isinstance(module, Trained)]
     np.testing.assert_allclose(seen["BatchNorm_0"]["mean"], kept.mean(0), rtol=1e-5)
     np.testing.assert_allclose(seen["BatchNorm_0"]["var"], kept.var(0), rtol=1e-4)
     expected = (dense - kept.mean(0)[None]) / np.sqrt(kept.var(0)[None] + 1e-5)
-    np.testing.assert_allclose(codes[:2], expected[:2], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(embeddings[:2], expected[:2], rtol=1e-4, atol=1e-5)
     evaluated = network.encode(params, statistics, images)
     np.testing.assert_allclose(evaluated, dense / np.sqrt(1 + 1e-5), rtol=1e-5)
 
@@ -939,10 +946,10 @@ def test_a_users_module(module):
 def test_a_users_decoder():
     network = network_from_module(Bare(), (3, 2, 2), Upwards())
     params, statistics = network.init(jax.random.key(0), True)
-    codes = drawn_images(5, (4,))
-    expected = (codes @ params["decoder"]["Dense_0"]["kernel"]).reshape(5, 3, 2, 2)
-    np.testing.assert_allclose(network.decode(params, statistics, codes), expected, rtol=1e-6)
-    outputs, seen = network.decode_batch(params, codes, None)
+    embeddings = drawn_images(5, (4,))
+    expected = (embeddings @ params["decoder"]["Dense_0"]["kernel"]).reshape(5, 3, 2, 2)
+    np.testing.assert_allclose(network.decode(params, statistics, embeddings), expected, rtol=1e-6)
+    outputs, seen = network.decode_batch(params, embeddings, None)
     np.testing.assert_allclose(outputs, expected, rtol=1e-6)
     assert seen == {}
 

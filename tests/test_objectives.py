@@ -15,12 +15,12 @@ from deepsvdd_jax.configs import ObjectiveConfig
 MASK = np.array([True, False, True, True, False, True, True])
 
 
-def make_codes(seed: int = 0, count: int = 7, width: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Returns float64 codes and a center whose values float32 represents exactly."""
+def make_embeddings(seed: int = 0, count: int = 7, width: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Returns float64 embeddings and a center whose values float32 represents exactly."""
     rng = np.random.default_rng(seed)
-    codes = rng.normal(size=(count, width)).astype(np.float32).astype(np.float64)
+    embeddings = rng.normal(size=(count, width)).astype(np.float32).astype(np.float64)
     center = rng.normal(size=width).astype(np.float32).astype(np.float64)
-    return codes, center
+    return embeddings, center
 
 
 def make_params(seed: int = 1) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def expected_kernel_norm(params: dict[str, Any]) -> float:
 
 
 def expected_loss(
-    codes: np.ndarray,
+    embeddings: np.ndarray,
     center: np.ndarray,
     norm: float,
     *,
@@ -57,13 +57,13 @@ def expected_loss(
 ) -> float:
     """The printed formulas (3) and (4); no radius means one-class."""
     total = 0.0
-    for code in codes:
+    for code in embeddings:
         distance = float(np.dot(code - center, code - center))
         if squared_radius is None:
             total += distance
         else:
             total += squared_radius + max(0.0, distance - squared_radius) / nu
-    return total / len(codes) + factor * weight_decay * norm
+    return total / len(embeddings) + factor * weight_decay * norm
 
 
 def soft_objective(distances: np.ndarray, squared_radius: float, nu: float) -> float:
@@ -75,10 +75,10 @@ def soft_objective(distances: np.ndarray, squared_radius: float, nu: float) -> f
 
 
 def test_squared_distances_are_sums_of_squares() -> None:
-    codes, center = make_codes()
-    found = objectives.squared_distances(jnp.asarray(codes), jnp.asarray(center))
+    embeddings, center = make_embeddings()
+    found = objectives.squared_distances(jnp.asarray(embeddings), jnp.asarray(center))
     expected = np.array(
-        [sum((a - b) ** 2 for a, b in zip(row, center, strict=True)) for row in codes]
+        [sum((a - b) ** 2 for a, b in zip(row, center, strict=True)) for row in embeddings]
     )
     assert found.shape == (7,)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -120,11 +120,11 @@ def test_cross_entropy_of_saturated_outputs_is_finite() -> None:
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kind", ["one-class", "soft-boundary"])
 def test_hypersphere_loss_is_the_printed_formula(kind: str, masked: bool, factor: float) -> None:
-    codes, center = make_codes()
+    embeddings, center = make_embeddings()
     params = make_params()
     squared_radius = 1.5 if kind == "soft-boundary" else None
     found = objectives.hypersphere_loss(
-        jnp.asarray(codes),
+        jnp.asarray(embeddings),
         jnp.asarray(center),
         jax.tree.map(jnp.asarray, params),
         ObjectiveConfig(kind=kind, nu=0.2),  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ def test_hypersphere_loss_is_the_printed_formula(kind: str, masked: bool, factor
         weight_decay_factor=factor,
     )
     expected = expected_loss(
-        codes[MASK] if masked else codes,
+        embeddings[MASK] if masked else embeddings,
         center,
         expected_kernel_norm(params),
         squared_radius=squared_radius,
@@ -147,10 +147,10 @@ def test_hypersphere_loss_is_the_printed_formula(kind: str, masked: bool, factor
 
 
 def test_a_given_nu_overrides_the_objectives() -> None:
-    codes, center = make_codes()
+    embeddings, center = make_embeddings()
     call = functools.partial(
         objectives.hypersphere_loss,
-        jnp.asarray(codes),
+        jnp.asarray(embeddings),
         jnp.asarray(center),
         {},
         squared_radius=0.5,
@@ -159,7 +159,7 @@ def test_a_given_nu_overrides_the_objectives() -> None:
     given = call(ObjectiveConfig(kind="soft-boundary", nu=0.9), nu=jnp.asarray(0.25))
     own = call(ObjectiveConfig(kind="soft-boundary", nu=0.9))
     formula = functools.partial(
-        expected_loss, codes, center, 0.0, squared_radius=0.5, weight_decay=0.0, factor=0.5
+        expected_loss, embeddings, center, 0.0, squared_radius=0.5, weight_decay=0.0, factor=0.5
     )
     assert float(given) == pytest.approx(formula(nu=0.25), rel=1e-5)
     assert float(own) == pytest.approx(formula(nu=0.9), rel=1e-5)
@@ -167,13 +167,15 @@ def test_a_given_nu_overrides_the_objectives() -> None:
 
 @pytest.mark.parametrize("kind", ["one-class", "soft-boundary"])
 def test_gradients_are_central_differences_in_float64(kind: str) -> None:
-    codes, center = make_codes(seed=4)
+    embeddings, center = make_embeddings(seed=4)
     kernel = np.random.default_rng(5).normal(size=(3, 2))
     soft = kind == "soft-boundary"
 
-    def formula(codes: np.ndarray, center: np.ndarray, kernel: np.ndarray, radius: float) -> float:
+    def formula(
+        embeddings: np.ndarray, center: np.ndarray, kernel: np.ndarray, radius: float
+    ) -> float:
         return expected_loss(
-            codes[MASK],
+            embeddings[MASK],
             center,
             float((kernel**2).sum()),
             squared_radius=radius if soft else None,
@@ -183,10 +185,10 @@ def test_gradients_are_central_differences_in_float64(kind: str) -> None:
         )
 
     def loss(
-        codes: jax.Array, center: jax.Array, kernel: jax.Array, radius: jax.Array
+        embeddings: jax.Array, center: jax.Array, kernel: jax.Array, radius: jax.Array
     ) -> jax.Array:
         return objectives.hypersphere_loss(
-            codes,
+            embeddings,
             center,
             {"dense": {"kernel": kernel}},
             ObjectiveConfig(kind=kind, nu=0.3),  # type: ignore[arg-type]
@@ -195,9 +197,9 @@ def test_gradients_are_central_differences_in_float64(kind: str) -> None:
             weight_decay=0.1,
         )
 
-    arguments = [codes, center, kernel, np.asarray(3.0)]
+    arguments = [embeddings, center, kernel, np.asarray(3.0)]
     found = jax.grad(loss, argnums=(0, 1, 2, 3))(*map(jnp.asarray, arguments))
-    distances = ((codes - center) ** 2).sum(1)
+    distances = ((embeddings - center) ** 2).sum(1)
     assert np.any(distances[MASK] > 3.0) and np.any(distances[MASK] < 3.0)
     assert np.min(np.abs(distances - 3.0)) > 1e-3, "a kink within the step of the differences"
     for position, gradient in enumerate(found):
@@ -324,8 +326,8 @@ solve_dual = jax.jit(objectives.svdd_dual)
 def test_svdd_dual_is_the_minimum_that_slsqp_finds(seed: int) -> None:
     nu, count = 0.3, 12
     rng = np.random.default_rng(seed)
-    codes = (rng.normal(size=(count, 3)) + 5.0).astype(np.float32)
-    points = codes.astype(np.float64)
+    embeddings = (rng.normal(size=(count, 3)) + 5.0).astype(np.float32)
+    points = embeddings.astype(np.float64)
     # Where the origin lies does not matter; near the data SLSQP keeps its digits.
     near = points - points.mean(0)
     gram = near @ near.T
@@ -339,7 +341,7 @@ def test_svdd_dual_is_the_minimum_that_slsqp_finds(seed: int) -> None:
         options={"ftol": 1e-10, "maxiter": 1000},
     )
     assert solution.success
-    center, squared_radius, gap = map(np.asarray, solve_dual(jnp.asarray(codes), nu))
+    center, squared_radius, gap = map(np.asarray, solve_dual(jnp.asarray(embeddings), nu))
     np.testing.assert_allclose(center, solution.x @ points, atol=2e-3)
     distances = ((points - center.astype(np.float64)) ** 2).sum(1)
     primal = soft_objective(distances, float(squared_radius), nu)
@@ -350,12 +352,12 @@ def test_svdd_dual_is_the_minimum_that_slsqp_finds(seed: int) -> None:
 
 def test_svdd_dual_does_not_see_padding() -> None:
     rng = np.random.default_rng(7)
-    codes = rng.normal(size=(12, 3)).astype(np.float32)
+    embeddings = rng.normal(size=(12, 3)).astype(np.float32)
     mask = rng.permutation(np.arange(20) < 12)
     values = np.full((20, 3), 50.0, np.float32)
     values[~mask & (np.arange(20) % 2 == 0)] = np.nan
-    values[mask] = codes
-    center, squared_radius, _ = solve_dual(jnp.asarray(codes), 0.3)
+    values[mask] = embeddings
+    center, squared_radius, _ = solve_dual(jnp.asarray(embeddings), 0.3)
     masked_center, masked_radius, gap = solve_dual(jnp.asarray(values), 0.3, jnp.asarray(mask))
     np.testing.assert_allclose(masked_center, center, atol=1e-3)
     assert float(masked_radius) == pytest.approx(float(squared_radius), rel=1e-3)

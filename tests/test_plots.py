@@ -75,11 +75,11 @@ def test_filters_are_scaled_one_by_one_around_grey() -> None:
 
 
 def test_principal_components_are_those_of_scikit_learn() -> None:
-    codes = RANDOM.normal(size=(60, 5)) * [5.0, 3.0, 1.0, 0.5, 0.1] + 2.0
-    mean, plane, share = plots.principal_components(codes)
-    theirs = PCA(2).fit(codes)
+    embeddings = RANDOM.normal(size=(60, 5)) * [5.0, 3.0, 1.0, 0.5, 0.1] + 2.0
+    mean, plane, share = plots.principal_components(embeddings)
+    theirs = PCA(2).fit(embeddings)
     np.testing.assert_allclose(np.abs(plane.T), np.abs(theirs.components_), atol=1e-9)
-    np.testing.assert_allclose(mean, codes.mean(0))
+    np.testing.assert_allclose(mean, embeddings.mean(0))
     assert share == pytest.approx(theirs.explained_variance_ratio_.sum())
 
 

@@ -350,8 +350,8 @@ def test_statistics_center_and_floor() -> None:
     images = jnp.asarray(make_images(48))
     phase = dataclasses.replace(PHASE, objective=ObjectiveConfig(center_floor=0.0))
     state = runs.init_run(jax.random.key(0), RunConfig(network=NETWORK, training=phase), images)
-    codes = network.encode(state.params, state.statistics, images)
-    np.testing.assert_allclose(state.center, np.asarray(codes).mean(0), rtol=1e-4, atol=1e-6)
+    embeddings = network.encode(state.params, state.statistics, images)
+    np.testing.assert_allclose(state.center, np.asarray(embeddings).mean(0), rtol=1e-4, atol=1e-6)
     # Three batches of 16: the statistics are the mean over them.
     parts = [
         network.encode_batch(state.params, images[i : i + 16], None, None)[1] for i in (0, 16, 32)

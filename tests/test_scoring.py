@@ -1,4 +1,4 @@
-"""Scores against distances worked out from the codes of the network."""
+"""Scores against distances worked out from the embeddings of the network."""
 
 import functools
 from typing import Any
@@ -61,8 +61,8 @@ def images() -> np.ndarray:
 
 def expected_distances(network: Network, state: TrainState, images: np.ndarray) -> np.ndarray:
     """All images at once, the sums in float64."""
-    codes = np.asarray(compiled(network.encode)(state.params, state.statistics, images))
-    return ((codes.astype(np.float64) - np.asarray(state.center, np.float64)) ** 2).sum(1)
+    embeddings = np.asarray(compiled(network.encode)(state.params, state.statistics, images))
+    return ((embeddings.astype(np.float64) - np.asarray(state.center, np.float64)) ** 2).sum(1)
 
 
 def run_config(kind: str, **settings: Any) -> RunConfig:
@@ -96,9 +96,9 @@ def test_reconstruction_scores_are_summed_errors(
 ) -> None:
     config = run_config("reconstruction", reconstruction_error=error)
     found = scoring.anomaly_scores(config, state, jnp.asarray(images))
-    codes = compiled(network.encode)(state.params, state.statistics, images)
+    embeddings = compiled(network.encode)(state.params, state.statistics, images)
     outputs = np.asarray(
-        compiled(network.decode)(state.params, state.statistics, codes), np.float64
+        compiled(network.decode)(state.params, state.statistics, embeddings), np.float64
     )
     wanted = images.astype(np.float64)
     if error == "squared":
@@ -201,8 +201,10 @@ def test_noise_is_uniform_and_without_a_pattern(network: Network) -> None:
 
 def test_collapse_ratio_by_its_definition(network: Network, state: TrainState) -> None:
     noise = scoring.uniform_noise(30, network)
-    codes = np.asarray(compiled(network.encode)(state.params, state.statistics, noise), np.float64)
-    spread = np.sqrt(((codes - codes.mean(0)) ** 2).sum(1).mean())
+    embeddings = np.asarray(
+        compiled(network.encode)(state.params, state.statistics, noise), np.float64
+    )
+    spread = np.sqrt(((embeddings - embeddings.mean(0)) ** 2).sum(1).mean())
     expected = spread / np.linalg.norm(np.asarray(state.center, np.float64))
     found = float(collapse_ratio(state, network, count=30))
     assert found == pytest.approx(expected, rel=1e-4)

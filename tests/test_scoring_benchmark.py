@@ -19,8 +19,8 @@ def test_the_model_scores_network_input_as_it_is() -> None:
         params, statistics = jax.tree.map(
             lambda leaf, member=member: leaf[member], (model.params, model.statistics)
         )
-        codes = np.asarray(network.encode(params, statistics, images), np.float64)
-        expected = np.square(codes - 1.0).sum(1)
+        embeddings = np.asarray(network.encode(params, statistics, images), np.float64)
+        expected = np.square(embeddings - 1.0).sum(1)
         np.testing.assert_allclose(found[member], expected, rtol=1e-4)
 
 
@@ -46,7 +46,7 @@ def test_the_network_alone_works_on_every_device() -> None:
 
 
 def test_the_network_alone_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes out is zero times the codes of every member: nothing else tells of them."""
+    """What comes out is zero times the embeddings of every member: nothing else tells of them."""
     model = scoring.make_model("mlp", 2)
     broken = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf).at[1].set(np.nan), model.params)
     monkeypatch.setattr(scoring, "make_model", lambda *_: model._replace(params=broken))

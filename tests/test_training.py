@@ -177,8 +177,8 @@ def test_reconstruction_by_hand(kind):
     _, info = compiled(lambda: training.train_step(state, whole(images), network, phase))()
 
     def reconstruct() -> jax.Array:
-        codes, _ = network.encode_batch(state.params, images, None, None)
-        return network.decode_batch(state.params, codes, None)[0]
+        embeddings, _ = network.encode_batch(state.params, images, None, None)
+        return network.decode_batch(state.params, embeddings, None)[0]
 
     outputs = compiled(reconstruct)()
     y, x = np.asarray(outputs, np.float64), np.asarray(images, np.float64)
@@ -194,9 +194,9 @@ def test_reconstruction_penalty():
     network, state = started(TABLE, (6,), phase)
     images = drawn(4, 6)
     new, info = compiled(lambda: training.train_step(state, whole(images), network, phase))()
-    codes, _ = network.encode_batch(state.params, images, None, None)
-    outputs, _ = network.decode_batch(state.params, codes, None)
-    distances = np.square(np.asarray(codes - state.center[None])).sum(1)
+    embeddings, _ = network.encode_batch(state.params, images, None, None)
+    outputs, _ = network.decode_batch(state.params, embeddings, None)
+    distances = np.square(np.asarray(embeddings - state.center[None])).sum(1)
     almost(info.distances, distances)
     errors = np.square(np.asarray(outputs - images)).sum(1)
     almost(info.data_loss, (distances + 0.25 * errors).mean())
