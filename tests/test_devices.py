@@ -23,6 +23,7 @@ from benchmarks.scoring import make_model
 from deepsvdd_jax import detectors, runs, training
 from deepsvdd_jax.configs import (
     ConfigError,
+    FCDDConfig,
     NetworkConfig,
     ObjectiveConfig,
     OptimizerConfig,
@@ -196,6 +197,52 @@ def test_both_axes_together(found: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_no_images_or_activations_are_gathered(found: dict[str, Any]) -> None:
     assert max(found["gathered"], default=0) <= BATCH * CONVOLUTIONAL.rep_dim
+
+
+KNOWN = 5
+
+
+def train_with_masks(devices: int, with_regions: bool = True) -> dict[str, np.ndarray]:
+    """Trains FCDD from masks of known anomalies, the last of the images, and of synthetic ones, its
+    batches split over devices; returns every array that came out."""
+    config = RunConfig(
+        network=NetworkConfig("map", ((3,),), kernel_size=3, bias=True, fully_convolutional=True),
+        training=dataclasses.replace(
+            PHASE, objective=FCDDConfig(map_masks=True), synthetic_anomalies="confetti"
+        ),
+    )
+    random = np.random.RandomState(5)
+    images = random.rand(COUNT, 8, 12, 1).astype(np.float32)
+    regions = random.rand(KNOWN, 8, 12) < 0.2
+    labels = np.where(np.arange(COUNT) < COUNT - KNOWN, 0, -1).astype(np.int32)
+    ones = np.ones((1, 1, 1), np.float32)
+    data = training.run_data(
+        np.arange(COUNT),
+        COUNT,
+        0 * ones,
+        ones,
+        labels=labels,
+        regions=regions if with_regions else None,
+    )
+    outcome, progress = runs.train_runs(
+        jax.random.key(0)[None],
+        config,
+        images,
+        images[:9],
+        data=[data],
+        mesh=runs.make_mesh(jax.devices()[:devices], devices),
+    )
+    leaves = jax.tree_util.tree_leaves_with_path((outcome, progress.history))
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+@pytest.mark.slow
+def test_masks_are_split_with_the_batches_that_they_are_of() -> None:
+    expected = train_with_masks(1)
+    assert_close(train_with_masks(2), expected)
+    # They do matter: without those of the known anomalies another network is trained.
+    without = train_with_masks(1, with_regions=False)
+    assert any(not np.allclose(without[key], leaf, rtol=1e-3) for key, leaf in expected.items())
 
 
 def test_groups_and_batches_that_do_not_fit_are_refused() -> None:
