@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from deepsvdd_jax import detectors
-from deepsvdd_jax.cli.commands import score
+from deepsvdd_jax.cli.commands import fit, score
 from deepsvdd_jax.cli.maps import flow
 from deepsvdd_jax.cli.maps import folder as map_folder
 from deepsvdd_jax.configs import (
@@ -239,6 +240,41 @@ def test_maps_are_measured_against_masks(
     (parts / "new" / "ground_truth").rename(parts / "away")
     assert call("fcdd", f"--maps={parts / 'two'}", f"--masks={parts / 'elsewhere'}") == 0
     assert line in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_images_of_odd_sides_are_learned_from_with_masks_and_mapped_as_they_are(
+    calling: Calling, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides, data = (25, 15), tmp_path / "data"
+    mask = np.zeros(sides, bool)
+    mask[19:25, 9:15] = True
+    for number in range(24):
+        save(data / "good" / f"{number:02d}.png", texture(number, *sides))
+    for number in range(4):
+        odd = texture(100 + number, *sides)
+        odd[mask] = 255
+        save(data / "defects" / "spot" / f"{number}.png", odd)
+        save(data / "masks" / "spot" / f"{number}.png", (255 * mask).astype(np.uint8))
+    with calling(fit) as command:
+        settings = ("--objective=fcdd", "--network=fcdd", "--map_masks", "--nocompare", "--seeds=1")
+        quick = ("--epochs=2", "--batch_size=16", "--false_alarm_rate=0.2")
+        arguments = (f"--data_dir={data}", f"--model={tmp_path / 'model'}", *settings, *quick)
+        assert command(*arguments, "--synthetic_anomalies=confetti") == 0
+    with calling(score) as command:
+        files = (f"--data_dir={data}", f"--masks={data / 'masks'}", f"--out={tmp_path / 's.csv'}")
+        maps = tmp_path / "maps"
+        assert command(*files, f"--model={tmp_path / 'model'}", f"--maps={maps}") == 0
+    model = models.load_model(tmp_path / "model")
+    assert model.image_shape == (*sides, 1)
+    rows = rows_of(tmp_path / "s.csv")
+    assert len(rows) == 28
+    images = np.stack([np.array(Image.open(data / row["name"])) for row in rows])[..., None]
+    found = np.stack([np.load(maps / row["name"].replace(".png", ".npy")) for row in rows])
+    np.testing.assert_allclose(found, detector_maps.mapper(model)(images), rtol=1e-4, atol=1e-6)
+    marked = np.stack([mask & ("spot" in row["name"]) for row in rows])
+    auroc = roc_auc_score(marked.ravel(), found.ravel())
+    assert f"pixel AUROC {100 * auroc:.2f}" in capsys.readouterr().out
 
 
 def test_the_layout_of_mvtec_is_measured_as_it_is(
