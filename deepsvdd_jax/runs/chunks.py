@@ -18,8 +18,8 @@ def add_statistics(
 ) -> BatchStats:
     """Adds a chunk's share of the mean batch statistics, weights fixed."""
 
-    def of_batch(places: Array, mask: Array) -> BatchStats:
-        batch = training.take_batch(chunk.images, chunk.data, places, mask)
+    def of_batch(positions: Array, mask: Array) -> BatchStats:
+        batch = training.take_batch(chunk.images, chunk.data, positions, mask)
         return training.apply_network(phase.network, state.params, batch, None).statistics
 
     return _add_share(of_batch, phase, chunk, count, total)
@@ -30,8 +30,8 @@ def add_embeddings(
 ) -> Array:
     """Adds a chunk's share of the mean embedding `[rep_dim]`."""
 
-    def of_batch(places: Array, mask: Array) -> Array:
-        batch = training.take_batch(chunk.images, chunk.data, places, mask)
+    def of_batch(positions: Array, mask: Array) -> Array:
+        batch = training.take_batch(chunk.images, chunk.data, positions, mask)
         embeddings = phase.network.encode(state.params, state.statistics, batch.images)
         total = jnp.sum(jnp.where(mask[:, None], embeddings, 0.0), axis=0)
         return total / jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1)
@@ -59,9 +59,9 @@ def _mean_over_batches(
     weighted by their number."""
 
     def body(index: Array, total: Result) -> Result:
-        places = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-        mask = places < data.count
-        found = of_batch(jnp.minimum(places, data.indices.shape[0] - 1), mask)
+        positions = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+        mask = positions < data.count
+        found = of_batch(jnp.minimum(positions, data.indices.shape[0] - 1), mask)
         weight = jnp.sum(mask, dtype=jnp.int32) / jnp.maximum(data.count, 1)
         return jax.tree.map(lambda old, new: old + weight * new, total, found)
 

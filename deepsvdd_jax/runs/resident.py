@@ -105,8 +105,8 @@ class ResidentSource(NamedTuple):
         """Makes the one step whose chunk is the pool."""
         data = self.run.data._replace(count=count)
         size = data.indices.shape[0]
-        places = jnp.arange(size, dtype=jnp.int32) if order is None else order
-        chunk = Chunk(self.pools.images, data, places, 0)
+        positions = jnp.arange(size, dtype=jnp.int32) if order is None else order
+        chunk = Chunk(self.pools.images, data, positions, 0)
         return step(*static, *shared, chunk, *arrays, carry)
 
     def rows(

@@ -183,11 +183,11 @@ class StreamedSource(NamedTuple):
         """Loops on the host; the history is `[runs, count, INFO_WIDTH]`."""
         width = len(self.run.data.count)
         history = np.zeros((width, int(count), training.INFO_WIDTH), np.float32)
-        for place_in_history in range(int(count)):
-            epoch: Tree = np.int32(first + place_in_history)
+        for position in range(int(count)):
+            epoch: Tree = np.int32(first + position)
             new, info = train(epoch, state)
             state, row = self.each(_unless_stopped, state, new, info)
-            history[:, place_in_history] = np.asarray(row)
+            history[:, position] = np.asarray(row)
         return state, history
 
     def _chunks(

@@ -74,13 +74,13 @@ def run_data(
     return RunData(*parts)
 
 
-def take_batch(images: Array, data: RunData, places: Array, mask: Array) -> Batch:
-    """Gathers the images at `places` `[batch]` of a run and scales them."""
-    labels = jnp.zeros(mask.shape, jnp.int32) if data.labels is None else data.labels[places]
+def take_batch(images: Array, data: RunData, positions: Array, mask: Array) -> Batch:
+    """Gathers the images at `positions` `[batch]` of a run and scales them."""
+    labels = jnp.zeros(mask.shape, jnp.int32) if data.labels is None else data.labels[positions]
     regions = None
     if data.regions is not None and data.region_rows is not None:
-        regions = split_over_devices(data.regions[data.region_rows[places]])
-    return Batch(scaled_images(images, data, data.indices[places]), mask, labels, regions)
+        regions = split_over_devices(data.regions[data.region_rows[positions]])
+    return Batch(scaled_images(images, data, data.indices[positions]), mask, labels, regions)
 
 
 def scaled_images(images: Array, data: RunData, indices: Array) -> Array:

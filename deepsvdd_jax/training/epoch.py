@@ -74,9 +74,9 @@ def take_steps(
     def body(index: Array, under_way: EpochUnderWay) -> EpochUnderWay:
         state, loss, data_loss, distances = under_way
         start = index * batch_size
-        places = jax.lax.dynamic_slice(order, (start - first * batch_size,), (batch_size,))
+        positions = jax.lax.dynamic_slice(order, (start - first * batch_size,), (batch_size,))
         mask = start + jnp.arange(batch_size, dtype=jnp.int32) < count
-        batch = take_batch(images, data, places, mask)
+        batch = take_batch(images, data, positions, mask)
         key_step = None if key is None else jax.random.fold_in(key, index)
         if phase.stochastic:
             assert key_step is not None

@@ -84,14 +84,14 @@ def describe_epoch(
 ) -> EpochInfo:
     ordered = jnp.sort(jnp.where(valid, distances, jnp.inf))
     count = jnp.maximum(jnp.sum(valid, dtype=jnp.int32), 1)
-    places = jnp.asarray(DISTANCE_QUANTILES, jnp.float32) * (count - 1)
+    positions = jnp.asarray(DISTANCE_QUANTILES, jnp.float32) * (count - 1)
     change = jax.tree.map(lambda new, old: new - old, after.params, before.params)
     return EpochInfo(
         ran=jnp.ones((), bool),
         loss=loss,
         data_loss=data_loss,
         mean_distance=objectives.masked_mean(distances, valid),
-        distance_quantiles=ordered[jnp.round(places).astype(jnp.int32)],
+        distance_quantiles=ordered[jnp.round(positions).astype(jnp.int32)],
         radius=jnp.sqrt(jnp.maximum(after.squared_radius, 0.0)),
         outside=objectives.masked_mean(
             (distances > after.squared_radius).astype(jnp.float32), valid

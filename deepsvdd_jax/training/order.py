@@ -25,8 +25,8 @@ def batch_order(key: Array, size: int, count: Array, batch_size: int) -> tuple[A
     batches = -(-size // batch_size)
     whole = count // batch_size
     order = epoch_order(key, batches, whole)
-    places = order[:, None] * batch_size + jnp.arange(batch_size, dtype=jnp.int32)[None]
-    return jnp.minimum(places.reshape(-1), size - 1), whole * batch_size
+    positions = order[:, None] * batch_size + jnp.arange(batch_size, dtype=jnp.int32)[None]
+    return jnp.minimum(positions.reshape(-1), size - 1), whole * batch_size
 
 
 def balanced_order(key: Array, anomalous: Array, count: Array) -> tuple[Array, Array]:

@@ -1,16 +1,17 @@
-"""One published table by one command, with all its methods, seeds and epochs.
+"""Makes one published table by one command, with all its methods, seeds and epochs.
 
     python -m experiments.reproduce --table=mnist --data_dir=DIR
     python -m experiments.reproduce --table=cifar10 --data_dir=DIR --estimate_only
     python -m experiments.reproduce --table=cifar10 --data_dir=DIR --shortened
     python -m experiments.reproduce --table=deep_sad --dataset=mnist --data_dir=DIR
 
-A table is a sweep whose settings are fixed by the publication, so that all of `experiments.sweep`
-holds: an interrupted table goes on where it was, and `--normal_classes`, `--seeds` and `--methods`
-ask for a part of it. Says at the start what is to go and what that will cost on this device.
+A table is a sweep whose settings the publication fixes, so that everything about
+`experiments.sweep` holds: the same command resumes an interrupted table, and `--normal_classes`,
+`--seeds` and `--methods` select a part of it. It first prints the missing runs and their cost on
+this device.
 
 The table of Deep SAD is many sweeps in one folder, for every share of labelled anomalies one for
-each class that they come from; `--labelled_ratios` and `--known_anomalous_classes` ask for a part.
+each class that they come from; `--labelled_ratios` and `--known_anomalous_classes` select a part.
 Their runs train together, in the same programs.
 """
 
@@ -31,6 +32,7 @@ from deepsvdd_jax.cli.reporting import label_table, tables
 from deepsvdd_jax.cli.reporting.label_table import Cell
 from deepsvdd_jax.cli.sweeps import plans, records, workers
 from deepsvdd_jax.cli.sweeps.plans import Sweep
+from deepsvdd_jax.cli.sweeps.records import Summary
 from deepsvdd_jax.cli.sweeps.workers import WorkerGroup
 from deepsvdd_jax.configs import ConfigError
 
@@ -46,9 +48,9 @@ class Table:
     """A published table as a sweep.
 
     Attributes:
-      dataset: that the figures are about.
+      dataset: of the figures.
       preset: the recipe.
-      seeds: how many the publication averages over; the ITU report has one, ours ten.
+      seeds: number of seeds that the publication averages over; the ITU report has one, ours ten.
       normal_classes: of the table.
       methods: of the table.
       selection: how the one-class SVM is set.
@@ -69,7 +71,7 @@ TABLES = {
     "cifar10": Table("cifar10", "icml2018"),
     # The stop signs against adversarial ones: twenty are too few to take a tenth for a selection.
     "gtsrb": Table("gtsrb", "icml2018", normal_classes="14", selection="none"),
-    # Of any data set with published figures; a paper's cell is one run a pair.
+    # For any data set with published figures; a cell of the paper is one run a pair.
     "deep_sad": Table("", "deep_sad", seeds="1", methods="deep_svdd", selection="none"),
     "itu": Table(
         "mnist",
@@ -80,7 +82,8 @@ TABLES = {
     ),
 }
 
-# What two cores do in about 40 minutes; the epochs keep the recipe's proportions of learning rates.
+# Tables of about 40 minutes on two cores; the epochs keep the recipe's proportions of learning
+# rates.
 SHORTENED = {
     "cifar10": dataclasses.replace(
         TABLES["cifar10"],
@@ -97,7 +100,7 @@ SHORTENED = {
     )
 }
 
-# What makes a table the published one.
+# Flags that the published table fixes.
 _FIXED = ("dataset", "preset", "config", "protocol", "anomalous_classes")
 
 # Flags on known anomalies, which a sweep without them refuses.
@@ -105,7 +108,7 @@ _OF_LABELS = ("known_anomalous_classes", "labelled_ratio", "eta", "balanced_batc
 
 
 class Work(NamedTuple):
-    """A table that was asked for, checked: its sweep, and what carries it out."""
+    """A checked table: its sweep, and the function that carries it out."""
 
     planned: Sweep
     carry_out: Callable[[], None]
@@ -130,7 +133,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Reads the flags, says what the table costs, and makes it."""
+    """Reads the flags, prints the cost of the table, and makes it."""
     values = flags.FLAGS
     name, table = chosen_table(values)
     group = workers.join(values)
@@ -178,16 +181,16 @@ def chosen_table(values: flags.FlagValues) -> tuple[str, Table]:
 
 def _fixed(table: str) -> tuple[str, ...]:
     if table == "gtsrb":
-        # One process makes the adversarials and what comes after them.
+        # One process makes the adversarials and scores them.
         return (*_FIXED, "normal_classes", "distributed")
     if table == "deep_sad":
-        # One process holds its sweeps; the shares are those of --labelled_ratios.
+        # One process holds all its sweeps; --labelled_ratios sets the shares.
         return (*_FIXED[1:], "methods", "distributed", "labelled_ratio", "outliers")
     return _FIXED
 
 
 def missing_flags(values: flags.FlagValues, name: str, table: Table) -> dict[str, str]:
-    """Returns the flags that make the table, but for those that were given."""
+    """Returns the flags that make the table, without those that were given."""
     wanted = {
         field.name: getattr(table, field.name)
         for field in dataclasses.fields(table)
@@ -238,7 +241,8 @@ _PAIRS, _TABLE = "pairs.csv", "table.csv"
 
 
 def reproduce_labelled(values: flags.FlagValues, name: str) -> None:
-    """Says what the table of Deep SAD costs, and makes it, the runs of all its sweeps together.
+    """Prints the cost of the table of Deep SAD, and makes it, training the runs of all its sweeps
+    together.
 
     Args:
       values: parsed flags, those of the table among them.
@@ -279,13 +283,13 @@ def reproduce_labelled(values: flags.FlagValues, name: str) -> None:
         raise exits.Failure(failed)
 
 
-def summaries_of(out: Path) -> dict[Cell, list[files.Row]]:
+def summaries_of(out: Path) -> dict[Cell, list[Summary]]:
     """Reads the summaries of the table's sweeps, those of earlier calls too (touches files)."""
     cells = {path: Cell.of_folder(path.parent.name) for path in out.glob("labelled*/summary.csv")}
     found = {cell: path for path, cell in cells.items() if cell is not None}
-    # Without a known class first.
+    # The sweep without a known class comes first.
     order = sorted(found, key=lambda cell: (cell.ratio, -1 if cell.known is None else cell.known))
-    return {cell: files.read_table(found[cell], records.SUMMARY_COLUMNS) for cell in order}
+    return {cell: Summary.read(found[cell]) for cell in order}
 
 
 def labelled_ratios(texts: list[str]) -> list[float]:
@@ -350,7 +354,7 @@ def _of_cell(values: flags.FlagValues, cell: Cell, labels: list[int], out: Path)
 
 
 def describe_labelled(base: Sweep, planned: dict[Cell, Sweep]) -> str:
-    """Returns a line on what is to go and what it costs, measured on the sweep without labels.
+    """Returns a line on the missing runs and their cost, measured on the sweep without labels.
 
     Args:
       base: the sweep without labels.
@@ -365,7 +369,7 @@ def describe_labelled(base: Sweep, planned: dict[Cell, Sweep]) -> str:
         return "every run is there"
     load = costs.machine_load()
     a_run = sum(cost.seconds for cost in costs.estimate(base, {}))
-    # Known anomalies are trained on too: they make an epoch longer by their share.
+    # An epoch is longer by the share of known anomalies, which are trained on too.
     seconds = sum(count * a_run / (1 - cell.ratio) for cell, count in to_go.items())
     return (
         f"{runs} runs in {len(planned)} sweeps: {tables.duration(seconds)}, from steps "

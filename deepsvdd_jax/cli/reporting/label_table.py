@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deepsvdd_jax.cli.files import Row, format_value
+from deepsvdd_jax.cli.files import format_value
 from deepsvdd_jax.cli.sweeps.records import Summary
 
 # Quoted from a later paper: percent over 90 pairs, by share of labelled anomalies.
@@ -82,7 +82,7 @@ def cells(ratios: Iterable[float], known: Iterable[int]) -> list[Cell]:
     return found
 
 
-def pair_lines(summaries: Mapping[Cell, list[Row]]) -> list[tuple[str, ...]]:
+def pair_lines(summaries: Mapping[Cell, list[Summary]]) -> list[tuple[str, ...]]:
     """Returns the cells of `pairs.csv`, AUROC in [0, 1], the header first.
 
     Args:
@@ -97,7 +97,7 @@ def pair_lines(summaries: Mapping[Cell, list[Row]]) -> list[tuple[str, ...]]:
     return lines
 
 
-def lines(summaries: Mapping[Cell, list[Row]], dataset: str) -> list[tuple[str, ...]]:
+def lines(summaries: Mapping[Cell, list[Summary]], dataset: str) -> list[tuple[str, ...]]:
     """Returns the table's cells, AUROC in percent, the header first.
 
     Args:
@@ -127,9 +127,8 @@ def lines(summaries: Mapping[Cell, list[Row]], dataset: str) -> list[tuple[str, 
     return found
 
 
-def _pairs(summary: list[Row]) -> list[Summary]:
-    found = map(Summary.from_row, summary)
-    return [row for row in found if row.normal_class is not None]
+def _pairs(summary: list[Summary]) -> list[Summary]:
+    return [row for row in summary if row.normal_class is not None]
 
 
 def _mean(shares: Sequence[float | None], with_deviation: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""Programs under way, kept in a file so that a sweep that was killed goes on where it was."""
+"""Checkpoints of programs under way, so that a killed sweep can be resumed."""
 
 import contextlib
 import json
@@ -30,11 +30,11 @@ class ProgramCheckpoint(NamedTuple):
     """A program under way.
 
     Attributes:
-      names: of its runs, which may be of several sweeps; those that fill it up have none.
+      names: of its runs, which may belong to several sweeps; runs that only fill it up have none.
       progress: of the program.
-      evaluations: figures of the full passes so far, `[passes, runs]`, by history column, beside
+      evaluations: figures of the full passes so far by column of the history, `[passes, runs]`, and
         `epoch`, `[passes]`.
-      seconds: that it has taken so far, compilation included.
+      seconds: its time so far, compilation included.
     """
 
     names: tuple[QualifiedName, ...]
@@ -94,13 +94,12 @@ class Checkpointer:
     def delete_finished(self, finished: Iterable[RunName]) -> None:
         """Removes all files whose first run is finished, and the folder if nothing is left in it.
 
-        Only one process may do so, and not while others still save: the folder that they write to
-        would vanish.
+        Only one process may call it, and not while others still save: their folder would vanish.
         """
         for name in finished:
             self._path(name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
-            # Not there, or a sweep of other classes is under way.
+            # The folder does not exist, or a sweep of other classes is under way.
             self._folder.rmdir()
 
     def _path(self, first: RunName) -> Path:
@@ -137,7 +136,7 @@ def read_checkpoint(path: Path, sweep: str = "") -> SavedProgram | None:
 
     Args:
       path: of the file.
-      sweep: that runs are of which are saved without one.
+      sweep: of runs that are saved without a sweep.
     """
     try:
         arrays = archives.read_archive(path)

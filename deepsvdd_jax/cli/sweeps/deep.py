@@ -1,4 +1,4 @@
-"""Trains the pending runs of sweeps, program by program, and hands each on when it has ended."""
+"""Trains the pending runs of sweeps, program by program, and hands on each finished run."""
 
 import dataclasses
 import math
@@ -26,25 +26,25 @@ from deepsvdd_jax.runs import Program, Progress, Run, streamed
 from deepsvdd_jax.runs.memory import device_memory
 
 # Runs of one program on a CPU, where each device loops over its share: enough for the devices to
-# end at about the same time, few enough that finished runs are written now and then.
+# end at about the same time, few enough for finished runs to be written regularly.
 CPU_RUNS_PER_PROGRAM = 10
 
-# Aimed at between two looks at a program: a bar that moves, little time lost by a kill.
+# Seconds to aim at between two reports of a program: the bar moves, and a kill loses little time.
 SECONDS_PER_CALL = 3.0
 
 
 class Schedule(NamedTuple):
-    """How runs are put into programs, and how often they are looked at.
+    """How runs are put into programs, and how often these report.
 
     Attributes:
       runs_per_program: None chooses.
       evaluate_every: epochs between two full passes over both sets; None makes none.
-      wanted: how many runs the sweeps have, finished ones too, and
+      wanted: number of runs of the sweeps, finished ones too, and
       longest: most images of one of them, see `image_count`: both fix the shapes of a program, so
-        that a sweep that is taken up again runs the program that it left.
+        that a resumed sweep runs the same program.
       data_devices: over how many devices the batches of a run are split.
       memory_budget: bytes of images on a device, above which they are streamed; None chooses.
-      ahead: compiles what trains after these runs; None compiles nothing ahead.
+      ahead: compiles the programs that train after these runs; None compiles nothing ahead.
     """
 
     runs_per_program: int | None
@@ -57,7 +57,7 @@ class Schedule(NamedTuple):
 
 
 class Callbacks(NamedTuple):
-    """What is called while runs train.
+    """Functions that are called while runs train.
 
     Attributes:
       start_of: returns the autoencoder that a run starts from, or None; called when its program
@@ -79,7 +79,7 @@ class Callbacks(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """A program, the jobs that its first runs are, and where their images come from."""
+    """A program, the jobs of its first runs, and the pool of their images."""
 
     program: Program
     jobs: list[Job]
@@ -94,15 +94,15 @@ def train_jobs(
     callbacks: Callbacks,
     saved: Sequence[SavedProgram] = (),
 ) -> None:
-    """Trains all jobs, each program filled with the next of them, whatever sweeps they are of.
+    """Trains all jobs, filling each program with the next ones, also those of different sweeps.
 
     Args:
       config: of all runs; without a pretraining, which is a job of its own.
       dataset: raw images.
-      jobs: what to train; nothing is done for an empty list.
-      schedule: how.
-      callbacks: what is called meanwhile.
-      saved: programs that were left under way, all of whose runs are among the jobs.
+      jobs: runs to train; nothing is done for an empty list.
+      schedule: see `Schedule`.
+      callbacks: see `Callbacks`.
+      saved: programs under way whose runs are all among the jobs.
 
     Raises:
       Failure: a program of one run a device does not fit its memory.
@@ -145,7 +145,7 @@ def _train_pool(
             if resumed is not None and len(part) <= width:
                 to_restore.insert(0, resumed)
             else:
-                # What was taken up starts anew in narrower programs.
+                # Resumed runs start anew in narrower programs.
                 rest = part + rest if resumed is not None else rest
             continue
         if resumed is None:
@@ -153,7 +153,7 @@ def _train_pool(
 
 
 class _TooWide(RuntimeError):
-    """A program of more runs than a device has the memory for; so many a device would do."""
+    """A program of more runs than a device has memory for; so many a device would fit."""
 
     def __init__(self, runs_per_device: int) -> None:
         super().__init__(f"{runs_per_device} runs a device fit its memory")
@@ -166,7 +166,7 @@ def _is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
 
 def _narrower(error: jax.errors.JaxRuntimeError | _TooWide, width: int, at_once: int) -> int:
     """Returns the width of the programs after one that did not fit, a multiple of the runs that
-    train at once; says so on stderr."""
+    train at once; prints it on stderr."""
     if isinstance(error, _TooWide):
         programs = math.ceil(width / (error.runs_per_device * at_once))
         narrower = math.ceil(width / programs / at_once) * at_once
@@ -188,7 +188,7 @@ def _narrower(error: jax.errors.JaxRuntimeError | _TooWide, width: int, at_once:
 
 def choose_width(schedule: Schedule) -> tuple[int, jax.sharding.Mesh]:
     """Returns how many runs a program has, a multiple of those that train at once, and the mesh of
-    its devices. On an accelerator that tells its memory that is all of them, see `_compile`."""
+    its devices. On an accelerator that reports its memory these are all runs, see `_compile`."""
     split = schedule.data_devices
     devices = jax.local_devices()
     places = len(devices) // split
@@ -207,7 +207,7 @@ def _compile(program: Program, schedule: Schedule, callbacks: Callbacks) -> None
     """Compiles a program.
 
     Raises:
-      _TooWide: it needs more memory than its device has, and was not asked for in this width.
+      _TooWide: it needs more memory than its device has, and no flag asks for this width.
     """
     needed = program.compile(callbacks.compiled)
     memory = device_memory()
@@ -248,7 +248,8 @@ def _train_program(
         progress = program.advance(checkpoint.progress, asked)
         done = progress.epoch
         if warm:
-            # The first call compiled; from the second on the time tells how many epochs to ask for.
+            # The first call includes compilation; from the second on its time decides the number of
+            # epochs.
             seconds = max(time.perf_counter() - before, 1e-3)
             per_call = round((done - epochs_reported) * SECONDS_PER_CALL / seconds)
             epochs = max(1, min(4 * epochs, per_call))
@@ -275,8 +276,8 @@ def _train_program(
 
 
 def _init(work: _Work) -> Progress:
-    """Starts a program. A run that starts from an autoencoder has as its untrained network the one
-    that the autoencoder started with."""
+    """Starts a program. The untrained network of a run that starts from an autoencoder is the
+    autoencoder's own first state."""
     progress = work.program.init()
     if all(job.start is None for job in work.jobs):
         return progress

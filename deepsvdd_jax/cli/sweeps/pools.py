@@ -1,4 +1,4 @@
-"""Runs to train, the images that they share, and both as input of a program."""
+"""Runs to train and the images that they share, as input of a program."""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from deepsvdd_jax.runs import Run, initialization
 
 
 class Job(NamedTuple):
-    """A run that is still to be trained, and the autoencoder that it starts from, if any."""
+    """A run to train, and the autoencoder that it starts from, if any."""
 
     run: QualifiedName
     split: OneClassSplit
@@ -49,8 +49,8 @@ class ImagePool(NamedTuple):
 
 
 def image_count(split: OneClassSplit) -> int:
-    """Returns how many images a run holds: those that it trains on, the known anomalies last, then
-    those held out of it."""
+    """Returns how many images a run holds: its training images, the known anomalies last, then
+    those held out."""
     return trained_count(split) + len(split.validation_indices)
 
 
@@ -60,7 +60,7 @@ def trained_count(split: OneClassSplit) -> int:
 
 
 def training_set(split: OneClassSplit) -> bytes:
-    """Returns what tells the images that preprocessing is fitted to from others."""
+    """Returns a key of the images that the preprocessing is fitted to."""
     return hashlib.sha256(split.train_indices.tobytes()).digest()
 
 
@@ -75,7 +75,7 @@ def start_failure(job: Job) -> int:
 
 def image_pools(config: RunConfig, dataset: Dataset, jobs: list[Job]) -> Iterator[ImagePool]:
     """Runs share one pool unless their preprocessing changes the images: whitening, or a scaling
-    that float32 values are too coarse for. Then those share one that are fitted to the same."""
+    that float32 values are too coarse for. Then runs with the same training set share one."""
     by_set: dict[bytes, list[Job]] = {}
     for job in jobs:
         by_set.setdefault(training_set(job.split), []).append(job)
@@ -94,7 +94,7 @@ def image_pools(config: RunConfig, dataset: Dataset, jobs: list[Job]) -> Iterato
 def _shared_pool(
     config: RunConfig, dataset: Dataset, jobs: list[Job], by_set: dict[bytes, list[Job]]
 ) -> ImagePool | None:
-    """Returns all jobs with pools that every run scales on the device, in float32; None where that
+    """Returns all jobs with pools that every run scales on the device, in float32; None if that
     would lose digits."""
     contrast = config.preprocessing.contrast
     images = preprocessing.normalize_contrast(preprocessing.unit_range(dataset.x_train), contrast)
@@ -128,11 +128,12 @@ def stack_jobs(
     for job in jobs:
         scaling = pool.scalings[training_set(job.split)]
         indices, split = job.split.train_indices, job.split
-        # What stands behind the training images is scored by a full pass and otherwise padding.
+        # The images after the training images are scored by full passes, and are padding in
+        # training.
         held = np.concatenate([indices, split.known_anomalies, split.validation_indices])
         labels = np.zeros(len(held), np.int32)
         labels[len(indices) : trained_count(split)] = -1
-        # Without images a run is over before it begins: one whose autoencoder failed.
+        # A run whose autoencoder failed gets no images and ends before it begins.
         count = trained_count(split) if start_failure(job) == training.NOT_FAILED else 0
         data = training.run_data(held, longest, scaling.shift, scaling.scale, count, labels)
         if job.start is not None:

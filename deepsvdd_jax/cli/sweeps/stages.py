@@ -30,7 +30,7 @@ from deepsvdd_jax.networks import build_network
 
 
 class Member(NamedTuple):
-    """A sweep, the runs of it that this process trains, and its folder."""
+    """A sweep, the runs that this process trains of it, and its folder."""
 
     sweep: Sweep
     own: Collection[RunName]
@@ -42,21 +42,21 @@ class Member(NamedTuple):
         return list(dict.fromkeys((name.normal_class, name.seed) for name in self.own))
 
     def qualified(self, name: RunName) -> QualifiedName:
-        """Returns the name of a run among all that train."""
+        """Returns the name of a run among those of all sweeps."""
         return QualifiedName(name, self.store.sweep)
 
 
 class Stage(NamedTuple):
-    """Runs of one configuration, none with a pretraining: that is a stage of its own.
+    """Runs of one configuration without a pretraining, which is a stage of its own.
 
     Attributes:
       label: of the progress bar.
       config: of all runs.
-      members: the sweeps that they are of, by name.
+      members: their sweeps, by name.
       wanted: all of them, finished ones too.
       missing: those that are not finished.
       start_of: returns, by sweep, the autoencoder that a run starts from.
-      write: by sweep, takes what a run left when it ended.
+      write: by sweep, takes the result of a finished run.
     """
 
     label: str
@@ -69,16 +69,16 @@ class Stage(NamedTuple):
 
 
 def train_deep(members: Sequence[Member], program_over: Callable[[], None] = lambda: None) -> None:
-    """Trains those of the deep runs of sweeps that are missing: runs of one configuration together,
-    whatever sweeps they are of.
+    """Trains the missing deep runs of sweeps: runs of one configuration together, also those of
+    different sweeps.
 
     Args:
-      members: sweeps of one data set, one group of processes, and alike in what is not of the runs
-        themselves, such as `runs_per_program`. Their stores differ in `sweep`.
+      members: sweeps of one data set and one group of processes, with equal settings that do not
+        belong to runs, such as `runs_per_program`. Their stores differ in `sweep`.
       program_over: called when all runs of a program are written.
 
     Raises:
-      Interrupted: a signal has come; what was under way is saved.
+      Interrupted: a signal has come; the programs under way are saved.
       Failure: a program of one run a device does not fit its memory, or an autoencoder vanished.
     """
     saved = [one for member in members for one in _saved_programs(member)]
@@ -109,7 +109,7 @@ def _train_stage(
     own_programs: ahead.Ahead | None,
     program_over: Callable[[], None],
 ) -> ahead.Ahead | None:
-    """Trains a stage, whose programs `own_programs` compiles; returns what compiles the next
+    """Trains a stage, whose programs `own_programs` compiles; returns the compilation of the next
     stage's."""
     saved = [one for one in saved if _continues(one, stage)]
     under_way = {name for one in saved for name in one.names}
@@ -123,7 +123,7 @@ def _train_stage(
     schedule = deep.Schedule(
         runs_per_program=asked.runs_per_program,
         evaluate_every=asked.evaluate_every,
-        # Of all processes alike: they then run the same compiled program.
+        # The same for all processes, so that they run the same compiled program.
         wanted=math.ceil(sum(len(sweep.splits) for sweep in sweeps) / sweeps[0].group.size),
         longest=max(
             pools.image_count(split) for sweep in sweeps for split in sweep.splits.values()
@@ -155,7 +155,7 @@ def _train_stage(
             start_of=start_of,
             finished=finished,
             epochs=bar.update,
-            # A program is saved in the folder of the sweep that its first run is of.
+            # A checkpoint lies in the folder of the sweep of its first run.
             chunk=lambda checkpoint: store_of(checkpoint.names[0]).save_checkpoint(checkpoint),
             over=over,
             compiled=compiled,
@@ -165,7 +165,7 @@ def _train_stage(
 
 
 def _continues(one: checkpoints.SavedProgram, stage: Stage) -> bool:
-    """Whether a stage goes on with a saved program; says so where it trains its runs anew."""
+    """Whether a stage resumes a saved program; prints a line if it trains its runs anew."""
     if stage.missing.isdisjoint(one.names):
         return False
     others = [name for name in one.names if name not in stage.wanted]
@@ -179,8 +179,8 @@ def _continues(one: checkpoints.SavedProgram, stage: Stage) -> bool:
 
 
 def _stages(members: Sequence[Member], under_way: Container[QualifiedName]) -> list[Stage]:
-    """Returns what is to be trained in turn: the autoencoders first, which the methods share, then
-    each method. Sweeps have a stage in common where its configuration is the same."""
+    """Yields the stages in order: first the autoencoders, which methods share, then each method.
+    Sweeps share a stage if its configuration is the same."""
     autoencoders = [_autoencoder_stage(member, under_way) for member in members]
     methods = [stage for member in members for stage in _method_stages(member)]
     joined: dict[tuple[str, RunConfig, bool], Stage] = {}
@@ -222,7 +222,7 @@ def _method_stages(member: Member) -> Iterator[Stage]:
 
 
 def _autoencoder_of(run_configs: Mapping[str, RunConfig]) -> RunConfig | None:
-    """Returns the autoencoder of a sweep, of which all methods have the same; None without one."""
+    """Returns the autoencoder of a sweep, which is the same for all methods; None without one."""
     found = (
         config if method == AUTOENCODER else runs.autoencoder_config(config)
         for method, config in run_configs.items()
@@ -232,7 +232,7 @@ def _autoencoder_of(run_configs: Mapping[str, RunConfig]) -> RunConfig | None:
 
 
 def _autoencoder_stage(member: Member, under_way: Container[QualifiedName]) -> Stage | None:
-    """Returns the stage of the autoencoders that are DCAE rows to come, or starts of other runs;
+    """Returns the stage of the autoencoders that are missing DCAE rows or starts of other runs;
     None without any."""
     sweep, store = member.sweep, member.store
     autoencoder = _autoencoder_of(sweep.settings.configs)
@@ -283,7 +283,7 @@ def _start_of(member: Member, autoencoder: RunConfig, name: RunName) -> Pretrain
 
 
 def _known_start_of(member: Member, autoencoder: RunConfig, name: RunName) -> Pretrained:
-    """Reads an autoencoder that was there or was trained before; raises Failure where it is gone or
+    """Reads an autoencoder that exists or was trained before; raises Failure if it has vanished or
     was damaged meanwhile."""
     found = _start_of(member, autoencoder, name)
     if found is None:

@@ -1,6 +1,6 @@
 """The folder of one sweep, held by this process: finished runs, checkpoints, the stop signal.
 
-Every file is written under a temporary name and renamed, so that what is there is whole. A run
+Every file is written under a temporary name and renamed, so that no file is incomplete. A run
 counts as finished when its row lies in `rows/`, with the checksums of its scores and history;
 `runs.csv` and `summary.csv` are made from the rows. Several processes may share a folder: each
 writes the files of its own runs, the first one also those that the folder has once.
@@ -31,7 +31,7 @@ with lazily():
 if TYPE_CHECKING:
     from deepsvdd_jax.cli.sweeps.checkpoints import Checkpointer, ProgramCheckpoint
 
-# Between two looks at the folder, while others start and while they train.
+# Seconds between two looks at the folder, while others start and while they train.
 _STARTING_SECONDS = 0.2
 _TRAINING_SECONDS = 1.0
 
@@ -41,7 +41,7 @@ _LATE = 0.1
 
 
 class SweepStore:
-    """A sweep's folder and what is known of it.
+    """A sweep's folder and its state.
 
     Attributes:
       folder: of the sweep.
@@ -150,9 +150,9 @@ class SweepStore:
         """Waits for the rows of the runs that other processes train, and adds them (reads files,
         sleeps).
 
-        A process is waited for as long as it holds its lock, and a tenth of the timeout longer,
-        since a network file system may show its last files late. Of processes that ended before
-        their work did, some rows stay missing.
+        It waits for a process as long as this holds its lock, and a tenth of the timeout longer,
+        since a network file system may show its last files late. Rows of a process that ended
+        before its work stay missing.
 
         Raises:
           Interrupted: a signal has come.
@@ -196,7 +196,7 @@ def open_store(
 
     Args:
       folder: of the sweep.
-      settings: JSON values; all but those free to differ must equal the folder's own.
+      settings: JSON values; all but those that may differ must equal the folder's own.
       group: the processes that share the folder.
       stop: checked while waiting, and by whoever works with the store.
       sweep: its name among sweeps that train together, empty for one alone.

@@ -1,4 +1,4 @@
-"""Sweeps that train together: their missing runs fill the same programs, each has its folder."""
+"""Trains sweeps together: their missing runs fill the same programs, and each has its folder."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.cli.sweeps.stages import Member
 from deepsvdd_jax.cli.sweeps.store import open_store
 
-# Failed runs that a message names, of many.
+# A message names so many of the failed runs.
 _NAMED = 3
 
 
@@ -20,15 +20,14 @@ def carry_out(
     extra_settings: Mapping[str, Any],
     summarized: Callable[[], None] = lambda: None,
 ) -> str | None:
-    """Takes the folders of sweeps, trains what is missing in any of them, writes their tables.
+    """Locks the folders of sweeps, trains their missing runs, writes their tables.
 
-    A sweep's `summary.csv` is written as soon as all its runs are there.
+    A sweep's `summary.csv` is written as soon as all its runs are finished.
 
     Args:
-      sweeps: what is wanted, by name of the folder; see `stages.train_deep`. Of their methods the
-        deep ones count.
-      extra_settings: of every `config.json`, beside the sweep's own.
-      summarized: called after sweeps were complete, those of earlier calls among them.
+      sweeps: by name of the folder, see `stages.train_deep`; only their deep methods are trained.
+      extra_settings: further entries of every `config.json`.
+      summarized: called after sweeps are complete, also for those of earlier calls.
 
     Returns:
       A line on the runs that failed, None if none did.
@@ -36,7 +35,7 @@ def carry_out(
     Raises:
       ResultsError: a folder is in use, cannot be written, or holds other settings; no run has
         trained by then.
-      Interrupted: a signal has come; what was under way is saved.
+      Interrupted: a signal has come; the programs under way are saved.
       Failure: see `stages.train_deep`.
     """
     here = environment.describe() | dict(extra_settings)
@@ -64,7 +63,7 @@ def carry_out(
         write_complete()
         stages.train_deep(members, write_complete)
         for member in members:
-            # Not before: a program whose first run is finished may have others that are not.
+            # Only now: a program whose first run is finished may have others that are not.
             member.store.checkpoints.delete_finished(member.store.rows)
     failed = [(member, name) for member in members for name in _failed(member)]
     if not failed:
