@@ -1,6 +1,5 @@
 """Scores of embeddings by what lies around them, and the command that compares them."""
 
-import csv
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from deepsvdd_jax.cli.commands import embeddings as command
 from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.detectors import embeddings
 from deepsvdd_jax.io import models
+from tests.helpers import rows_of
 
 Calling = Callable[[ModuleType], AbstractContextManager[Callable[..., int]]]
 
@@ -79,11 +79,9 @@ def test_embeddings_of_a_sweep_are_compared(
     capsys.readouterr()
     with calling(command) as call:
         assert call(f"--out={finished / 'sweep'}") == 0
-    with (finished / "sweep" / "embeddings" / "embeddings.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(finished / "sweep" / "embeddings" / "embeddings.csv")
     assert [(row["class"], row["runs"]) for row in rows] == [("0", "2"), ("mean", "2")]
-    with (finished / "sweep" / "runs.csv").open(newline="") as file:
-        runs = list(csv.DictReader(file))
+    runs = rows_of(finished / "sweep" / "runs.csv")
     of_sweep = [float(run["auroc"]) for run in runs if run["method"] == "deep_svdd"]
     assert float(rows[0]["of the sweep"]) == pytest.approx(100 * np.mean(of_sweep), abs=0.006)
     # The sweep's own nearest neighbors are those of the network's input.

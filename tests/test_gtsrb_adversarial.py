@@ -1,6 +1,5 @@
 """The adversarial command on toy signs, whose class is the quarter that is bright."""
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from deepsvdd_jax.cli.adversarial import arrays, attack, configs, stop_signs
 from deepsvdd_jax.cli.commands import gtsrb_adversarial, report
 from deepsvdd_jax.cli.reporting import finished
 from deepsvdd_jax.datasets import Dataset
+from tests.helpers import rows_of
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -61,8 +61,7 @@ def test_one_command_attacks_scores_and_goes_on(
     found = arrays.load_adversarials(out / "adversarials")
     assert found.success.all() and len(found.images) == 3
     assert (out / "adversarials" / arrays.PICTURE_NAME).stat().st_size > 1000
-    with (out / "runs.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(out / "runs.csv")
     assert {(row["dataset"], row["normal_class"]) for row in rows} == {("gtsrb_adversarial", "14")}
     scores = np.load(out / "scores" / "deep_svdd-class14-seed1.npz")
     # 15 stop signs of the test set, then the adversarials.

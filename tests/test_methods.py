@@ -1,6 +1,5 @@
 """A method of one's own is a file and a line; and what every method owes."""
 
-import csv
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from deepsvdd_jax.cli.sweeps.methods.base import DeepMethod, Method, ShallowConf
 from deepsvdd_jax.cli.sweeps.records import Summary
 from deepsvdd_jax.configs import ConfigError
 from deepsvdd_jax.detectors.features import BaselineResult
+from tests.helpers import rows_of
 
 Calling = Callable[[ModuleType], AbstractContextManager[Callable[..., int]]]
 
@@ -68,11 +68,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndar
     return features, labels, path
 
 
-def rows_of(out: Path) -> dict[tuple[str, str], dict[str, str]]:
-    with (out / "runs.csv").open(newline="") as file:
-        return {(row["method"], row["seed"]): row for row in csv.DictReader(file)}
-
-
 def test_toy_methods_are_swept_stored_and_shown(
     registered: None,
     calling: Calling,
@@ -95,7 +90,7 @@ def test_toy_methods_are_swept_stored_and_shown(
         assert call(*arguments, "--methods=wide,mean_distance") == 0
         assert {file: file.read_bytes() for file in out.rglob("*.*") if file.is_file()} == before
 
-    rows = rows_of(out)
+    rows = {(row["method"], row["seed"]): row for row in rows_of(out / "runs.csv")}
     # What does not depend on the seed has one run.
     assert set(rows) == {("wide", "0"), ("wide", "1"), ("mean_distance", "0")}
     normal = features[labels == 0].astype(np.float64)

@@ -1,6 +1,5 @@
 """Images of more than 8 bits a pixel: their values are kept, and their range is the model's."""
 
-import csv
 import os
 import re
 import subprocess
@@ -21,6 +20,7 @@ from deepsvdd_jax.configs import ConfigError, DataConfig
 from deepsvdd_jax.datasets import DataError
 from deepsvdd_jax.datasets.formats.pixels import PixelError, resize_image, unit_pixels
 from deepsvdd_jax.io.models import load_model
+from tests.helpers import rows_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -206,6 +206,6 @@ def test_faint_defects_of_a_deep_camera_are_found(tmp_path: Path) -> None:
     assert f"{low} to {high} of the training images become 0 to 1" in told
     assert load_model(model).summary["data"]["pixel_range"] == [low, high]
     command("score", f"--model={model}", f"--data_dir={tmp_path / 'new'}", f"--out={out}")
-    rows = list(csv.DictReader(out.open()))
+    rows = rows_of(out)
     labels = [row["name"].startswith("defect") for row in rows]
     assert roc_auc_score(labels, [float(row["score"]) for row in rows]) == 1.0

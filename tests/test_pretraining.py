@@ -16,6 +16,7 @@ from deepsvdd_jax.cli.commands import sweep
 from deepsvdd_jax.cli.sweeps import deep, pools, pretraining, records
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.networks import build_network
+from tests.helpers import rows_of
 
 Command = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Command]]
@@ -157,8 +158,7 @@ def test_a_failed_autoencoder_fails_its_runs_by_name(
     wild = ("--pretrain_optimizer=sgd", "--pretrain_learning_rate=1e30")
     assert command(out, "deep_svdd,dcae", *wild) == 1
     assert "deep_svdd-class3-seed0: the loss was not finite" in capsys.readouterr().err
-    with (out / "runs.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(out / "runs.csv")
     assert len(rows) == 4
     assert all(row["auroc"] == "" and row["failed_epoch"] in ("1", "2") for row in rows)
 

@@ -31,6 +31,7 @@ from deepsvdd_jax.configs import (
 )
 from deepsvdd_jax.datasets import Dataset
 from deepsvdd_jax.runs import Run
+from tests.helpers import rows_of
 
 Call = Callable[..., int]
 Calling = Callable[[ModuleType], AbstractContextManager[Call]]
@@ -345,8 +346,7 @@ def test_the_table_of_deep_sad_is_a_sweep_for_each_share_and_known_class(
     assert shapes == [(4, longest), (6, longest)]
     folders = sorted(path.name for path in out.iterdir() if path.is_dir())
     assert folders == ["labelled0", "labelled0.1-known1", "labelled0.1-known3"]
-    with (out / "pairs.csv").open(newline="") as file:
-        pairs = list(csv.DictReader(file))
+    pairs = rows_of(out / "pairs.csv")
     found = [
         (row["labelled_ratio"], row["known_anomalous_class"], row["normal_class"]) for row in pairs
     ]

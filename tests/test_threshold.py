@@ -14,6 +14,7 @@ import deepsvdd_jax as svdd
 from deepsvdd_jax.cli import thresholds
 from deepsvdd_jax.cli.commands import score, threshold
 from deepsvdd_jax.configs import ConfigError
+from tests.helpers import rows_of
 
 Calling = Callable[[ModuleType], AbstractContextManager[Callable[..., int]]]
 SIDE = 8
@@ -64,8 +65,7 @@ def test_without_a_choice_the_table_is_shown_and_nothing_changes(
     said = capsys.readouterr().out
     assert "30 normals, 14 defects" in said and "the model's own" in said
     assert svdd.load_model(model).threshold == before.threshold
-    with (out / "thresholds.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(out / "thresholds.csv")
     good = scores_of(model, labelled / "good")
     bad = np.concatenate([scores_of(model, labelled / kind) for kind in ("spot", "hole")])
     for row in rows:

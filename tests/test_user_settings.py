@@ -1,6 +1,5 @@
 """A user's jax settings change nothing: types are written down, so that figures are the same."""
 
-import csv
 import os
 import subprocess
 import sys
@@ -8,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.helpers import rows_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,8 +69,7 @@ def test_a_sweep_its_models_and_their_scores_do_not_depend_on_x64(tmp_path: Path
     for value in ("0", "1"):
         out = tmp_path / value
         run(value, "-m", "experiments.sweep", *SWEEP, f"--data_dir={data}", f"--out={out}")
-        with (out / "runs.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = rows_of(out / "runs.csv")
         assert len(rows) == 6
         figures.append([{**row, "train_seconds": ""} for row in rows])
         model = f"--model={out / 'models' / 'soft_boundary-class0-seed0'}"

@@ -1,6 +1,5 @@
 """Watching a folder: every image once, through restarts, damage and a vanished folder."""
 
-import csv
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ from deepsvdd_jax.cli import arrivals, score_log
 from deepsvdd_jax.cli.commands import score, watch
 from deepsvdd_jax.cli.score_log import open_log
 from deepsvdd_jax.scoring import drift
+from tests.helpers import rows_of
 
 Calling = Callable[[ModuleType], AbstractContextManager[Callable[..., int]]]
 SIDE = 8
@@ -49,11 +49,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings_of(model: Path, folder: Path) -> watch.Watch:
     loaded = svdd.load_model(model)
     return watch.Watch(loaded, loaded.threshold, folder, 0.01)
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_file_is_scored_at_the_second_look_and_once(model: Path, tmp_path: Path) -> None:
@@ -123,7 +118,7 @@ def test_images_of_more_than_eight_bits_have_the_scores_of_score(
     with calling(score) as command:
         arguments = (f"--model={tmp_path / 'm'}", f"--data_dir={settings.root}")
         assert command(*arguments, f"--out={tmp_path / 'scores.csv'}") == 0
-    assert found == {row["name"]: float(row["score"]) for row in read(tmp_path / "scores.csv")}
+    assert found == {row["name"]: float(row["score"]) for row in rows_of(tmp_path / "scores.csv")}
     assert len(found) == 3
 
 
@@ -243,8 +238,8 @@ def test_another_rate_of_drift_alarms_is_kept_by_the_file(
         assert call("usual.csv") == 0
         put(tmp_path / "camera", "b.png", pixels(2))
         assert call("often.csv", "--drift_false_alarm_rate=0.05") == 0
-        assert [row["drift_alarm"] for row in read(tmp_path / "often.csv")] == ["20", "20"]
-        assert "drift_alarm" not in read(tmp_path / "usual.csv")[0]
+        assert [row["drift_alarm"] for row in rows_of(tmp_path / "often.csv")] == ["20", "20"]
+        assert "drift_alarm" not in rows_of(tmp_path / "usual.csv")[0]
         capsys.readouterr()
         for out, rate, begun in (("often.csv", 0.01, 0.05), ("usual.csv", 0.2, 0.01)):
             assert call(out, f"--drift_false_alarm_rate={rate}") == 2
@@ -286,7 +281,7 @@ def test_images_that_come_while_it_is_killed_twice_are_scored_once_each(
         assert b"Ctrl-C ends" in process.stderr.readline()
         given = [source, folder, str(first), str(last)]
         copiers.append(subprocess.Popen([sys.executable, "-c", _COPIER, *given]))
-        _wait_for(lambda rows=rows: len(read(out)) >= rows)  # type: ignore[misc]
+        _wait_for(lambda rows=rows: len(rows_of(out)) >= rows)  # type: ignore[misc]
         if rows < 200:
             process.send_signal(signal.SIGKILL)
             process.communicate()
@@ -297,15 +292,15 @@ def test_images_that_come_while_it_is_killed_twice_are_scored_once_each(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1 and b"SIGTERM" in said and b"Traceback" not in said
     assert [copier.wait(60) for copier in copiers] == [0, 0, 0]
-    rows_of = {row["name"]: float(row["score"]) for row in read(out)}
-    assert len(read(out)) == 200 and sorted(rows_of) == names
+    scored = {row["name"]: float(row["score"]) for row in rows_of(out)}
+    assert len(rows_of(out)) == 200 and sorted(scored) == names
     loaded = svdd.load_model(model)
     images = np.stack([pixels(number) for number in range(200)])
     np.testing.assert_array_equal(
-        [rows_of[name] for name in names], detectors.score_images(loaded, images)
+        [scored[name] for name in names], detectors.score_images(loaded, images)
     )
-    capital = drift.watch(loaded.calibration_scores, list(rows_of.values()))
-    np.testing.assert_allclose([float(row["drift"]) for row in read(out)], capital, rtol=1e-5)
+    capital = drift.watch(loaded.calibration_scores, list(scored.values()))
+    np.testing.assert_allclose([float(row["drift"]) for row in rows_of(out)], capital, rtol=1e-5)
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
