@@ -49,7 +49,7 @@ def gaussian(offset: float, sigma: float) -> float:
         (maps.Grid(2.0, 1, 5), (6, 4), (10, 8)),
     ],
 )
-def test_spreading_adds_a_gaussian_at_every_center(
+def test_enlarging_adds_a_gaussian_at_every_center(
     grid: maps.Grid, shape: tuple[int, int], sides: tuple[int, int]
 ) -> None:
     low = np.random.default_rng(0).random((2, *shape))
@@ -66,12 +66,12 @@ def test_spreading_adds_a_gaussian_at_every_center(
                     if max(abs(down), abs(across)) <= half:
                         weight = gaussian(down, sigma) * gaussian(across, sigma)
                         expected[:, i, j] += low[:, u, v] * weight * (grid.stride / total) ** 2
-    found = maps.spread(jnp.float32(low), grid, sides)
+    found = maps.enlarge(jnp.float32(low), grid, sides)
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-7)
 
 
 def test_a_constant_map_keeps_its_value_far_from_the_borders() -> None:
-    found = np.asarray(maps.spread(jnp.ones((1, 32, 32)), maps.Grid(1.5, 4, 32), (128, 128)))[0]
+    found = np.asarray(maps.enlarge(jnp.ones((1, 32, 32)), maps.Grid(1.5, 4, 32), (128, 128)))[0]
     np.testing.assert_allclose(found[32:-32, 32:-32], 1.0, rtol=0.01)
     assert found[0, 0] < 0.5
 

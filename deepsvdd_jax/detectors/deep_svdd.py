@@ -401,7 +401,7 @@ def _with_threshold(
         model = _cross_calibrated(model, distances, folds)
     if not (np.isfinite(train_scores).all() and np.isfinite(model.calibration_scores).all()):
         raise TrainingError("scores are not finite; lower the learning rate")
-    if metrics.have_no_spread(distances):
+    if metrics.are_all_equal(distances):
         warnings.warn(
             f"the scores of all {len(train)} training samples are equal: the model tells nothing "
             "apart; look at the scaling of the data, or train with a lower learning rate",

@@ -137,4 +137,4 @@ def _objective_maps(model: Model, images: Array) -> Array:
     first, stride = config.map_grid
     grid = maps.Grid(first, stride, config.receptive_field)
     height, width = model.image_shape[:2]
-    return maps.spread(jnp.mean(low, axis=0).reshape(-1, *sides), grid, (height, width))
+    return maps.enlarge(jnp.mean(low, axis=0).reshape(-1, *sides), grid, (height, width))

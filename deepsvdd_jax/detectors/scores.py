@@ -39,7 +39,7 @@ def score_images(model: Model, images: npt.ArrayLike) -> Scores:
     """
     values = network_values(images)
     distances = member_distances(model, values)
-    if len(values) > 1 and metrics.have_no_spread(distances) and np.any(values[1:] != values[:1]):
+    if len(values) > 1 and metrics.are_all_equal(distances) and np.any(values[1:] != values[:1]):
         warnings.warn(
             "all scores are equal though the samples differ: the model tells nothing apart",
             CollapseWarning,

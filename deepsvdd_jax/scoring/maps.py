@@ -16,7 +16,7 @@ from jax import Array
 
 Score = Callable[[Array], Array]
 
-# Standard deviation of the Gaussian that spreads a value, in sides of its receptive field.
+# Standard deviation of the Gaussian that enlarges a value, in sides of its receptive field.
 _SPREAD = 0.25
 
 # Standard deviation of the Gaussian that blurs a gradient, in the image's shorter side.
@@ -47,7 +47,7 @@ class Grid(NamedTuple):
     receptive_field: int
 
 
-def spread(maps: Array, grid: Grid, sides: tuple[int, int]) -> Array:
+def enlarge(maps: Array, grid: Grid, sides: tuple[int, int]) -> Array:
     """Enlarges low maps to image size, `[n, height, width]` (Liznerski et al., ICLR 2021).
 
     Every value is multiplied by a Gaussian as wide as its receptive field, at the center of that,
@@ -62,12 +62,12 @@ def spread(maps: Array, grid: Grid, sides: tuple[int, int]) -> Array:
       sides: (height, width) of the images.
     """
     down, across = (
-        _spreading(count, grid, side) for count, side in zip(maps.shape[1:], sides, strict=True)
+        _enlarging(count, grid, side) for count, side in zip(maps.shape[1:], sides, strict=True)
     )
     return _separable(maps, down, across)
 
 
-def _spreading(count: int, grid: Grid, side: int) -> npt.NDArray[np.float32]:
+def _enlarging(count: int, grid: Grid, side: int) -> npt.NDArray[np.float32]:
     """Returns the transposed convolution in one direction as a matrix, `[side, count]`."""
     centers = grid.first + grid.stride * np.arange(count)
     distances = np.arange(side)[:, None] - centers

@@ -249,7 +249,7 @@ def is_collapsed_on_training(distances: npt.ArrayLike, center: npt.ArrayLike) ->
     return float(np.mean(np.asarray(distances, np.float64))) < COLLAPSED_DISTANCE * scale
 
 
-def have_no_spread(scores: npt.ArrayLike) -> bool:
+def are_all_equal(scores: npt.ArrayLike) -> bool:
     """Whether all scores of every row `[..., n]`, n > 1, are equal up to the rounding of
     float32."""
     values = np.asarray(scores, np.float64)

@@ -329,4 +329,4 @@ class _Differences:
         self._extremes = [min(every), max(every)]
 
     def are_in_samples_alone(self) -> bool:
-        return self._samples_differ and metrics.have_no_spread(self._extremes)
+        return self._samples_differ and metrics.are_all_equal(self._extremes)

@@ -335,7 +335,7 @@ def _score(
             bar.update()
     if not scores:
         raise DataError("no image can be read")
-    if len(scores) > 1 and metrics.have_no_spread(scores):
+    if len(scores) > 1 and metrics.are_all_equal(scores):
         print(f"all {len(scores)} scores are equal: the model tells nothing apart", file=sys.stderr)
     return Scored(len(scores), alarms, marked, count)
 

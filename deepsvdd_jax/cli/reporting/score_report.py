@@ -206,7 +206,7 @@ def _headline(scored: Scored) -> dict[str, str]:
 
 def _equal_scores(rows: Sequence[ScoredRow]) -> list[Html]:
     """Returns a paragraph if all scores are equal, else nothing."""
-    if not metrics.have_no_spread([row.score for row in rows]):
+    if not metrics.are_all_equal([row.score for row in rows]):
         return []
     return [
         pages.paragraph(

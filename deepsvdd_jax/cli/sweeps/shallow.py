@@ -56,7 +56,7 @@ def score_missing(
             record = records.record_of(sweep.dataset.name, protocol, name, row)
             store.write_run(record, scores, None)
             bar.update()
-            if scores is not None and metrics.have_no_spread(scores["scores"]):
+            if scores is not None and metrics.are_all_equal(scores["scores"]):
                 print(
                     f"{name.stem}: all test samples have the same score, so that its figures mean "
                     "nothing",

@@ -109,7 +109,7 @@ def _reconstructions(
     panels: dict[str, Array] = {}
     for name, model in models.items():
         scored = records.read_scores(sweep.folder, name)
-        chosen = _spread_ranks(scored["scores"], scored["labels"])
+        chosen = _even_ranks(scored["scores"], scored["labels"])
         images = _test_images(sweep, sweep.data, name)[chosen]
         inputs = inspection.network_inputs(model, images)
         outputs = inspection.reconstructions(model, inputs)
@@ -127,7 +127,7 @@ _RECONSTRUCTION_CAPTION = (
 )
 
 
-def _spread_ranks(scores: Array, labels: Array) -> Array:
+def _even_ranks(scores: Array, labels: Array) -> Array:
     """Picks normal, then anomalous rows at evenly spaced ranks of their scores."""
     parts = []
     for label in (0, 1):
