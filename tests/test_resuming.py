@@ -110,6 +110,22 @@ def test_a_program_under_way_with_senseless_numbers_is_damaged(
     assert f"{path}: damaged" in capsys.readouterr().err
 
 
+def test_runs_that_were_saved_without_a_sweep_are_of_the_one_whose_folder_it_is(
+    tmp_path: Path,
+) -> None:
+    names = [["deep_svdd", 1, 0], ["deep_svdd", 1, 0, "other"]]
+    header = {"names": names, "phase": "training", "epoch": 2, "seconds": 1.5}
+    data = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    archives.write_archive(tmp_path / "program.bin", {"header": data})
+    name = records.RunName("deep_svdd", 1, 0)
+    for sweep_name in ("", "own"):
+        saved = checkpoints.read_checkpoint(tmp_path / "program.bin", sweep_name)
+        assert saved is not None
+        own, other = saved.names
+        assert own == records.QualifiedName(name, sweep_name)
+        assert other == records.QualifiedName(name, "other") != own
+
+
 @pytest.mark.slow
 def test_damaged_results_run_again(
     command: Command,
