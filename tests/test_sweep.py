@@ -35,12 +35,14 @@ def command(calling: Calling) -> Iterator[Call]:
 
 
 SMALL = ("--normal_classes=0,1", "--seeds=2", "--epochs=2", "--milestones=1")
+# So that more runs are trained by the program of the first.
+PAIRS = "--runs_per_program=2"
 
 
 @pytest.fixture(scope="module")
 def swept(command: Call, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sweep") / "out"
-    assert command(*SMALL, f"--out={out}", "--save_models") == 0
+    assert command(*SMALL, PAIRS, f"--out={out}", "--save_models") == 0
     return out
 
 
@@ -162,11 +164,11 @@ def test_repeating_and_extending_keeps_finished_rows(
     before = (swept / "runs.csv").read_bytes()
     assert command(*SMALL, f"--out={swept}") == 0
     assert (swept / "runs.csv").read_bytes() == before
-    more = ("--normal_classes=1,2", "--seeds=1", "--epochs=2", "--milestones=1")
-    assert command(*more, f"--out={swept}") == 0
-    assert "1 to go" in capsys.readouterr().err
+    more = ("--normal_classes=1,2", "--seeds=2", "--epochs=2", "--milestones=1")
+    assert command(*more, PAIRS, f"--out={swept}") == 0
+    assert "2 to go" in capsys.readouterr().err
     lines = (swept / "runs.csv").read_bytes().splitlines()
-    assert set(before.splitlines()) < set(lines) and len(lines) == 6
+    assert set(before.splitlines()) < set(lines) and len(lines) == 7
     assert json.loads((swept / "config.json").read_text())["normal_classes"] == [0, 1, 2]
 
 
