@@ -115,7 +115,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file atomically (touches files).
 
     Raises:
-      WriteError: it cannot be written; what was there before stays.
+      WriteError: it cannot be written; the former file stays.
     """
     try:
         atomic.write_bytes(path, data)

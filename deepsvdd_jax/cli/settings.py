@@ -98,7 +98,7 @@ def define_unreadable_flag() -> None:
 
 @help.topic("Data")
 def define_column_flags() -> None:
-    """Defines the flags that say what the columns of a csv file are."""
+    """Defines the flags of the columns of a csv file."""
     flags.DEFINE_string(
         "label_column", None, "column of a csv file with its classes (default: label, if there)"
     )

@@ -21,7 +21,7 @@ class DataConfig:
       data_dir: folder of the original archives, prepared TFDS tree, npz or csv file, image folder.
       image_size: `(height, width)` that folder and GTSRB images are resized to; None keeps them.
       channels: 1 or 3 for folder images; None keeps what is found.
-      prepare: let TFDS download and prepare what is not there.
+      prepare: let TFDS download and prepare missing data.
       label_column: of a csv file, the column of its classes; None takes `label` where it is.
       ignore_columns: of a csv file, columns that are not looked at.
       id_column: of a csv file, the column that names its rows.

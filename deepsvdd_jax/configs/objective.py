@@ -1,4 +1,4 @@
-"""What a phase minimises: the settings of an objective, told apart in JSON by `kind`."""
+"""The settings of an objective, which its `kind` identifies in JSON."""
 
 import dataclasses
 import typing

@@ -47,7 +47,7 @@ def export_model(model: Model, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
 
     Args:
       model: fitted or loaded.
-      platforms: what it can run on.
+      platforms: on which it can run.
 
     Raises:
       ConfigError: a model that does not score by its center.

@@ -31,7 +31,7 @@ def write_card(folder: Path, model: Model) -> None:
 
 
 def card(name: str, model: Model) -> str:
-    """Returns the card of a model as Markdown, from what the model holds.
+    """Returns the card of a model as Markdown.
 
     Args:
       name: of the model.

@@ -34,7 +34,7 @@ def write_archive(path: Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
     """Writes named arrays into one file, atomically and with a checksum (touches files).
 
     Raises:
-      OSError: it cannot be written; what was there before stays.
+      OSError: it cannot be written; the former file stays.
     """
     data = npz.npz_bytes(arrays)
     atomic.write_bytes(path, _ARCHIVE_MAGIC + hashlib.sha256(data).digest() + data)

@@ -20,7 +20,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file under a temporary name, then renames it (touches files).
 
     Raises:
-      OSError: it cannot be written; what was there before stays.
+      OSError: it cannot be written; the former file stays.
     """
     with writing(path) as file:
         file.write(data)
@@ -32,7 +32,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     files).
 
     Raises:
-      OSError: it cannot be written; what was there before stays.
+      OSError: it cannot be written; the former file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = draft_of(path)

@@ -90,7 +90,7 @@ class _GivenDecoder:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Modules:
-    """The modules of a network and what it computes with them.
+    """The modules of a network, and its functions.
 
     Two are equal where their modules are, so that programs are compiled once for a network,
     however often it is built. Modules with attributes that have no hash equal themselves alone.

@@ -41,7 +41,7 @@ class _Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, mask: Array | None, train: bool) -> Array:
-        # What is not finite in padding would reach the gradient of the first kernel as 0 * inf.
+        # Padding that is not finite would reach the gradient of the first kernel as 0 * inf.
         config, values = self.config, without_padding(images, mask)
         for number, stage in enumerate(config.stages):
             if config.dropout_on == "all":

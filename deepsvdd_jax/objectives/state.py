@@ -1,4 +1,4 @@
-"""The state of a run and a batch of it: what an objective reads and changes."""
+"""The state of a run and a batch of it, which an objective reads and changes."""
 
 from typing import Any, NamedTuple
 

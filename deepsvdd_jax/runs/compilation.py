@@ -24,7 +24,7 @@ def map_runs(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Returns `mapped(shared, per_run)`, `function(shared, run)` over the runs of a mesh.
 
     Args:
-      function: of what is shared, then one run's arrays.
+      function: of the shared arrays, then one run's.
       mesh: the leading axis of `per_run` is sharded over its axis `run`, so it must be a multiple
         of that. Over `data` the compiler splits what `training.split_over_devices` marks.
     """

@@ -59,7 +59,7 @@ def batch_loss(
 ) -> tuple[Array, _Forward]:
     """Returns the loss of a batch under the statistics of that batch: the mean of the objective's
     losses plus the decay of the weights; and beside it what the step needs of the forward pass."""
-    # What is not finite in padding would reach the gradients as 0 * inf.
+    # Padding that is not finite would reach the gradients as 0 * inf.
     kept = jnp.expand_dims(batch.mask, tuple(range(1, batch.images.ndim)))
     batch = batch._replace(images=jnp.where(kept, batch.images, 0.0))
     if batch.labels is None:

@@ -225,7 +225,7 @@ def prepare(values: flags.FlagValues, name: str, group: WorkerGroup) -> Work:
       group: the processes that share it.
 
     Raises:
-      ConfigError, DataError: what is wrong and what is allowed.
+      ConfigError, DataError: says what is wrong and what is allowed.
     """
     extra_settings = {"table": name}
     if name == "gtsrb":
@@ -330,7 +330,7 @@ def sweep_of_cell(
       out: the table's folder.
 
     Raises:
-      ConfigError, DataError: what is wrong and what is allowed.
+      ConfigError, DataError: says what is wrong and what is allowed.
     """
     with _of_cell(values, cell, labels, out):
         data, split = settings.data_config(values), settings.split_config(values)

@@ -84,7 +84,7 @@ def carry_out(sweep: Sweep, extra_settings: Mapping[str, Any]) -> None:
     """Locks the folder, trains the missing runs, writes and prints the tables.
 
     Args:
-      sweep: what is wanted.
+      sweep: the planned sweep.
       extra_settings: further entries of `config.json`.
     """
     settings = sweep.settings.to_json() | environment.describe() | dict(extra_settings)
@@ -99,7 +99,7 @@ def run(sweep: Sweep, store: SweepStore) -> None:
     """Trains the missing runs of this process; the first process writes and prints the tables.
 
     Args:
-      sweep: what is wanted.
+      sweep: the planned sweep.
       store: its folder.
 
     Raises:

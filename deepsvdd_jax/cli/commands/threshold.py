@@ -235,7 +235,7 @@ def _kinds_of_folder(path: Path) -> list[tuple[str, str]]:
     return [(name, "" if name in normal else kind_of[name]) for name in names]
 
 
-# --- what is said and written -------------------------------------------------------------------
+# --- output -------------------------------------------------------------------------------------
 
 
 def describe(model: Model, labelled: Labelled, table: TradeOff, chosen: float | None) -> str:

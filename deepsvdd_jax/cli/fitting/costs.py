@@ -115,7 +115,7 @@ def estimate(planned: Plan, speed: Speed, choice: tuple[int, int] | None = None)
     """Returns the seconds of training all tasks, compilation of the first one left out.
 
     Args:
-      planned: what is trained.
+      planned: the trainings.
       speed: measured with its main task.
       choice: other members and epochs than the plan's.
     """

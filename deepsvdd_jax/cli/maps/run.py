@@ -86,14 +86,14 @@ def run(wish: Wish, model: Model, pictures: Pictures, masks: Masks | None, out: 
     """Scores and maps images, and writes the table and the folder of maps (touches files).
 
     Args:
-      wish: what the flags ask for.
+      wish: the wanted maps and tiles.
       model: that scores.
       pictures: images to score.
       masks: of their defects; None without masks.
       out: the table.
 
     Returns:
-      Lines on what was done.
+      Lines on the result.
 
     Raises:
       DataError: an image or mask that cannot be used; nothing is written.
@@ -149,7 +149,7 @@ def prepare(wish: Wish, model: Model, scratch: Path) -> Prepared:
     (touches files).
 
     Args:
-      wish: what the flags ask for.
+      wish: the wanted maps and tiles.
       model: that scores.
       scratch: folder for maps that are too large for memory.
 

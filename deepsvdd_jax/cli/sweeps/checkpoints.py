@@ -110,7 +110,7 @@ def write_checkpoint(path: Path, checkpoint: ProgramCheckpoint) -> None:
     """Writes a checkpoint atomically (touches files).
 
     Raises:
-      WriteError: it cannot be written; what was there before stays.
+      WriteError: it cannot be written; the former file stays.
     """
     progress = jax.device_get(checkpoint.progress)
     arrays = {f"state/{place}": leaf for place, leaf in enumerate(jax.tree.leaves(progress.state))}

@@ -21,7 +21,7 @@ def save_run(
     """Writes a run's model, an ensemble of one member (touches files); see `Dataset.pixel_range`.
 
     Raises:
-      WriteError: it cannot be written; what was there before stays.
+      WriteError: it cannot be written; the former file stays.
     """
     assert finished.scores is not None, "a failed run has no model"
     # The summary leaves out the time, so that equal runs leave equal models.

@@ -46,7 +46,7 @@ def write(path: Path, pretrained: Pretrained) -> None:
     """Writes an autoencoder atomically, with a checksum (touches files).
 
     Raises:
-      WriteError: it cannot be written; what was there before stays.
+      WriteError: it cannot be written; the former file stays.
     """
     arrays: dict[str, npt.ArrayLike] = {"failure": pretrained.failure}
     arrays |= {f"history/{name}": column for name, column in pretrained.history.items()}

@@ -310,7 +310,7 @@ def write_run(
       history: equally long columns; None for a method without epochs.
 
     Raises:
-      WriteError: a file cannot be written, or the folder has vanished; what was there before stays.
+      WriteError: a file cannot be written, or the folder has vanished; the former file stays.
     """
     check_there(folder)
     parts: dict[str, bytes] = {}

@@ -31,7 +31,7 @@ _PAIR_LAYOUTS = (Layout(2, 5.0, 1.4), Layout(1, 3.9, 1.2))
 
 
 def model_sections(sweep: FinishedSweep, drawn: Pictures) -> list[Section]:
-    """Returns the sections on what the networks have learned."""
+    """Returns the sections with pictures of the networks."""
     blocks: dict[str, list[Html]] = {"reconstructions": [], "filters": [], "embeddings": []}
     titles = {
         "reconstructions": "Reconstructions",
