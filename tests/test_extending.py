@@ -38,6 +38,7 @@ from deepsvdd_jax.objectives import (
 SAMPLES = Path(__file__).parent / "samples"
 PUBLISHED = Path(__file__).parents[1] / "results" / "published"
 NETWORK = svdd.NetworkConfig("table", stages=(), hidden=(6,), rep_dim=3, batch_norm=False)
+step = jax.jit(svdd.train_step, static_argnums=(2, 3))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +127,7 @@ def test_one_loss_is_the_one_of_numpy(registered: None) -> None:
         jnp.asarray([0, 1, -1, 0, -1], jnp.int32),
     )
     phase = dataclasses.replace(config.training, weight_decay=0.0)
-    _, info = svdd.train_step(state, batch, network, phase)
+    _, info = step(state, batch, network, phase)
     codes = np.asarray(network.encode(state.params, state.statistics, images), np.float64)
     d = ((codes - np.asarray(state.center, np.float64)) ** 2).sum(axis=1)
     expected = (d[0] + 0.5 * (d[1] + 1e-6) + 0.5 / (d[2] + 1e-6) + d[3]) / 4
@@ -194,7 +195,6 @@ def test_padding_changes_nothing(kind: str) -> None:
     labels = jnp.asarray([0, 1, -1, 0, 0, -1, 0, -1], jnp.int32)
     whole = Batch(jnp.asarray(images), jnp.ones(6, bool), labels[:6])
     padded = Batch(jnp.asarray(np.concatenate([images, images[:2] + 9])), jnp.arange(8) < 6, labels)
-    step = jax.jit(svdd.train_step, static_argnums=(2, 3))
     (one, info), (other, padded_info) = (
         step(state, batch, network, config.training) for batch in (whole, padded)
     )
