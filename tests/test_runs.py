@@ -350,12 +350,11 @@ def test_statistics_center_and_floor() -> None:
     images = jnp.asarray(make_images(48))
     phase = dataclasses.replace(PHASE, objective=ObjectiveConfig(center_floor=0.0))
     state = runs.init_run(jax.random.key(0), RunConfig(network=NETWORK, training=phase), images)
-    embeddings = network.encode(state.params, state.statistics, images)
+    encode, encode_batch = jax.jit(network.encode), jax.jit(network.encode_batch)
+    embeddings = encode(state.params, state.statistics, images)
     np.testing.assert_allclose(state.center, np.asarray(embeddings).mean(0), rtol=1e-4, atol=1e-6)
     # Three batches of 16: the statistics are the mean over them.
-    parts = [
-        network.encode_batch(state.params, images[i : i + 16], None, None)[1] for i in (0, 16, 32)
-    ]
+    parts = [encode_batch(state.params, images[i : i + 16], None, None)[1] for i in (0, 16, 32)]
     mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *parts)
     jax.tree.map(
         lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6),
@@ -375,7 +374,7 @@ def test_statistics_center_and_floor() -> None:
     one = runs.init_run(
         jax.random.key(0), with_objective(center_batches=1, center_floor=0.0), images
     )
-    first = network.encode(one.params, one.statistics, images[:16])
+    first = encode(one.params, one.statistics, images[:16])
     np.testing.assert_allclose(one.center, np.asarray(first).mean(0), rtol=1e-4, atol=1e-6)
     constant = runs.init_run(jax.random.key(0), with_objective(center_init="constant"), images)
     np.testing.assert_array_equal(constant.center, np.full(4, 0.5, np.float32))
