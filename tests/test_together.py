@@ -84,9 +84,9 @@ def test_runs_of_several_sweeps_fill_a_program_and_are_what_they_are_alone(
     train_jobs = deep.train_jobs
     stack_jobs = pools.stack_jobs
 
-    def noted_jobs(*arguments: Any) -> None:
+    def noted_jobs(*arguments: Any, **keywords: Any) -> None:
         calls.append(len(arguments[2]))
-        train_jobs(*arguments)
+        train_jobs(*arguments, **keywords)
 
     def noted_stack(*arguments: Any) -> Any:
         programs.append([one.run.sweep for one in arguments[2]])

@@ -196,7 +196,9 @@ class Program:
         per_run: tuple[Tree, ...] = (),
     ) -> Result:
         bound = (config, self.network, *static)
-        return self.images.perform(move, self.mesh, self.runs, bound, shared, per_run)
+        return self.images.perform(
+            move, self.mesh, self.runs, static=bound, shared=shared, per_run=per_run
+        )
 
     def _traced(
         self,

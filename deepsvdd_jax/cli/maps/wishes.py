@@ -168,7 +168,7 @@ def wish(values: flags.FlagValues, model: Model, out: Path, read: Sequence[Path]
     def folder_of_maps(read: Sequence[Path]) -> Path:
         return paths.new_folder("maps", values.maps, [*read, *also_read])
 
-    found = resolved(values, model, out, read, folder_of_maps, ("masks",))
+    found = resolved(values, model, out, read, folder_of_maps, more=("masks",))
     return found and found._replace(
         masks=masks, megapixels=values.max_megapixels, skip_unreadable=values.skip_unreadable
     )

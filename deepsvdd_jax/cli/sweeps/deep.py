@@ -111,7 +111,7 @@ def train_jobs(
         return
     network = build_network(config.network, tuple(dataset.x_train.shape[1:]))
     for pool in pools.image_pools(config, dataset, jobs):
-        _train_pool(config, network, pool, schedule, callbacks, saved)
+        _train_pool(config, network, pool, schedule, callbacks, saved=saved)
 
 
 def _train_pool(
@@ -269,7 +269,14 @@ def _train_program(
     for number, job in enumerate(jobs):
         callbacks.finished(
             outcomes.finish(
-                config, job, work.pool, number, outcome, checkpoint, untrained[number], seconds
+                config,
+                job,
+                work.pool,
+                number,
+                outcome=outcome,
+                checkpoint=checkpoint,
+                untrained=untrained[number],
+                seconds=seconds,
             )
         )
     callbacks.over(checkpoint.names)

@@ -135,7 +135,9 @@ def stack_jobs(
         labels[len(indices) : trained_count(split)] = -1
         # A run whose autoencoder failed gets no images and ends before it begins.
         count = trained_count(split) if start_failure(job) == training.NOT_FAILED else 0
-        data = training.run_data(held, longest, scaling.shift, scaling.scale, count, labels)
+        data = training.run_data(
+            held, longest, scaling.shift, scaling.scale, count=count, labels=labels
+        )
         if job.start is not None:
             weights = pretraining.starting_weights(config, job.start)
         else:

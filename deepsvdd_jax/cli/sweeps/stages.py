@@ -160,7 +160,7 @@ def _train_stage(
             over=over,
             compiled=compiled,
         )
-        deep.train_jobs(stage.config, sweeps[0].dataset, jobs, schedule, callbacks, saved)
+        deep.train_jobs(stage.config, sweeps[0].dataset, jobs, schedule, callbacks, saved=saved)
     return schedule.ahead
 
 
