@@ -246,6 +246,7 @@ def test_an_unusable_table_is_named(
     assert "odd.npz" in found and message in found
 
 
+@pytest.mark.slow
 def test_other_scores_of_the_embedding_are_measured_where_they_are_asked_for(
     command: Call, folder: Path, tmp_path: Path
 ) -> None:

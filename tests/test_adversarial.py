@@ -76,6 +76,7 @@ def hand_made():
 # --- classifier ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_classifier_learns_separable_signs(toy, classifier):
     _, _, x_test, y_test = toy
     assert classifier.test_accuracy == pytest.approx(np.mean(predict(classifier, x_test) == y_test))

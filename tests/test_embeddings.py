@@ -73,6 +73,7 @@ def finished(calling: Calling, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.mark.slow
 def test_embeddings_of_a_sweep_are_compared(
     calling: Calling, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

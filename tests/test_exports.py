@@ -51,7 +51,7 @@ def fit(shape: tuple[int, ...], changes: Mapping[str, object], seeds: int) -> Mo
             marks=pytest.mark.slow,
         ),
         pytest.param((8, 8, 3), {"preprocessing.contrast": "std"}, 1, marks=pytest.mark.slow),
-        ((8, 8, 1), SOFT_BOUNDARY, 2),
+        pytest.param((8, 8, 1), SOFT_BOUNDARY, 2, marks=pytest.mark.slow),
         ((5,), {}, 3),
     ],
 )

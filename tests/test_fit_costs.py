@@ -171,6 +171,7 @@ def test_samples_are_prepared_and_a_dictionary_is_learned_once(
     assert learned.summary["epochs"] == [2, 2]
 
 
+@pytest.mark.slow
 def test_a_budget_decides_what_is_trained(
     calling: Calling,
     tmp_path: Path,

@@ -190,6 +190,7 @@ def test_a_folder_of_defects_is_learned_from_beside_a_model_without(
     assert model.summary["labels"]["comparison"]["rows"][0]["auroc"] == pytest.approx(auroc / 100)
 
 
+@pytest.mark.slow
 def test_masks_beside_labelled_defects_are_learned_from(
     calling: Calling,
     tmp_path: Path,
@@ -239,6 +240,7 @@ def test_no_marked_pixel_is_lost_at_another_size() -> None:
     )
 
 
+@pytest.mark.slow
 def test_columns_of_labels_are_learned_from(
     calling: Calling, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

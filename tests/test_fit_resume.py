@@ -82,6 +82,7 @@ def test_a_fit_that_is_stopped_goes_on_to_the_same_bytes(
     assert files_of(tmp_path / "m") == files_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_what_another_fit_left_is_not_taken_up(
     calling: Calling,
     tmp_path: Path,

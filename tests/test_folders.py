@@ -89,6 +89,7 @@ def test_defects_and_masks_are_not_trained_on(
     assert len(names(out)) == 36 and not any("mask" in name for name in names(out))
 
 
+@pytest.mark.slow
 def test_the_layout_of_mvtec(
     calling: Calling,
     mvtec: Path,

@@ -71,6 +71,7 @@ def test_the_method_scores_the_distance_to_the_mean() -> None:
     assert method.describe_cost(None, 2, 1, 2) == "mean of 2 points"
 
 
+@pytest.mark.slow
 def test_the_network_and_the_recipe_are_built() -> None:
     config = skeleton("recipes/networks.py")["entry"]
     assert build_network(config, (8, 8, 1)).rep_dim == 16

@@ -139,6 +139,7 @@ def test_known_anomalies_get_higher_scores_than_without_labels(
     assert ratio > 2.0 * before[50:].mean() / before[:50].mean()
 
 
+@pytest.mark.slow
 def test_pairs_of_classes_ratios_and_seeds_share_a_program_and_are_the_runs_alone() -> None:
     random = np.random.default_rng(1)
     images = random.normal(size=(90, 5)).astype(np.float32) + np.repeat([0, 1, -2], 30)[:, None]

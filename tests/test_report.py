@@ -83,6 +83,7 @@ def copied(swept: Path, folder: Path) -> Path:
 # --- a sweep ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_page_holds_the_summary_and_every_section(swept: Path) -> None:
     page = (swept / "report.html").read_text()
     text = text_of(swept / "report.html")
@@ -103,6 +104,7 @@ def test_page_holds_the_summary_and_every_section(swept: Path) -> None:
     assert "missing" not in re.sub("<style>.*</style>", "", page, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_pictures_are_files_too(swept: Path) -> None:
     files = {path.name for path in (swept / "report").iterdir()}
     stems = {re.sub(r"-class\d-seed\d", "", name).removesuffix(".png") for name in files}
@@ -120,6 +122,7 @@ def test_pictures_are_files_too(swept: Path) -> None:
     assert (swept / "report.html").stat().st_size < 2e6
 
 
+@pytest.mark.slow
 def test_wrong_calls_are_counted(swept: Path) -> None:
     data = datasets.load(DataConfig("digits"))
     for label in (0, 1):
@@ -137,6 +140,7 @@ def test_wrong_calls_are_counted(swept: Path) -> None:
             assert expected in text_of(swept / "report.html")
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said(swept: Path, tmp_path: Path, reporting: Call) -> None:
     """No models, data that are gone, one class; and histories with the AUROC of every epoch."""
     out = copied(swept, tmp_path / "out")
@@ -159,6 +163,7 @@ def test_what_is_missing_is_said(swept: Path, tmp_path: Path, reporting: Call) -
     assert "Normal: class 1; anomalous: all others." in text and "6 runs" in text
 
 
+@pytest.mark.slow
 def test_other_data_are_not_shown_as_the_sweeps(
     swept: Path, tmp_path: Path, reporting: Call
 ) -> None:
@@ -204,6 +209,7 @@ def test_images_of_any_range_and_channels(
     assert expected in text_of(out / "report.html")
 
 
+@pytest.mark.slow
 def test_failed_runs_are_named(swept: Path, tmp_path: Path, reporting: Call) -> None:
     out = copied(swept, tmp_path / "out")
     shutil.rmtree(out / "models")
@@ -218,6 +224,7 @@ def test_failed_runs_are_named(swept: Path, tmp_path: Path, reporting: Call) -> 
     assert expected in text_of(out / "report.html")
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_named(swept: Path, tmp_path: Path, reporting: Call) -> None:
     out = copied(swept, tmp_path / "out")
     (arrays,) = (out / "models" / "deep_svdd-class1-seed0").glob("arrays-*.npz")
@@ -232,6 +239,7 @@ def test_a_damaged_model_is_named(swept: Path, tmp_path: Path, reporting: Call) 
 # --- bad input ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bad_input_ends_in_one_line(
     swept: Path, tmp_path: Path, reporting: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -268,6 +276,7 @@ def test_bad_input_ends_in_one_line(
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_missing_matplotlib_ends_in_the_install_command(
     swept: Path,
     reporting: Call,
@@ -448,6 +457,7 @@ def looked_at(page: Path, width: int, folder: Path, action: str = "") -> dict[st
     return dict(json.loads(html.unescape(found[1])))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_pages_in_a_browser(swept: Path, scored: Path, tmp_path: Path, width: int) -> None:

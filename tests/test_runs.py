@@ -100,7 +100,9 @@ def test_settings_that_travel_as_arrays_share_a_program() -> None:
     assert all(jax.tree.leaves(changed))
 
 
-@pytest.mark.parametrize(("pretrained", "devices"), [(True, 2), (False, 1)])
+@pytest.mark.parametrize(
+    ("pretrained", "devices"), [pytest.param(True, 2, marks=pytest.mark.slow), (False, 1)]
+)
 def test_a_program_that_was_compiled_ahead_compiles_no_more(
     pretrained: bool, devices: int, compilations: list[float]
 ) -> None:

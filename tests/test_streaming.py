@@ -151,6 +151,7 @@ def test_streamed_equals_in_memory(name: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_marked_pixels_are_those_of_the_same_images_in_every_chunk() -> None:
     network = dataclasses.replace(
         CONVOLUTIONAL, bias=True, affine=True, fully_convolutional=True, batch_norm=False

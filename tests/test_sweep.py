@@ -209,6 +209,7 @@ def test_other_settings_in_the_same_folder_are_refused_and_named(
     assert content() == before
 
 
+@pytest.mark.slow
 def test_full_passes_note_single_images_and_those_held_out(command: Call, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with_passes = ("--evaluate_every=1", "--validation_fraction=0.25", "--save_models")

@@ -170,6 +170,7 @@ def train(seeds: list[int]) -> np.ndarray:
     return np.asarray(outcome.test_distances)
 
 
+@pytest.mark.slow
 def test_images_without_an_upright_position_are_told_apart() -> None:
     scores = train([0, 5])
     normal, other = scores[:, :20], scores[:, 20:]

@@ -29,6 +29,7 @@ def put(folder: Path, count: int) -> None:
         Image.fromarray(pixels).save(folder / f"{number}.png")
 
 
+@pytest.mark.slow
 def test_rows_are_lost_doubled_or_other_ones(model: Path, tmp_path: Path) -> None:
     put(tmp_path / "camera", 4)
     loaded, out = models.load_model(model), tmp_path / "watched.csv"
