@@ -56,10 +56,16 @@ def autoencoder_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     trained: list[int] = []
     train = deep.train_jobs
 
-    def note(config: configs.RunConfig, dataset: object, jobs: list[pools.Job], *rest: object):
+    def note(
+        config: configs.RunConfig,
+        dataset: object,
+        jobs: list[pools.Job],
+        *rest: object,
+        **keywords: object,
+    ):
         if config.training.objective.kind == "reconstruction":
             trained.append(len(jobs))
-        return train(config, dataset, jobs, *rest)
+        return train(config, dataset, jobs, *rest, **keywords)
 
     monkeypatch.setattr(deep, "train_jobs", note)
     return trained
