@@ -220,6 +220,13 @@ BAD_FLAGS = {
         ),
         "the one normal class",
     ),
+    "no pair but without labels": (
+        (
+            *("--table=deep_sad", "--dataset=mnist", "--labelled_ratios=0,0.1"),
+            *("--normal_classes=3", "--known_anomalous_classes=3"),
+        ),
+        "the one normal class",
+    ),
     "seeds": (("--table=mnist", "--seeds=0"), "a count of 1 to 100000"),
 }
 
@@ -235,7 +242,6 @@ def test_bad_flags_end_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
 def phases_of_digits() -> tuple[RunConfig, RunConfig]:
     """Returns an autoencoder and the one-class phase after it."""
     config = recipes.preset("auto", "digits", (8, 8, 1))

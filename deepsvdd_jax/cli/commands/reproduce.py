@@ -262,7 +262,7 @@ def reproduce_labelled(values: flags.FlagValues, name: str) -> None:
         for cell in label_table.cells(ratios, known)
         if (labels := [label for label in base.settings.normal_classes if label != cell.known])
     }
-    if not planned:
+    if set(ratios) - {cell.ratio for cell in planned}:
         raise ConfigError("known_anomalous_classes holds the one normal class and no other")
     announced = describe_labelled(base, planned)
     print(announced, file=sys.stdout if values.estimate_only else sys.stderr)
