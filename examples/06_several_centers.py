@@ -91,11 +91,10 @@ def several_centers(config: CentersConfig) -> Objective:
         centers = means_of_groups(found, valid, config.centers)
         return state._replace(center=objectives.away_from_zero(centers, config.center_floor))
 
-    return Objective(
-        losses,
-        score,
+    return objectives.hypersphere(config)._replace(
+        losses=losses,
+        score=score,
         center=lambda rep_dim: jnp.zeros((config.centers, rep_dim), jnp.float32),
-        statistics_first=config.statistics_first,
         first_passes=(Pass("embeddings", put_centers),),
     )
 

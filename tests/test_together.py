@@ -1,7 +1,7 @@
 """Sweeps that train together: each run is what it is alone, and lies in its own sweep's folder."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +64,15 @@ def planned(
             return dict(zip(names, sweeps, strict=True))
 
         yield plan
+
+
+@contextmanager
+def interrupted_at(monkeypatch: pytest.MonkeyPatch, chunk: int) -> Iterator[None]:
+    """What is carried out within sees a signal after so many chunks, and ends by it."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, chunk)
+        with pytest.raises(exits.Interrupted):
+            yield
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +140,8 @@ def test_a_program_of_several_sweeps_is_taken_up_again(
     sweeps: set[str],
 ) -> None:
     monkeypatch.setattr(deep, "SECONDS_PER_CALL", 1e-6)
-    with monkeypatch.context() as patch:
-        stop_at(patch, chunk)
-        with pytest.raises(exits.Interrupted):
-            together.carry_out(planned(tmp_path), {})
+    with interrupted_at(monkeypatch, chunk):
+        together.carry_out(planned(tmp_path), {})
     (path,) = tmp_path.glob("*/under-way/*.bin")
     saved = checkpoints.read_checkpoint(path, path.parent.parent.name)
     assert saved is not None and saved.names[0].sweep == path.parent.parent.name
@@ -155,10 +162,8 @@ def test_a_sweep_that_was_stopped_alone_is_taken_up_with_others(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(deep, "SECONDS_PER_CALL", 1e-6)
-    with monkeypatch.context() as patch:
-        stop_at(patch, 2)
-        with pytest.raises(exits.Interrupted):
-            sweep.carry_out(planned(tmp_path)["labelled"], {})
+    with interrupted_at(monkeypatch, 2):
+        sweep.carry_out(planned(tmp_path)["labelled"], {})
     assert len(list(tmp_path.glob("labelled/under-way/deep_svdd-*.bin"))) == 1
     epochs: list[int] = []
     restore = checkpoints.restore
@@ -183,10 +188,8 @@ def test_a_part_starts_anew_what_a_program_of_more_sweeps_has_begun_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with monkeypatch.context() as patch:
-        stop_at(patch, 1)
-        with pytest.raises(exits.Interrupted):
-            together.carry_out(planned(tmp_path), {})
+    with interrupted_at(monkeypatch, 1):
+        together.carry_out(planned(tmp_path), {})
     assert together.carry_out(planned(tmp_path, names=("without",)), {}) is None
     said = capsys.readouterr().err
     assert "the program of without/dcae-class0-seed0 was left with runs that are not asked" in said

@@ -46,11 +46,10 @@ class TypedRow:
         Raises:
           ResultsError: it is missing or damaged, or has other columns.
         """
+        rows = read_table(path, cls.columns())
         try:
-            return [cls.from_row(row) for row in read_table(path, cls.columns())]
+            return [cls.from_row(row) for row in rows]
         except ValueError as error:
-            if isinstance(error, ResultsError):
-                raise
             raise ResultsError(f"{path}: damaged: {error}") from None
 
 

@@ -30,6 +30,12 @@ _TRACED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 # Rooms whose code is not traced.
 _NOT_TRACED = ("cli", "viz")
 
+# Errors that unpickling can raise.
+_DAMAGES = (
+    *(ValueError, TypeError, AttributeError, ImportError, EOFError),
+    pickle.UnpicklingError,
+)
+
 
 def kept(
     function: Callable[..., Any], static: tuple[Any, ...], platform: str
@@ -105,9 +111,7 @@ def _read(path: Path) -> _Found | None:
         if hashlib.sha256(kept_data).digest() != checksum:
             return None
         text, returned = pickle.loads(kept_data)
-    except (OSError, ValueError, TypeError, AttributeError, ImportError, EOFError):
-        return None
-    except pickle.UnpicklingError:
+    except (OSError, *_DAMAGES):
         return None
     return text, returned
 

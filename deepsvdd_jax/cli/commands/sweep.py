@@ -17,7 +17,15 @@ from absl import flags
 from deepsvdd_jax.cli import environment, exits, settings, signals
 from deepsvdd_jax.cli.lazy import lazily
 from deepsvdd_jax.cli.reporting import tables
-from deepsvdd_jax.cli.sweeps import methods, plans, shallow, shallow_settings, summaries, workers
+from deepsvdd_jax.cli.sweeps import (
+    methods,
+    plans,
+    records,
+    shallow,
+    shallow_settings,
+    summaries,
+    workers,
+)
 from deepsvdd_jax.cli.sweeps.plans import Sweep
 from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.cli.sweeps.store import SweepStore, open_store
@@ -157,11 +165,10 @@ def _write_tables(sweep: Sweep, store: SweepStore) -> None:
 
 def _report_failures(owners: dict[RunName, int], store: SweepStore) -> None:
     rows, missing = store.rows, store.missing(owners)
-    failed = [name for name in owners if name in rows and rows[name].failure]
+    failed = {name.stem: reason for name, reason in records.failures(rows, owners).items()}
     parts = []
     if failed:
-        reasons = "; ".join(f"{name.stem}: {rows[name].failure}" for name in failed[:3])
-        parts.append(f"{len(failed)} runs failed, see runs.csv; {reasons}")
+        parts.append(records.describe_failures(failed, "runs.csv"))
     if missing:
         parts.append(workers.describe_missing(missing))
     if parts:

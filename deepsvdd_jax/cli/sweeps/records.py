@@ -194,6 +194,9 @@ RUN_COLUMNS = Record.columns()
 SUMMARY_COLUMNS = Summary.columns()
 
 
+# Of the runs that failed a message names so many.
+_NAMED = 3
+
 # Finished runs by name.
 Records = dict[RunName, Record]
 
@@ -327,6 +330,23 @@ def write_run(
     sums = {file: hashlib.sha256(data).hexdigest() for file, data in parts.items()}
     kept = {"row": record.to_row(), "files": sums}
     files.write_text(_row_path(folder, name), json.dumps(kept, indent=1))
+
+
+def failures(rows: Mapping[RunName, Record], names: Iterable[RunName]) -> dict[RunName, str]:
+    """Returns why runs failed, of the finished ones among the names that did."""
+    return {name: reason for name in names if name in rows and (reason := rows[name].failure)}
+
+
+def describe_failures(reasons: Mapping[str, str], tables: str) -> str:
+    """Returns a line on the runs that failed.
+
+    Args:
+      reasons: of each, by its name.
+      tables: where all of them stand.
+    """
+    first = list(reasons.items())[:_NAMED]
+    named = "; ".join(f"{name}: {reason}" for name, reason in first)
+    return f"{len(reasons)} runs failed, see {tables}; {named}"
 
 
 def write_runs(folder: Path, finished: Mapping[RunName, Record]) -> None:

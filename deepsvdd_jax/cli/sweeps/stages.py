@@ -179,7 +179,7 @@ def _continues(one: checkpoints.SavedProgram, stage: Stage) -> bool:
 
 
 def _stages(members: Sequence[Member], under_way: Container[QualifiedName]) -> list[Stage]:
-    """Yields the stages in order: first the autoencoders, which methods share, then each method.
+    """Returns the stages in order: first the autoencoders, which methods share, then each method.
     Sweeps share a stage if its configuration is the same."""
     autoencoders = [_autoencoder_stage(member, under_way) for member in members]
     methods = [stage for member in members for stage in _method_stages(member)]

@@ -5,14 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from deepsvdd_jax.cli import environment, signals
-from deepsvdd_jax.cli.sweeps import config_file, plans, stages, summaries
+from deepsvdd_jax.cli.sweeps import config_file, plans, records, stages, summaries
 from deepsvdd_jax.cli.sweeps.plans import Sweep
-from deepsvdd_jax.cli.sweeps.records import RunName
 from deepsvdd_jax.cli.sweeps.stages import Member
 from deepsvdd_jax.cli.sweeps.store import open_store
-
-# A message names so many of the failed runs.
-_NAMED = 3
 
 
 def carry_out(
@@ -65,19 +61,13 @@ def carry_out(
         for member in members:
             # Only now: a program whose first run is finished may have others that are not.
             member.store.checkpoints.delete_finished(member.store.rows)
-    failed = [(member, name) for member in members for name in _failed(member)]
-    if not failed:
-        return None
-    reasons = "; ".join(
-        f"{member.qualified(name).path}: {member.store.rows[name].failure}"
-        for member, name in failed[:_NAMED]
-    )
-    return f"{len(failed)} runs failed, see their runs.csv; {reasons}"
+    failed = {
+        member.qualified(name).path: reason
+        for member in members
+        for name, reason in records.failures(member.store.rows, member.own).items()
+    }
+    return records.describe_failures(failed, "their runs.csv") if failed else None
 
 
 def _is_complete(member: Member) -> bool:
     return all(name in member.store.rows for name in member.own)
-
-
-def _failed(member: Member) -> list[RunName]:
-    return [name for name in member.own if member.store.rows[name].failure]
