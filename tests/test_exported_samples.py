@@ -3,6 +3,7 @@
 After a change of either format, export anew beside them, into a folder of its own.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -13,6 +14,9 @@ pytest.importorskip("flatbuffers", reason="flatbuffers is not installed")
 
 FOLDER = Path(__file__).parent / "samples" / "exported"
 
+# The setting of newer jax.
+EXPIRED = "jax_export_deserialize_expired_versions"
+
 
 @pytest.fixture
 def expected() -> tuple[np.ndarray, np.ndarray]:
@@ -20,13 +24,21 @@ def expected() -> tuple[np.ndarray, np.ndarray]:
         return arrays["samples"], arrays["scores"]
 
 
-def test_a_jax_export_of_before_scores_as_it_did(
-    expected: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def expired_exports() -> Iterator[None]:
+    """jax promises to read exports for half a year, and newer ones refuse older exports unless they
+    are asked to try."""
+    before = jax.config.values.get(EXPIRED)
+    if before is not None:
+        jax.config.update(EXPIRED, True)
+    yield
+    if before is not None:
+        jax.config.update(EXPIRED, before)
+
+
+@pytest.mark.usefixtures("expired_exports")
+def test_a_jax_export_of_before_scores_as_it_did(expected: tuple[np.ndarray, np.ndarray]) -> None:
     samples, scores = expected
-    if hasattr(jax.config, "jax_export_deserialize_expired_versions"):
-        # jax promises half a year; whether it reads older ones is what is asked here.
-        monkeypatch.setattr(jax.config, "jax_export_deserialize_expired_versions", True)
     scorer = jax.export.deserialize(bytearray((FOLDER / "scorer.jaxexport").read_bytes()))
     np.testing.assert_allclose(scorer.call(samples), scores, rtol=2e-4)
 
