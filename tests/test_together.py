@@ -68,7 +68,7 @@ def planned(
 
 @contextmanager
 def interrupted_at(monkeypatch: pytest.MonkeyPatch, chunk: int) -> Iterator[None]:
-    """What is carried out within sees a signal after so many chunks, and ends by it."""
+    """Sends a signal to the sweeps in the block after so many chunks; it must end them."""
     with monkeypatch.context() as patch:
         stop_at(patch, chunk)
         with pytest.raises(exits.Interrupted):

@@ -194,7 +194,7 @@ RUN_COLUMNS = Record.columns()
 SUMMARY_COLUMNS = Summary.columns()
 
 
-# Of the runs that failed a message names so many.
+# A message names so many of the failed runs.
 _NAMED = 3
 
 # Finished runs by name.
@@ -333,7 +333,7 @@ def write_run(
 
 
 def failures(rows: Mapping[RunName, Record], names: Iterable[RunName]) -> dict[RunName, str]:
-    """Returns why runs failed, of the finished ones among the names that did."""
+    """Returns the reasons of the failed runs among some names; runs without a row are left out."""
     return {name: reason for name in names if name in rows and (reason := rows[name].failure)}
 
 
@@ -341,8 +341,8 @@ def describe_failures(reasons: Mapping[str, str], tables: str) -> str:
     """Returns a line on the runs that failed.
 
     Args:
-      reasons: of each, by its name.
-      tables: where all of them stand.
+      reasons: why each failed, by its name.
+      tables: the files that list all of them.
     """
     first = list(reasons.items())[:_NAMED]
     named = "; ".join(f"{name}: {reason}" for name, reason in first)
